@@ -1,0 +1,3 @@
+//! The PingExporter agent.
+
+fn main() {}

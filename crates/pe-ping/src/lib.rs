@@ -1,0 +1,1 @@
+//! A batched ICMP echo engine.
