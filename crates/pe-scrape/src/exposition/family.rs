@@ -1,0 +1,96 @@
+//! Series of many frames, gathered by metric name.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Block;
+use crate::{Cell, LabelSet, MetricDescriptor};
+
+/// All series of one metric name.
+pub(super) struct Family<'a> {
+    pub(super) descriptor: &'a MetricDescriptor,
+    members: Vec<(&'a Block<'a>, usize)>,
+    /// Whether two members may hold the same series.
+    overlapping: bool,
+}
+
+/// One series: its labels in three parts, and its value.
+pub(super) struct Series<'a> {
+    row: &'a LabelSet,
+    descriptor: &'a MetricDescriptor,
+    extra: &'a LabelSet,
+    pub(super) cell: Cell<'a>,
+}
+
+impl<'a> Series<'a> {
+    /// Names and values: the block's labels, then the row's, then the descriptor's.
+    pub(super) fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let (row, descriptor) = (self.row, self.descriptor);
+        let own = row
+            .iter()
+            .map(|label| (label.name(), label.value()))
+            .chain(descriptor.labels());
+        let extra = self
+            .extra
+            .iter()
+            .map(|label| (label.name(), label.value()))
+            .filter(move |(name, _)| {
+                row.get(name).is_none() && descriptor.labels().all(|(own, _)| own != *name)
+            });
+        extra.chain(own)
+    }
+}
+
+pub(super) fn collect<'a>(blocks: &'a [Block<'a>]) -> Vec<Family<'a>> {
+    let mut families: Vec<Family<'a>> = Vec::new();
+    let mut by_name: HashMap<&str, usize> = HashMap::new();
+    for block in blocks {
+        for (metric, descriptor) in block.frame.schema().descriptors().iter().enumerate() {
+            let index = *by_name.entry(descriptor.name()).or_insert_with(|| {
+                families.push(Family {
+                    descriptor,
+                    members: Vec::new(),
+                    overlapping: false,
+                });
+                families.len() - 1
+            });
+            let family = &mut families[index];
+            if family.descriptor.kind().as_str() != descriptor.kind().as_str() {
+                continue;
+            }
+            family.overlapping |= family
+                .members
+                .iter()
+                .any(|(other, _)| !std::ptr::eq(*other, block) && other.labels == block.labels);
+            family.members.push((block, metric));
+        }
+    }
+    families
+}
+
+impl<'a> Family<'a> {
+    /// The series that are present, the first of several with the same labels.
+    pub(super) fn series(&self) -> impl Iterator<Item = Series<'a>> {
+        let mut seen: HashSet<Vec<(&str, &str)>> = HashSet::new();
+        let overlapping = self.overlapping;
+        self.members
+            .iter()
+            .flat_map(|&(block, metric)| {
+                let descriptor = &block.frame.schema().descriptors()[metric];
+                block.row_indexes().filter_map(move |row| {
+                    Some(Series {
+                        cell: block.frame.cell(row, metric)?,
+                        row: &block.frame.rows()[row],
+                        descriptor,
+                        extra: &block.labels,
+                    })
+                })
+            })
+            .filter(move |series| {
+                !overlapping || {
+                    let mut labels: Vec<_> = series.labels().collect();
+                    labels.sort_unstable();
+                    seen.insert(labels)
+                }
+            })
+    }
+}

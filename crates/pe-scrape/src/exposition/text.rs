@@ -1,0 +1,130 @@
+//! The text formats.
+
+use std::io::Write;
+
+use super::family::{Family, Series};
+use crate::{Cell, MetricKind, Unit};
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Dialect {
+    Prometheus,
+    OpenMetrics,
+}
+
+pub(super) fn encode(families: &[Family<'_>], dialect: Dialect) -> Vec<u8> {
+    let mut out = Vec::new();
+    for family in families {
+        let mut series = family.series().peekable();
+        if series.peek().is_none() {
+            continue;
+        }
+        header(&mut out, family, dialect);
+        let name = family.descriptor.name();
+        for series in series {
+            match series.cell {
+                Cell::Value(value) => {
+                    out.extend_from_slice(name.as_bytes());
+                    // OpenMetrics demands the suffix on every sample of a counter.
+                    if dialect == Dialect::OpenMetrics
+                        && *family.descriptor.kind() == MetricKind::Counter
+                        && !name.ends_with("_total")
+                    {
+                        out.extend_from_slice(b"_total");
+                    }
+                    sample(&mut out, &series, None, value);
+                }
+                Cell::Histogram {
+                    spec, buckets, sum, ..
+                } => {
+                    let mut count = 0.0;
+                    let bounds = spec.bounds.iter().copied().chain([f64::INFINITY]);
+                    for (bound, bucket) in bounds.zip(buckets) {
+                        count += bucket;
+                        out.extend_from_slice(name.as_bytes());
+                        out.extend_from_slice(b"_bucket");
+                        sample(&mut out, &series, Some(bound), count);
+                    }
+                    for (suffix, value) in [("_sum", sum), ("_count", count)] {
+                        out.extend_from_slice(name.as_bytes());
+                        out.extend_from_slice(suffix.as_bytes());
+                        sample(&mut out, &series, None, value);
+                    }
+                }
+            }
+        }
+    }
+    if dialect == Dialect::OpenMetrics {
+        out.extend_from_slice(b"# EOF\n");
+    }
+    out
+}
+
+fn header(out: &mut Vec<u8>, family: &Family<'_>, dialect: Dialect) {
+    let descriptor = family.descriptor;
+    let mut name = descriptor.name();
+    if dialect == Dialect::OpenMetrics && *descriptor.kind() == MetricKind::Counter {
+        name = name.strip_suffix("_total").unwrap_or(name);
+    }
+    out.extend_from_slice(b"# HELP ");
+    out.extend_from_slice(name.as_bytes());
+    out.push(b' ');
+    escape(out, descriptor.help(), dialect == Dialect::OpenMetrics);
+    let _ = write!(out, "\n# TYPE {name} {}\n", descriptor.kind().as_str());
+    let unit = descriptor.unit();
+    if dialect == Dialect::OpenMetrics && unit != Unit::None {
+        // A unit may only be told of a metric whose name ends in it.
+        let unit = unit.to_string();
+        if name
+            .strip_suffix(unit.as_str())
+            .is_some_and(|stem| stem.ends_with('_'))
+        {
+            let _ = writeln!(out, "# UNIT {name} {unit}");
+        }
+    }
+}
+
+fn sample(out: &mut Vec<u8>, series: &Series<'_>, le: Option<f64>, value: f64) {
+    let mut separator = b'{';
+    for (name, value) in series.labels() {
+        out.push(separator);
+        separator = b',';
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"=\"");
+        escape(out, value, true);
+        out.push(b'"');
+    }
+    if let Some(bound) = le {
+        out.push(separator);
+        separator = b',';
+        out.extend_from_slice(b"le=\"");
+        number(out, bound);
+        out.push(b'"');
+    }
+    if separator == b',' {
+        out.push(b'}');
+    }
+    out.push(b' ');
+    number(out, value);
+    out.push(b'\n');
+}
+
+fn number(out: &mut Vec<u8>, value: f64) {
+    let _ = if value.is_nan() {
+        write!(out, "NaN")
+    } else if value.is_infinite() {
+        write!(out, "{}", if value > 0.0 { "+Inf" } else { "-Inf" })
+    } else {
+        write!(out, "{value}")
+    };
+}
+
+fn escape(out: &mut Vec<u8>, text: &str, quotes: bool) {
+    for &byte in text.as_bytes() {
+        match byte {
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'"' if quotes => out.extend_from_slice(b"\\\""),
+            _ => out.push(byte),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Where finished cycles go.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{CycleReport, Frame};
+
+/// A place that finished cycles are handed to: a Pushgateway, a remote-write endpoint, a file.
+///
+/// A sink does its own waiting: [`publish`](Self::publish) must return at once, so that a slow peer never delays a
+/// measurement. A sink decides for itself whether it keeps every report or only the latest.
+#[async_trait]
+pub trait Sink: Send + Sync + 'static {
+    /// A short name for logs and metrics.
+    fn name(&self) -> &str;
+
+    /// Takes a finished cycle. Must not block.
+    fn publish(&self, report: Arc<CycleReport>);
+
+    /// Tells which configurations (`prom_id`s) are in force after a reload. What came from others is to be forgotten, and
+    /// withdrawn where the peer keeps it. Must not block.
+    fn retain(&self, configs: &[Arc<str>]) {
+        let _ = configs;
+    }
+
+    /// Hands on whatever is still pending. Called at shutdown; the engine bounds the time.
+    async fn flush(&self) {}
+
+    /// The sink's own metrics, named `pingexporter_…`.
+    fn metrics(&self) -> Vec<Frame> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,152 @@
+//! What is measured.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{LabelError, LabelSet};
+
+/// Which address family a host name is resolved to.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
+pub enum Family {
+    /// IPv4 only.
+    #[serde(rename = "4")]
+    V4,
+    /// IPv6 only.
+    #[serde(rename = "6")]
+    V6,
+    /// Whatever the resolver puts first.
+    #[default]
+    #[serde(rename = "any")]
+    Any,
+}
+
+impl Family {
+    /// Whether an address is of this family.
+    #[must_use]
+    pub fn admits(self, address: IpAddr) -> bool {
+        match self {
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+            Self::Any => true,
+        }
+    }
+}
+
+/// Where a target is: an address, or a host name that the scraper resolves.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// A literal address.
+    Ip(IpAddr),
+    /// A host name, and the family to resolve it to.
+    Name {
+        /// The host name, without a port.
+        host: Arc<str>,
+        /// Which addresses of it to use.
+        family: Family,
+    },
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Name { host, .. } => f.write_str(host),
+        }
+    }
+}
+
+/// One device to measure: where it is, and the labels of its series. Cloning is cheap.
+///
+/// The labels always start with `device` (the name given to it) and `ip` (the address as configured).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Target {
+    address: Address,
+    labels: LabelSet,
+}
+
+static DEVICE: LazyLock<Arc<str>> = LazyLock::new(|| "device".into());
+static IP: LazyLock<Arc<str>> = LazyLock::new(|| "ip".into());
+
+impl Target {
+    /// A target whose series carry `device` and `ip`, followed by `extra`.
+    ///
+    /// `ip` is the address as the user wrote it, which for a host name differs from where packets go.
+    ///
+    /// # Errors
+    /// [`LabelError`] when `extra` holds a name that Prometheus refuses, `device`, `ip`, or the same name twice.
+    pub fn new(
+        device: impl Into<Arc<str>>,
+        ip: impl Into<Arc<str>>,
+        address: Address,
+        extra: impl IntoIterator<Item = (Arc<str>, Arc<str>)>,
+    ) -> Result<Self, LabelError> {
+        let own = [(DEVICE.clone(), device.into()), (IP.clone(), ip.into())];
+        Ok(Self {
+            address,
+            labels: LabelSet::new(own.into_iter().chain(extra))?,
+        })
+    }
+
+    /// A target known by its address alone: the address is also its name. For ad-hoc use.
+    #[must_use]
+    pub fn from_ip(address: IpAddr) -> Self {
+        let text: Arc<str> = address.to_string().into();
+        Self::new(text.clone(), text, Address::Ip(address), [])
+            .expect("device and ip are valid, distinct label names")
+    }
+
+    /// Where the target is.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The labels of all its series.
+    #[must_use]
+    pub fn labels(&self) -> &LabelSet {
+        &self.labels
+    }
+
+    /// The name given to the device, the value of the label `device`.
+    #[must_use]
+    pub fn device(&self) -> &str {
+        self.labels.get("device").unwrap_or_default()
+    }
+
+    /// The address as configured, the value of the label `ip`.
+    #[must_use]
+    pub fn ip(&self) -> &str {
+        self.labels.get("ip").unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_and_ip_come_first_and_cannot_be_overridden() {
+        let address = Address::Ip([127, 0, 0, 1].into());
+        let target = Target::new(
+            "Plant A/1",
+            "127.0.0.1",
+            address.clone(),
+            [("site".into(), "x".into())],
+        )
+        .unwrap();
+        assert_eq!((target.device(), target.ip()), ("Plant A/1", "127.0.0.1"));
+        let names: Vec<_> = target
+            .labels()
+            .iter()
+            .map(|label| label.name().to_owned())
+            .collect();
+        assert_eq!(names, ["device", "ip", "site"]);
+        let clash = Target::new("a", "127.0.0.1", address, [("ip".into(), "x".into())]);
+        assert_eq!(clash, Err(LabelError::Duplicate("ip".into())));
+    }
+}
