@@ -25,6 +25,10 @@ pub struct ScraperSettings {
     pub count: u32,
     /// The time between two probes of one device.
     pub probe_interval: Duration,
+    /// Probes a second that the devices of one cycle may cause together; `None` leaves it to the scraper.
+    pub rate: Option<f64>,
+    /// Probes that may leave back to back; `None` leaves it to the scraper.
+    pub burst: Option<u32>,
     /// The scraper's own settings as the user wrote them: an object, or `null` for none.
     pub own: Value,
 }
@@ -37,6 +41,8 @@ impl Default for ScraperSettings {
             value_dev_down: 3000.0,
             count: 1,
             probe_interval: Duration::from_secs(1),
+            rate: None,
+            burst: None,
             own: Value::Null,
         }
     }

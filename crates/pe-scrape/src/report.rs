@@ -19,8 +19,9 @@ pub struct CycleReport {
     pub duration: Duration,
     /// How many jobs (devices) the configuration has.
     pub jobs: usize,
-    /// One frame for each scraper: the devices' series, with the labels `device` and `ip`.
-    pub devices: Vec<Frame>,
+    /// One frame for each scraper: the devices' series, with the labels `device` and `ip`. A scraper that has not
+    /// finished in this cycle is here with its latest finished results.
+    pub devices: Vec<Arc<Frame>>,
     /// The cycle's own metrics: `exporter_duration`, `exporter_jobs` and `pingexporter_cycle_*`, without labels.
     pub exporter: Vec<Frame>,
 }

@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
@@ -56,7 +56,8 @@ pub trait Scraper: Send + Sync + 'static {
     /// Measures one target and writes what it saw into `row`. What is not written stays absent.
     ///
     /// A target that is down is a result, not an error: write it into the row. An error means that nothing could be
-    /// learned; it is counted and logged. The future is dropped when the batch's deadline passes.
+    /// learned; it is counted and logged. The future is dropped when it takes longer than
+    /// [`Batch::target_timeout`], or when the batch's deadline passes.
     async fn scrape(&self, target: &Target, row: Row<'_>) -> Result<(), ScrapeError>;
 
     /// Measures all targets of a batch.
@@ -72,6 +73,14 @@ pub trait Scraper: Send + Sync + 'static {
             batch.concurrency.max(1),
             |index| async move {
                 let scrape = self.scrape(&batch.targets[index], batch.table.row(index));
+                let scrape = async {
+                    match batch.target_timeout {
+                        Some(limit) => tokio::time::timeout(limit, scrape)
+                            .await
+                            .unwrap_or(Err(ScrapeError::Timeout)),
+                        None => scrape.await,
+                    }
+                };
                 match AssertUnwindSafe(scrape).catch_unwind().await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => batch.fail(index, &error),
@@ -107,6 +116,8 @@ pub struct Batch {
     pub deadline: Instant,
     /// How many targets to measure at once, at the most, where each costs a task or a connection.
     pub concurrency: usize,
+    /// How long the default [`Scraper::scrape_batch`] lets one target take; `None` until the deadline.
+    pub target_timeout: Option<Duration>,
     /// What went wrong.
     pub stats: Arc<BatchStats>,
 }
@@ -128,6 +139,7 @@ impl Batch {
             table,
             deadline,
             concurrency: 64,
+            target_timeout: None,
             stats: Arc::default(),
         }
     }
@@ -204,7 +216,6 @@ mod tests {
     use super::*;
     use crate::Schema;
     use std::net::Ipv4Addr;
-    use std::time::Duration;
 
     struct Moody([MetricDescriptor; 1]);
 
