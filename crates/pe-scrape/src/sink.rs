@@ -1,5 +1,6 @@
 //! Where finished cycles go.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,8 +25,13 @@ pub trait Sink: Send + Sync + 'static {
         let _ = configs;
     }
 
-    /// Hands on whatever is still pending. Called at shutdown; the engine bounds the time.
-    async fn flush(&self) {}
+    /// Hands on whatever is still pending. Called at shutdown and after a single cycle; the engine bounds the time.
+    ///
+    /// # Errors
+    /// What kept the latest results from arriving, if they did not.
+    async fn flush(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(())
+    }
 
     /// The sink's own metrics, named `pingexporter_…`.
     fn metrics(&self) -> Vec<Frame> {
