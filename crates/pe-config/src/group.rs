@@ -1,0 +1,382 @@
+//! Reading one group file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use figment::value::Value as Layer;
+use jsonc_parser::ast::Value;
+
+use crate::catalog::{CommonSettings, ScraperCatalog};
+use crate::config::{GroupConfig, Labels, MetricConfig, PacerConfig};
+use crate::diagnostic::Severity;
+use crate::environment::Environment;
+use crate::fields::{self, Fields, start};
+use crate::jobs::{FamilyChoice, JobDefaults, JobReader};
+use crate::layers::{CONF_SETTINGS, Layered, Overrides, Setting};
+use crate::report::Scope;
+use crate::scalar::{self, Refusal};
+use crate::schema::{CONF_KEYS, GROUP_KEYS, PACER_KEYS};
+use crate::targets_file::TargetFiles;
+use crate::{labels, metrics, target};
+
+/// Most probes a cycle may have for a device.
+pub(crate) const MAX_COUNT: u64 = 10_000;
+/// Most addresses that `max_targets` may allow.
+const MAX_TARGETS: u64 = 1 << 24;
+/// What is measured where nothing else is said.
+const DEFAULT_METRIC: &str = "ping";
+/// Where `timeout` is not given.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What all files are read with.
+pub(crate) struct Context<'c> {
+    /// The environment layer.
+    pub(crate) env: &'c Environment,
+    /// The flags layer.
+    pub(crate) overrides: &'c Overrides,
+    /// The known scrapers.
+    pub(crate) scrapers: &'c dyn ScraperCatalog,
+    /// Targets files as they were when they were last in order.
+    pub(crate) previous: Option<&'c TargetFiles>,
+}
+
+/// What came out of a group file.
+pub(crate) struct Outcome {
+    /// The name of the group and where it stands, even where the rest of the file is unsound.
+    pub(crate) prom_id: Option<(String, usize)>,
+    /// Where `jobs` starts.
+    pub(crate) jobs_at: usize,
+    /// The group; `None` when there was an error in the file.
+    pub(crate) group: Option<GroupConfig>,
+}
+
+/// Reads a group file. `targets` takes up the targets files that it uses.
+pub(crate) fn read(
+    scope: Scope<'_, '_>,
+    root: &Value<'_>,
+    context: &Context<'_>,
+    targets: &mut TargetFiles,
+) -> Outcome {
+    let errors = scope.report.errors();
+    let mut outcome = Outcome {
+        prom_id: None,
+        jobs_at: start(root),
+        group: None,
+    };
+    let Some(file) = Fields::open(scope, root, "the file", &GROUP_KEYS) else {
+        return outcome;
+    };
+    if let Some(schema) = file.get("$schema")
+        && !matches!(schema, Value::StringLit(_))
+    {
+        let message = format!(
+            "$schema: found {}, expected a string",
+            fields::found(schema)
+        );
+        scope.error(start(schema), message);
+    }
+    let conf = file
+        .require(scope, "conf")
+        .and_then(|conf| Fields::open(scope, conf, "conf", &CONF_KEYS).map(|f| (conf, f)))
+        .map(|(value, fields)| read_conf(scope, value, &fields, context, &mut outcome));
+    let Some(jobs) = file.require(scope, "jobs") else {
+        return outcome;
+    };
+    outcome.jobs_at = start(jobs);
+    let Some(entries) = fields::list(scope, jobs, "jobs") else {
+        return outcome;
+    };
+    if entries.is_empty() {
+        let hint = "add a device, such as {\"job\": \"router\", \"ip\": \"192.168.1.1\"}";
+        scope.warn(
+            start(jobs),
+            "jobs is empty: nothing is measured",
+            hint.to_owned(),
+        );
+    }
+    let fallback = Conf::unsound(start(root));
+    let conf = conf.unwrap_or(fallback);
+    let defaults = JobDefaults {
+        labels: conf.labels.clone(),
+        metrics: conf.metrics.clone(),
+        metrics_at: conf.metrics_at,
+        family: conf.family,
+        exclude: conf.exclude,
+        max_targets: conf.max_targets,
+        common: conf.common,
+    };
+    let mut reader = JobReader::new(scope, defaults, context, targets);
+    for entry in entries {
+        reader.read(entry);
+    }
+    let jobs = reader.finish();
+    if scope.report.errors() > errors {
+        return outcome;
+    }
+    if let (Some((prom_id, _)), Some(common)) = (&outcome.prom_id, conf.common) {
+        let group = GroupConfig {
+            file: scope.document.path().to_owned(),
+            prom_id: prom_id.as_str().into(),
+            interval: common.interval,
+            timeout: common.timeout,
+            value_dev_down: common.value_dev_down,
+            count: common.count,
+            probe_interval: common.probe_interval,
+            pacer: conf.pacer,
+            labels: conf.labels,
+            jobs,
+        };
+        outcome.group = Some(group);
+    }
+    outcome
+}
+
+/// The `conf` of a group.
+struct Conf {
+    /// `None` when one of them is unsound.
+    common: Option<CommonSettings>,
+    pacer: PacerConfig,
+    labels: Labels,
+    metrics: Option<Arc<[MetricConfig]>>,
+    metrics_at: usize,
+    family: FamilyChoice,
+    exclude: Vec<target::Exclusion>,
+    max_targets: u64,
+}
+
+impl Conf {
+    /// Stands in for a `conf` that cannot be read, so that the jobs are checked all the same.
+    fn unsound(at: usize) -> Self {
+        Self {
+            common: None,
+            pacer: PacerConfig::default(),
+            labels: Labels::default(),
+            metrics: None,
+            metrics_at: at,
+            family: FamilyChoice::Any,
+            exclude: Vec::new(),
+            max_targets: u64::MAX,
+        }
+    }
+}
+
+fn read_conf(
+    scope: Scope<'_, '_>,
+    value: &Value<'_>,
+    conf: &Fields<'_, '_>,
+    context: &Context<'_>,
+    outcome: &mut Outcome,
+) -> Conf {
+    outcome.prom_id = conf.require(scope, "prom_id").and_then(|value| {
+        fields::text(scope, value, "prom_id").map(|text| (text.to_owned(), start(value)))
+    });
+    if let Some(pacer) = conf.get("pacer") {
+        let _ = Fields::open(scope, pacer, "pacer", &PACER_KEYS);
+    }
+    let layered = Layered::merge(
+        CONF_SETTINGS,
+        value.as_object(),
+        context.env,
+        context.overrides,
+        scope.report,
+    );
+    let settings = SettingReader {
+        scope,
+        layered: &layered,
+        fallback: conf.start(),
+    };
+    let mut result = Conf::unsound(conf.start());
+    result.common = read_common(&settings);
+    result.pacer = PacerConfig {
+        rate: settings.read("pacer.rate", |value, text| {
+            match scalar::number(value, text)? {
+                rate if rate > 0.0 => Ok(rate),
+                _ => Err(Refusal("must be greater than zero".to_owned())),
+            }
+        }),
+        burst: settings
+            .read("pacer.burst", |value, text| {
+                scalar::integer(value, text, 1, 65_536)
+            })
+            .and_then(|burst| u32::try_from(burst).ok()),
+    };
+    result.max_targets = settings
+        .read("max_targets", |value, text| {
+            scalar::integer(value, text, 1, MAX_TARGETS)
+        })
+        .unwrap_or(u64::MAX);
+    result.family = settings
+        .read("family", |value, _| FamilyChoice::parse(value))
+        .unwrap_or_default();
+    if let Some(value) = conf.get("labels")
+        && let Some(labels) = labels::parse(scope, value)
+    {
+        result.labels = Labels::default().overlaid(labels);
+    }
+    result.metrics = match conf.get("metrics") {
+        Some(value) => {
+            result.metrics_at = start(value);
+            let metrics = metrics::parse(scope, value, context.scrapers);
+            if let (Some(metrics), Some(common)) = (&metrics, &result.common) {
+                let (at, scrapers) = (start(value), context.scrapers);
+                metrics::check_settings(scope, Some(value), at, metrics, scrapers, common);
+            }
+            metrics
+        }
+        None => Some(default_metrics()),
+    };
+    if let Some(value) = conf.get("exclude") {
+        result.exclude = read_exclude(scope, value);
+    }
+    result
+}
+
+/// The list of metrics of a device for which none is configured.
+fn default_metrics() -> Arc<[MetricConfig]> {
+    [MetricConfig {
+        scraper: DEFAULT_METRIC.into(),
+        settings: serde_json::Value::Null,
+    }]
+    .into()
+}
+
+/// The settings that every scraper gets; `None` when one of them is unsound.
+fn read_common(settings: &SettingReader<'_, '_, '_>) -> Option<CommonSettings> {
+    let scope = settings.scope;
+    if settings.layered.get("interval").is_none() {
+        scope.error(settings.fallback, "missing key `interval` in conf");
+    }
+    let duration = |value: &Layer, _: bool| scalar::duration(value);
+    let interval = settings.read("interval", duration);
+    let timeout = settings.read("timeout", duration);
+    let value_dev_down = settings.read("value_dev_down", scalar::number);
+    let count = settings
+        .read("count", |value, text| {
+            scalar::integer(value, text, 1, MAX_COUNT)
+        })
+        .and_then(|count| u32::try_from(count).ok());
+    let probe_interval = settings.read("probe_interval", duration);
+    let interval = interval?;
+    let default_timeout = DEFAULT_TIMEOUT.min(interval / 2);
+    let timeout = match settings.layered.get("timeout") {
+        Some(_) => timeout?,
+        None => default_timeout,
+    };
+    if timeout >= interval {
+        let message = format!(
+            "timeout ({}) must be below interval ({})",
+            scalar::show(timeout),
+            scalar::show(interval)
+        );
+        let hint = "a cycle starts every interval and has to end before the next one";
+        settings.report("timeout", Severity::Error, message, hint);
+        return None;
+    }
+    let value_dev_down = match settings.layered.get("value_dev_down") {
+        Some(_) => value_dev_down?,
+        None => timeout.as_secs_f64() * 1000.0,
+    };
+    let common = CommonSettings {
+        interval,
+        timeout,
+        value_dev_down,
+        count: count?,
+        probe_interval: probe_interval?,
+    };
+    if let Some((message, hint)) = overrun(&common) {
+        let key = if settings.written("count") {
+            "count"
+        } else {
+            "probe_interval"
+        };
+        settings.report(key, Severity::Warning, message, &hint);
+    }
+    Some(common)
+}
+
+/// What to say of a cycle that is longer than its interval: the last probe leaves after
+/// (count − 1) × probe_interval and may take `timeout` to be answered.
+pub(crate) fn overrun(common: &CommonSettings) -> Option<(String, String)> {
+    let cycle = common
+        .probe_interval
+        .checked_mul(common.count.saturating_sub(1))
+        .and_then(|probes| probes.checked_add(common.timeout))
+        .unwrap_or(Duration::MAX);
+    if cycle <= common.interval {
+        return None;
+    }
+    let message = format!(
+        "a cycle of {} probes, {} apart, with a timeout of {} takes {}, longer than the interval of {}",
+        common.count,
+        scalar::show(common.probe_interval),
+        scalar::show(common.timeout),
+        scalar::show(cycle),
+        scalar::show(common.interval),
+    );
+    let hint =
+        "use fewer probes, a shorter probe_interval or a longer interval; else ticks are skipped";
+    Some((message, hint.to_owned()))
+}
+
+/// Reads a list of exclusions.
+pub(crate) fn read_exclude(scope: Scope<'_, '_>, value: &Value<'_>) -> Vec<target::Exclusion> {
+    let mut exclusions = Vec::new();
+    for element in fields::list(scope, value, "exclude").unwrap_or_default() {
+        let Some(text) = fields::text(scope, element, "an entry of exclude") else {
+            continue;
+        };
+        match target::parse_exclusion(text) {
+            Ok(exclusion) => exclusions.push(exclusion),
+            Err(problem) => scope.error_hint(start(element), problem.message, problem.hint),
+        }
+    }
+    exclusions
+}
+
+/// Decodes layered settings and reports what is wrong with them where they were written.
+struct SettingReader<'s, 'r, 'd> {
+    scope: Scope<'r, 'd>,
+    layered: &'s Layered,
+    fallback: usize,
+}
+
+impl SettingReader<'_, '_, '_> {
+    /// The setting `key`, decoded; `None` when it is absent or was reported.
+    fn read<T>(
+        &self,
+        key: &str,
+        decode: impl FnOnce(&Layer, bool) -> Result<T, Refusal>,
+    ) -> Option<T> {
+        let setting = self.layered.get(key)?;
+        match decode(&setting.value, setting.origin.is_text()) {
+            Ok(value) => Some(value),
+            Err(Refusal(reason)) => {
+                let message = format!("{key}: {reason}");
+                setting
+                    .origin
+                    .report(self.scope, self.fallback, Severity::Error, message, None);
+                None
+            }
+        }
+    }
+
+    /// Whether `key` was written anywhere.
+    fn written(&self, key: &str) -> bool {
+        self.layered.get(key).is_some_and(Setting::is_written)
+    }
+
+    fn report(&self, key: &str, severity: Severity, message: String, hint: &str) {
+        let hint = Some(hint.to_owned());
+        match self.layered.get(key) {
+            Some(setting) => {
+                setting
+                    .origin
+                    .report(self.scope, self.fallback, severity, message, hint);
+            }
+            None => match severity {
+                Severity::Error => self.scope.error_hint(self.fallback, message, hint),
+                Severity::Warning => self.scope.warn(self.fallback, message, hint),
+            },
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The nearest known name to an unknown one.
+
+/// The name among `known` nearest to `given`, if any is near enough to be meant.
+pub(crate) fn nearest<'k>(
+    given: &str,
+    known: impl IntoIterator<Item = &'k str>,
+) -> Option<&'k str> {
+    let lower = given.to_lowercase();
+    known
+        .into_iter()
+        .map(|name| {
+            (
+                strsim::damerau_levenshtein(&lower, &name.to_lowercase()),
+                name,
+            )
+        })
+        .filter(|(distance, name)| *distance <= allowed(given.len().max(name.len())))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// Edits that still count as a slip of the pen, for a name of `length` bytes.
+fn allowed(length: usize) -> usize {
+    (length / 3).clamp(1, 5)
+}
+
+/// A hint for an unknown name: the nearest known one, or all of them where they are few.
+pub(crate) fn hint<'k>(
+    given: &str,
+    known: impl IntoIterator<Item = &'k str> + Clone,
+) -> Option<String> {
+    if let Some(name) = nearest(given, known.clone()) {
+        return Some(format!("did you mean `{name}`?"));
+    }
+    let mut names: Vec<&str> = known.into_iter().collect();
+    names.sort_unstable();
+    if names.is_empty() || names.len() > 16 {
+        return None;
+    }
+    Some(format!("known: {}", names.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_found_and_strangers_are_not() {
+        let known = ["interval", "timeout", "prom_id"];
+        assert_eq!(nearest("intervall", known), Some("interval"));
+        assert_eq!(nearest("Prom_ID", known), Some("prom_id"));
+        assert_eq!(nearest("color", known), None);
+        assert_eq!(
+            hint("color", known).unwrap(),
+            "known: interval, prom_id, timeout"
+        );
+    }
+}

@@ -1,0 +1,394 @@
+//! What `ip` may be: an address, a host name, a subnet, a range.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// What an `ip` says, without its port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TargetSpec {
+    /// One address; the text as configured.
+    Ip(String, IpAddr),
+    /// A host name.
+    Host(String),
+    /// Several addresses.
+    Many(Interval),
+}
+
+/// Why a text is no target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TargetProblem {
+    /// What is wrong.
+    pub(crate) message: String,
+    /// What to write instead.
+    pub(crate) hint: Option<String>,
+}
+
+impl TargetProblem {
+    fn new(message: impl Into<String>, hint: impl Into<Option<String>>) -> Self {
+        Self {
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+}
+
+/// Addresses from `first` to `last`, both of one family and both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Interval {
+    v6: bool,
+    first: u128,
+    last: u128,
+}
+
+impl Interval {
+    /// The addresses from `first` to `last`; `None` when the families differ or `last` is below `first`.
+    pub(crate) fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
+        let interval = Self {
+            v6: first.is_ipv6(),
+            first: to_bits(first),
+            last: to_bits(last),
+        };
+        (first.is_ipv6() == last.is_ipv6() && interval.first <= interval.last).then_some(interval)
+    }
+
+    /// All addresses of a subnet, network and broadcast address included.
+    pub(crate) fn subnet(net: IpNet) -> Self {
+        Self {
+            v6: matches!(net, IpNet::V6(_)),
+            first: to_bits(net.network()),
+            last: to_bits(net.broadcast()),
+        }
+    }
+
+    /// The host addresses of a subnet: in IPv4, network and broadcast address are left out where the
+    /// prefix is shorter than 31 (RFC 3021); in IPv6 every address is a host address.
+    pub(crate) fn hosts(net: IpNet) -> Self {
+        let mut interval = Self::subnet(net);
+        if !interval.v6 && net.prefix_len() < 31 {
+            interval.first += 1;
+            interval.last -= 1;
+        }
+        interval
+    }
+
+    /// Number of addresses less one: the number itself does not fit a `u128` for `::/0`.
+    pub(crate) fn steps(&self) -> u128 {
+        self.last - self.first
+    }
+
+    /// Whether the addresses are IPv6.
+    pub(crate) fn is_v6(&self) -> bool {
+        self.v6
+    }
+
+    /// Whether `ip` is one of the addresses.
+    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
+        self.v6 == ip.is_ipv6() && (self.first..=self.last).contains(&to_bits(ip))
+    }
+
+    /// The addresses, in order.
+    pub(crate) fn addresses(self) -> impl Iterator<Item = IpAddr> {
+        (self.first..=self.last).map(move |bits| from_bits(self.v6, bits))
+    }
+
+    fn overlaps(&self, first: IpAddr, last: IpAddr) -> bool {
+        self.v6 == first.is_ipv6() && self.first <= to_bits(last) && to_bits(first) <= self.last
+    }
+
+    /// What makes some of the addresses unfit to be measured.
+    fn unfit(&self) -> Option<&'static str> {
+        let v4 = |a, b, c, d| IpAddr::V4(Ipv4Addr::new(a, b, c, d));
+        let none = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let multicast = Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0);
+        let last = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
+        if self.overlaps(v4(0, 0, 0, 0), v4(0, 0, 0, 0)) || self.overlaps(none, none) {
+            return Some("the unspecified address");
+        }
+        if self.overlaps(v4(224, 0, 0, 0), v4(239, 255, 255, 255))
+            || self.overlaps(IpAddr::V6(multicast), last)
+        {
+            return Some("multicast addresses");
+        }
+        self.overlaps(v4(255, 255, 255, 255), v4(255, 255, 255, 255))
+            .then_some("the broadcast address")
+    }
+}
+
+fn to_bits(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => u128::from(ip.to_bits()),
+        IpAddr::V6(ip) => ip.to_bits(),
+    }
+}
+
+fn from_bits(v6: bool, bits: u128) -> IpAddr {
+    if v6 {
+        IpAddr::V6(Ipv6Addr::from_bits(bits))
+    } else {
+        IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(bits).unwrap_or(u32::MAX)))
+    }
+}
+
+/// Parses the text of an `ip`. A port is checked and dropped.
+pub(crate) fn parse(text: &str) -> Result<TargetSpec, TargetProblem> {
+    let spec = parse_any(text.trim())?;
+    let interval = match &spec {
+        TargetSpec::Ip(_, ip) => Interval::new(*ip, *ip),
+        TargetSpec::Many(interval) => Some(*interval),
+        TargetSpec::Host(_) => None,
+    };
+    if let Some(unfit) = interval.and_then(|interval| interval.unfit()) {
+        let hint = "only unicast addresses can be measured";
+        return Err(TargetProblem::new(
+            format!("`{text}` includes {unfit}"),
+            hint.to_owned(),
+        ));
+    }
+    Ok(spec)
+}
+
+/// Parses an entry of `exclude`: an address, a subnet, a range or a host name.
+pub(crate) fn parse_exclusion(text: &str) -> Result<Exclusion, TargetProblem> {
+    let text = text.trim();
+    if let Ok(net) = text.parse::<IpNet>() {
+        return Ok(Exclusion::Addresses(Interval::subnet(net)));
+    }
+    Ok(match parse_any(text)? {
+        TargetSpec::Ip(_, ip) => Exclusion::Addresses(Interval::subnet(IpNet::from(ip))),
+        TargetSpec::Many(interval) => Exclusion::Addresses(interval),
+        TargetSpec::Host(host) => Exclusion::Host(host),
+    })
+}
+
+/// What an entry of `exclude` leaves out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Exclusion {
+    /// These addresses.
+    Addresses(Interval),
+    /// This host name.
+    Host(String),
+}
+
+impl Exclusion {
+    /// Whether the address `ip` is left out.
+    pub(crate) fn has_address(&self, ip: IpAddr) -> bool {
+        matches!(self, Self::Addresses(interval) if interval.contains(ip))
+    }
+
+    /// Whether the host name is left out.
+    pub(crate) fn has_host(&self, name: &str) -> bool {
+        matches!(self, Self::Host(host) if host.eq_ignore_ascii_case(name))
+    }
+}
+
+fn parse_any(text: &str) -> Result<TargetSpec, TargetProblem> {
+    if text.contains("://") {
+        let hint = "write the host alone, without scheme and path";
+        return Err(TargetProblem::new(
+            format!("`{text}` is a URL"),
+            hint.to_owned(),
+        ));
+    }
+    if let Some(rest) = text.strip_prefix('[') {
+        return parse_bracketed(text, rest);
+    }
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(TargetSpec::Ip(text.to_owned(), ip.to_canonical()));
+    }
+    if let Some((address, _)) = text.split_once('%')
+        && address.parse::<Ipv6Addr>().is_ok()
+    {
+        return Err(zone(text));
+    }
+    if text.contains('/') {
+        return parse_subnet(text);
+    }
+    if let Some((first, last)) = text.split_once('-')
+        && looks_numeric(first.trim())
+    {
+        return parse_range(text, first.trim(), last.trim());
+    }
+    match text.bytes().filter(|byte| *byte == b':').count() {
+        0 => parse_host(text),
+        1 => {
+            let (host, port) = text.split_once(':').unwrap_or((text, ""));
+            check_port(text, port)?;
+            match host.parse::<IpAddr>() {
+                Ok(ip) => Ok(TargetSpec::Ip(host.to_owned(), ip)),
+                Err(_) => parse_host(host),
+            }
+        }
+        _ => Err(TargetProblem::new(
+            format!("`{text}` is not a valid IPv6 address"),
+            "with a port, write `[address]:port`".to_owned(),
+        )),
+    }
+}
+
+fn parse_bracketed(text: &str, rest: &str) -> Result<TargetSpec, TargetProblem> {
+    let malformed = || {
+        let hint = "write `[address]` or `[address]:port`";
+        TargetProblem::new(
+            format!("`{text}` is not a valid IPv6 address"),
+            hint.to_owned(),
+        )
+    };
+    let (address, port) = rest.split_once(']').ok_or_else(malformed)?;
+    if address.contains('%') {
+        return Err(zone(text));
+    }
+    let ip: Ipv6Addr = address.parse().map_err(|_| malformed())?;
+    if !port.is_empty() {
+        check_port(text, port.strip_prefix(':').ok_or_else(malformed)?)?;
+    }
+    Ok(TargetSpec::Ip(
+        address.to_owned(),
+        IpAddr::V6(ip).to_canonical(),
+    ))
+}
+
+fn zone(text: &str) -> TargetProblem {
+    let hint = "leave out `%` and what follows; a scraper's settings may name the interface";
+    TargetProblem::new(
+        format!("`{text}` has an IPv6 zone, which cannot be used"),
+        hint.to_owned(),
+    )
+}
+
+fn check_port(text: &str, port: &str) -> Result<(), TargetProblem> {
+    match port.parse::<u16>() {
+        Ok(1..) if port.bytes().all(|byte| byte.is_ascii_digit()) => Ok(()),
+        _ => {
+            let hint = "a port is a number from 1 to 65535; it is dropped, so leave it out";
+            Err(TargetProblem::new(
+                format!("`{text}`: bad port `{port}`"),
+                hint.to_owned(),
+            ))
+        }
+    }
+}
+
+fn parse_subnet(text: &str) -> Result<TargetSpec, TargetProblem> {
+    let net: IpNet = text.parse().map_err(|_| {
+        let hint = "write a subnet as `10.1.0.0/22` or `2001:db8::/120`";
+        TargetProblem::new(format!("`{text}` is not a subnet"), hint.to_owned())
+    })?;
+    if net.addr() != net.network() {
+        return Err(TargetProblem::new(
+            format!("`{text}` is an address within a subnet"),
+            format!("write the subnet as `{}`", net.trunc()),
+        ));
+    }
+    Ok(TargetSpec::Many(Interval::hosts(net)))
+}
+
+fn parse_range(text: &str, first: &str, last: &str) -> Result<TargetSpec, TargetProblem> {
+    let problem = |message: &str| {
+        let hint = "write a range as `10.1.0.10-10.1.0.50`";
+        TargetProblem::new(
+            format!("`{text}` is not a range: {message}"),
+            hint.to_owned(),
+        )
+    };
+    let parse = |end: &str| {
+        end.parse::<IpAddr>()
+            .map_err(|_| problem(&format!("`{end}` is not an address")))
+    };
+    let (first, last) = (parse(first)?, parse(last)?);
+    if first.is_ipv4() != last.is_ipv4() {
+        return Err(problem(
+            "it begins in one address family and ends in the other",
+        ));
+    }
+    Interval::new(first, last)
+        .map(TargetSpec::Many)
+        .ok_or_else(|| problem("its end is below its beginning"))
+}
+
+/// Whether a text can only be meant as an address.
+fn looks_numeric(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok()
+        || (text.contains('.')
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b'.'))
+}
+
+fn parse_host(host: &str) -> Result<TargetSpec, TargetProblem> {
+    let problem =
+        |reason: &str| TargetProblem::new(format!("`{host}` is not a host name: {reason}"), None);
+    let name = host.strip_suffix('.').unwrap_or(host);
+    if name.is_empty() {
+        return Err(problem("it is empty"));
+    }
+    if name.len() > 253 {
+        return Err(problem("it is longer than 253 characters"));
+    }
+    let last = name.rsplit('.').next().unwrap_or(name);
+    if last.bytes().all(|byte| byte.is_ascii_digit()) {
+        let hint = "an IPv4 address has four numbers from 0 to 255, without leading zeros";
+        let message = format!("`{host}` is not a valid IPv4 address");
+        return Err(TargetProblem::new(message, hint.to_owned()));
+    }
+    for label in name.split('.') {
+        if label.is_empty() {
+            return Err(problem("there is nothing between two dots"));
+        }
+        if label.len() > 63 {
+            return Err(problem("a part is longer than 63 characters"));
+        }
+        if !label.is_ascii() {
+            let hint = "write an international name in its ASCII form (`xn--…`)";
+            let message = format!("`{host}` is not a host name: it is not ASCII");
+            return Err(TargetProblem::new(message, hint.to_owned()));
+        }
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if let Some(byte) = label.bytes().find(|byte| !allowed(*byte)) {
+            return Err(problem(&format!("it contains {:?}", char::from(byte))));
+        }
+        if label.starts_with('-') || label.ends_with('-') {
+            return Err(problem("a part begins or ends with a hyphen"));
+        }
+    }
+    Ok(TargetSpec::Host(host.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> (String, IpAddr) {
+        match parse(text) {
+            Ok(TargetSpec::Ip(text, ip)) => (text, ip),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn ports_are_dropped() {
+        assert_eq!(ip("192.168.1.57:8080").0, "192.168.1.57");
+        assert_eq!(ip("::1").0, "::1");
+        assert_eq!(ip("[2001:DB8::1]:80").0, "2001:DB8::1");
+        assert_eq!(ip("[::1]").0, "::1");
+        assert_eq!(
+            parse("plc-7.example:502"),
+            Ok(TargetSpec::Host("plc-7.example".to_owned()))
+        );
+    }
+
+    #[test]
+    fn mapped_addresses_are_measured_as_ipv4() {
+        assert_eq!(ip("::ffff:127.0.0.1").1, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+
+    #[test]
+    fn a_hyphen_alone_makes_no_range() {
+        assert_eq!(parse("rack-12"), Ok(TargetSpec::Host("rack-12".to_owned())));
+        assert!(matches!(
+            parse("10.0.0.1-10.0.0.3"),
+            Ok(TargetSpec::Many(_))
+        ));
+        assert!(parse("10.0.0.1-30").is_err());
+    }
+}

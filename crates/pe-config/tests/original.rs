@@ -1,0 +1,74 @@
+//! The example files of the Python original load unchanged.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{fixture, sources};
+use pe_config::{Address, Family, Grouping, load};
+
+#[test]
+fn the_readme_example_loads_and_its_repeated_device_is_kept_once() {
+    let mut sources = sources("original/readme");
+    sources.push_config = Some(fixture("original/push_config.json"));
+    let loaded = load(&sources).unwrap();
+    let group = &loaded.config.groups[0];
+    assert_eq!(&*group.prom_id, "Project1");
+    assert_eq!(group.interval, Duration::from_secs(55));
+    assert_eq!(group.timeout, Duration::from_secs(3));
+    assert_eq!(group.value_dev_down, 3000.0);
+    assert_eq!(
+        (group.count, group.probe_interval),
+        (1, Duration::from_secs(1))
+    );
+    let [job] = group.jobs.as_slice() else {
+        panic!("{:?}", group.jobs)
+    };
+    assert_eq!((&*job.job, &*job.ip), ("MyDevice01", "192.168.1.57"));
+    assert_eq!(&*job.metrics[0].scraper, "ping");
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(warnings.join("\n"));
+}
+
+#[test]
+fn two_devices_that_share_a_job_are_both_kept() {
+    let loaded = common::load_dir("original/project1").unwrap();
+    let jobs = &loaded.config.groups[0].jobs;
+    let found: Vec<_> = jobs.iter().map(|job| (&*job.job, &*job.ip)).collect();
+    assert_eq!(
+        found,
+        [("Device01", "192.168.1.57"), ("Device01", "192.168.1.58")]
+    );
+    assert_eq!(jobs[1].address, Address::Ip([192, 168, 1, 58].into()));
+    assert_eq!(loaded.warnings, []);
+}
+
+#[test]
+fn the_push_example_loads_and_its_password_never_shows() {
+    let mut sources = sources("original/project1");
+    sources.push_config = Some(fixture("original/push_config.json"));
+    let loaded = load(&sources).unwrap();
+    let push = loaded.config.push.as_ref().unwrap();
+    assert_eq!(push.url, "http://100.200.150.250:9091");
+    assert_eq!(push.username.as_deref(), Some("user"));
+    assert_eq!(push.password.as_ref().unwrap().expose(), "pass");
+    assert_eq!(push.grouping, Grouping::Device);
+    assert_eq!(push.timeout, Duration::from_secs(10));
+    let shown = format!("{loaded:?}");
+    assert!(
+        shown.contains("[redacted]") && !shown.contains("\"pass\""),
+        "{shown}"
+    );
+    assert_eq!(Family::default(), Family::Any);
+}
+
+#[test]
+fn the_loopback_copies_load_too() {
+    for directory in ["loopback/readme", "loopback/project1"] {
+        let mut sources = sources(directory);
+        sources.push_config = Some(fixture("loopback/push_config.json"));
+        let loaded = load(&sources).unwrap();
+        assert!(!loaded.config.groups[0].jobs.is_empty());
+    }
+}
