@@ -1,1 +1,63 @@
-//! Real servers and simulated networks for tests.
+//! Real servers and private networks for PingExporter's tests.
+//!
+//! A test that needs something of the machine says so first; where that is missing, the test is
+//! reported as skipped on a line of its own (and fails where `CI=true`):
+//!
+//! ```no_run
+//! // #[test]
+//! fn a_push_arrives() {
+//!     pe_testkit::require!(Program("prometheus-pushgateway"));
+//!     let gateway = pe_testkit::Gateway::start();
+//!     // … push to gateway.url() …
+//!     assert!(gateway.metrics().contains("ping_up"));
+//!     assert!(!gateway.log().contains("inconsistent"));
+//! }
+//! ```
+//!
+//! What touches other addresses than loopback ones runs in a network namespace, which no packet
+//! leaves:
+//!
+//! ```no_run
+//! // #[test]
+//! fn a_silent_device_is_down() {
+//!     pe_testkit::require!(Namespaces);
+//!     pe_testkit::in_namespace(|namespace| {
+//!         let silent = namespace.silent_v4(1);
+//!         // A runtime built here has its threads in the namespace as well.
+//!         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+//!         // … ping `silent` …
+//!     });
+//! }
+//! ```
+//!
+//! Tests wait for conditions ([`wait::until`]), never for a fixed time. All processes that are
+//! started here end with the value that stands for them, and at the latest with the test program.
+//!
+//! | for | use |
+//! | --- | --- |
+//! | needs, skipped tests | [`require!`], [`skip`], [`Need`] |
+//! | servers | [`Gateway`], [`Nginx`], [`Prometheus`], any other: [`Server`] |
+//! | metrics that others accept | [`promtool_check_metrics`], [`promtool`] |
+//! | a private network | [`in_namespace`], [`Namespace`] |
+//! | requests | [`http::get`], [`http::request`] |
+//! | waiting | [`wait::until`] |
+
+pub mod http;
+pub mod wait;
+
+mod gateway;
+mod netns;
+mod nginx;
+mod prometheus;
+mod require;
+mod server;
+mod spawn;
+
+pub use gateway::Gateway;
+pub use netns::{Namespace, in_namespace};
+pub use nginx::Nginx;
+pub use prometheus::{Prometheus, PrometheusOptions, promtool, promtool_check_metrics};
+pub use require::require as require_needs;
+pub use require::{Need, SKIPS_FILE, find_program, skip};
+pub use server::{Server, free_port};
+pub use spawn::{command, start};
