@@ -49,6 +49,10 @@ pub struct CommonSettings {
     pub count: u32,
     /// Time between two probes of one device within a cycle.
     pub probe_interval: Duration,
+    /// Probes a second that the devices of one cycle may cause together; `None` leaves it to the scraper.
+    pub rate: Option<f64>,
+    /// Probes that may leave back to back; `None` leaves it to the scraper.
+    pub burst: Option<u32>,
 }
 
 /// Why a scraper does not accept its settings.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::Watched;
+
 /// How bad a [`Diagnostic`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -98,24 +100,32 @@ impl fmt::Display for Diagnostic {
 /// Why a configuration was refused: every error of every file, and the warnings that were found on the
 /// way, sorted by file and position.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Diagnostics(Vec<Diagnostic>);
+pub struct Diagnostics {
+    found: Vec<Diagnostic>,
+    watched: Watched,
+}
 
 impl Diagnostics {
     /// Sorts `diagnostics` by file and position and drops exact repetitions.
-    pub(crate) fn new(mut diagnostics: Vec<Diagnostic>) -> Self {
-        diagnostics.sort();
-        diagnostics.dedup();
-        Self(diagnostics)
+    pub(crate) fn new(mut found: Vec<Diagnostic>, watched: Watched) -> Self {
+        found.sort();
+        found.dedup();
+        Self { found, watched }
+    }
+
+    /// What to watch for a change that may put things right.
+    pub fn watched(&self) -> &Watched {
+        &self.watched
     }
 
     /// The problems, sorted by file and position.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
-        self.0.iter()
+        self.found.iter()
     }
 
     /// The problems, sorted by file and position.
     pub fn into_vec(self) -> Vec<Diagnostic> {
-        self.0
+        self.found
     }
 }
 
@@ -124,13 +134,13 @@ impl<'a> IntoIterator for &'a Diagnostics {
     type IntoIter = std::slice::Iter<'a, Diagnostic>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.found.iter()
     }
 }
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, diagnostic) in self.0.iter().enumerate() {
+        for (index, diagnostic) in self.found.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }

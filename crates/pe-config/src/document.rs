@@ -11,7 +11,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 
 /// Distance between two remembered character counts. A column is found by counting from the nearest
 /// one, so that a file of one enormous line costs no more than any other.
-const CHECKPOINT: usize = 4096;
+const CHECKPOINT: usize = 512;
 
 /// The text of a file, able to turn byte offsets into lines and columns.
 pub(crate) struct Document {
@@ -122,15 +122,16 @@ impl Document {
         let collect = CollectOptions::default();
         let parsed =
             jsonc_parser::parse_to_ast(&self.text, &collect, &strict()).map_err(|error| {
-                self.at(
-                    error.range().start,
-                    syntax_message(error.kind()),
+                let range = error.range();
+                let word = &self.text[range.start..range.end];
+                let (message, hint) = (
+                    syntax_message(error.kind(), word),
                     syntax_hint(error.kind()),
-                )
+                );
+                self.at(range.start, message, hint)
             })?;
         let Some(value) = parsed.value else {
-            let hint = "a configuration file holds one JSON object";
-            return Err(self.at(0, "the file is empty", Some(hint.to_owned())));
+            return Err(self.at(0, "the file is empty", None));
         };
         // What the tolerant parser still lets through (control characters in strings, white space
         // that JSON does not know, numbers beyond an f64) the strict one refuses.
@@ -187,7 +188,10 @@ fn strict() -> ParseOptions {
     }
 }
 
-fn syntax_message(kind: &ParseErrorKind) -> String {
+fn syntax_message(kind: &ParseErrorKind, word: &str) -> String {
+    if matches!(kind, ParseErrorKind::UnexpectedWord) {
+        return format!("invalid JSON: unexpected word `{word}`");
+    }
     let text = kind.to_string();
     let mut characters = text.chars();
     let first = characters.next().map(|c| c.to_ascii_lowercase());
@@ -204,6 +208,9 @@ fn syntax_hint(kind: &ParseErrorKind) -> Option<String> {
         ParseErrorKind::CommentsNotAllowed => "JSON has no comments; remove it",
         ParseErrorKind::SingleQuotedStringsNotAllowed => "write strings in double quotes",
         ParseErrorKind::ExpectedStringObjectProperty => "write keys in double quotes",
+        ParseErrorKind::UnexpectedWord | ParseErrorKind::NonFiniteNumbersNotAllowed => {
+            "a value is a number, text in double quotes, true, false or null"
+        }
         ParseErrorKind::UnterminatedObject => "a closing `}` is missing",
         ParseErrorKind::UnterminatedArray => "a closing `]` is missing",
         _ => return None,

@@ -76,9 +76,10 @@ impl Environment {
             .chain(self.others.iter().cloned())
             .collect();
         for name in self.variables.keys().filter(|name| !known.contains(name)) {
-            let hint = suggest::nearest(name, known.iter().map(String::as_str))
-                .map(|nearest| format!("did you mean `{nearest}`?"));
-            let message = "this environment variable means nothing and is ignored";
+            let names = known.iter().filter_map(|name| name.strip_prefix(PREFIX));
+            let hint = suggest::nearest(name.strip_prefix(PREFIX).unwrap_or(name), names)
+                .map(|nearest| format!("did you mean `{PREFIX}{nearest}`?"));
+            let message = "unknown environment variable, ignored";
             report.push(Diagnostic::named(Severity::Warning, name, message, hint));
         }
     }

@@ -13,6 +13,7 @@ use crate::environment::Environment;
 use crate::fields::{self, Fields, start};
 use crate::jobs::{FamilyChoice, JobDefaults, JobReader};
 use crate::layers::{CONF_SETTINGS, Layered, Overrides, Setting};
+use crate::load::Watched;
 use crate::report::Scope;
 use crate::scalar::{self, Refusal};
 use crate::schema::{CONF_KEYS, GROUP_KEYS, PACER_KEYS};
@@ -40,6 +41,15 @@ pub(crate) struct Context<'c> {
     pub(crate) previous: Option<&'c TargetFiles>,
 }
 
+/// What reading the files brings to light beside the configuration.
+#[derive(Default)]
+pub(crate) struct Intake {
+    /// Files and directories that were looked at.
+    pub(crate) watched: Watched,
+    /// Targets files that were read.
+    pub(crate) target_files: TargetFiles,
+}
+
 /// What came out of a group file.
 pub(crate) struct Outcome {
     /// The name of the group and where it stands, even where the rest of the file is unsound.
@@ -50,12 +60,12 @@ pub(crate) struct Outcome {
     pub(crate) group: Option<GroupConfig>,
 }
 
-/// Reads a group file. `targets` takes up the targets files that it uses.
+/// Reads a group file.
 pub(crate) fn read(
     scope: Scope<'_, '_>,
     root: &Value<'_>,
     context: &Context<'_>,
-    targets: &mut TargetFiles,
+    intake: &mut Intake,
 ) -> Outcome {
     let errors = scope.report.errors();
     let mut outcome = Outcome {
@@ -63,6 +73,12 @@ pub(crate) fn read(
         jobs_at: start(root),
         group: None,
     };
+    if let Some(at) = key_of(root, "ip_pushgateway") {
+        let message = "this is a push configuration, not a group of devices";
+        let hint = "keep it out of this directory and give it with --push-config";
+        scope.error_hint(at, message, hint.to_owned());
+        return outcome;
+    }
     let Some(file) = Fields::open(scope, root, "the file", &GROUP_KEYS) else {
         return outcome;
     };
@@ -94,18 +110,16 @@ pub(crate) fn read(
             hint.to_owned(),
         );
     }
-    let fallback = Conf::unsound(start(root));
-    let conf = conf.unwrap_or(fallback);
+    let conf = conf.unwrap_or_else(Conf::unsound);
     let defaults = JobDefaults {
         labels: conf.labels.clone(),
         metrics: conf.metrics.clone(),
-        metrics_at: conf.metrics_at,
         family: conf.family,
         exclude: conf.exclude,
         max_targets: conf.max_targets,
         common: conf.common,
     };
-    let mut reader = JobReader::new(scope, defaults, context, targets);
+    let mut reader = JobReader::new(scope, defaults, context, intake);
     for entry in entries {
         reader.read(entry);
     }
@@ -126,9 +140,39 @@ pub(crate) fn read(
             labels: conf.labels,
             jobs,
         };
+        warn_slow_pacer(scope, outcome.jobs_at, &group);
         outcome.group = Some(group);
     }
     outcome
+}
+
+/// Where the key `key` of an object stands.
+pub(crate) fn key_of(root: &Value<'_>, key: &str) -> Option<usize> {
+    let property = root
+        .as_object()?
+        .properties
+        .iter()
+        .find(|p| p.name.as_str() == key)?;
+    Some(start(&property.name))
+}
+
+/// Warns where the pacer cannot let the probes of a cycle out within the interval.
+fn warn_slow_pacer(scope: Scope<'_, '_>, at: usize, group: &GroupConfig) {
+    let Some(rate) = group.pacer.rate else { return };
+    let probes: u64 = group
+        .jobs
+        .iter()
+        .map(|job| u64::from(group.count_of(job)))
+        .sum();
+    let needed = probes as f64 / group.interval.as_secs_f64();
+    if needed > rate {
+        let message = format!(
+            "a cycle of {probes} probes every {} needs {needed:.0} probes a second, and the pacer lets {rate} out",
+            scalar::show(group.interval)
+        );
+        let hint = "raise `pacer.rate`, or use fewer probes or a longer interval";
+        scope.warn(at, message, hint.to_owned());
+    }
 }
 
 /// The `conf` of a group.
@@ -138,7 +182,6 @@ struct Conf {
     pacer: PacerConfig,
     labels: Labels,
     metrics: Option<Arc<[MetricConfig]>>,
-    metrics_at: usize,
     family: FamilyChoice,
     exclude: Vec<target::Exclusion>,
     max_targets: u64,
@@ -146,13 +189,12 @@ struct Conf {
 
 impl Conf {
     /// Stands in for a `conf` that cannot be read, so that the jobs are checked all the same.
-    fn unsound(at: usize) -> Self {
+    fn unsound() -> Self {
         Self {
             common: None,
             pacer: PacerConfig::default(),
             labels: Labels::default(),
             metrics: None,
-            metrics_at: at,
             family: FamilyChoice::Any,
             exclude: Vec::new(),
             max_targets: u64::MAX,
@@ -185,8 +227,7 @@ fn read_conf(
         layered: &layered,
         fallback: conf.start(),
     };
-    let mut result = Conf::unsound(conf.start());
-    result.common = read_common(&settings);
+    let mut result = Conf::unsound();
     result.pacer = PacerConfig {
         rate: settings.read("pacer.rate", |value, text| {
             match scalar::number(value, text)? {
@@ -200,6 +241,7 @@ fn read_conf(
             })
             .and_then(|burst| u32::try_from(burst).ok()),
     };
+    result.common = read_common(&settings, result.pacer);
     result.max_targets = settings
         .read("max_targets", |value, text| {
             scalar::integer(value, text, 1, MAX_TARGETS)
@@ -215,7 +257,6 @@ fn read_conf(
     }
     result.metrics = match conf.get("metrics") {
         Some(value) => {
-            result.metrics_at = start(value);
             let metrics = metrics::parse(scope, value, context.scrapers);
             if let (Some(metrics), Some(common)) = (&metrics, &result.common) {
                 let (at, scrapers) = (start(value), context.scrapers);
@@ -241,7 +282,7 @@ fn default_metrics() -> Arc<[MetricConfig]> {
 }
 
 /// The settings that every scraper gets; `None` when one of them is unsound.
-fn read_common(settings: &SettingReader<'_, '_, '_>) -> Option<CommonSettings> {
+fn read_common(settings: &SettingReader<'_, '_, '_>, pacer: PacerConfig) -> Option<CommonSettings> {
     let scope = settings.scope;
     if settings.layered.get("interval").is_none() {
         scope.error(settings.fallback, "missing key `interval` in conf");
@@ -282,6 +323,8 @@ fn read_common(settings: &SettingReader<'_, '_, '_>) -> Option<CommonSettings> {
         value_dev_down,
         count: count?,
         probe_interval: probe_interval?,
+        rate: pacer.rate,
+        burst: pacer.burst,
     };
     if let Some((message, hint)) = overrun(&common) {
         let key = if settings.written("count") {

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +12,14 @@ use jsonc_parser::ast::Value;
 
 use crate::catalog::CommonSettings;
 use crate::config::{Address, Family, JobConfig, Labels, MetricConfig};
+use crate::document::Document;
 use crate::fields::{self, Fields, start};
-use crate::group::{self, Context, MAX_COUNT};
+use crate::group::{self, Context, Intake, MAX_COUNT};
 use crate::report::Scope;
 use crate::scalar::{self, Refusal};
 use crate::schema::JOB_KEYS;
 use crate::target::{self, Exclusion, TargetSpec};
-use crate::targets_file::TargetFiles;
+use crate::targets_file::{self, FilePattern};
 use crate::{labels, metrics};
 
 /// What stands for the address in the name of a device.
@@ -59,7 +62,6 @@ pub(crate) struct JobDefaults {
     pub(crate) labels: Labels,
     /// `None` when unsound.
     pub(crate) metrics: Option<Arc<[MetricConfig]>>,
-    pub(crate) metrics_at: usize,
     pub(crate) family: FamilyChoice,
     pub(crate) exclude: Vec<Exclusion>,
     pub(crate) max_targets: u64,
@@ -72,16 +74,27 @@ pub(crate) struct JobReader<'s, 'r, 'd, 'c> {
     scope: Scope<'r, 'd>,
     defaults: JobDefaults,
     context: &'s Context<'c>,
-    targets: &'s mut TargetFiles,
+    intake: &'s mut Intake,
     jobs: Vec<JobConfig>,
     /// Where each device was written first.
-    seen: HashMap<(Arc<str>, Address), Arc<str>>,
+    seen: HashMap<(Arc<str>, Address), Place>,
+    /// The targets files that were read; a [`Place`] may be in one of them.
+    documents: Vec<Rc<Document>>,
     /// Lists that were read already, by their text: devices that are alike share theirs.
     labels: HashMap<&'d str, Labels>,
     metrics: HashMap<&'d str, Arc<[MetricConfig]>>,
 }
 
+/// Where a device was written.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Index of the targets file; `None` for the group file.
+    document: Option<usize>,
+    offset: usize,
+}
+
 /// An entry of `jobs`, ready to make devices.
+#[derive(Clone)]
 struct Template {
     job: Arc<str>,
     family: FamilyChoice,
@@ -111,15 +124,16 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
         scope: Scope<'r, 'd>,
         defaults: JobDefaults,
         context: &'s Context<'c>,
-        targets: &'s mut TargetFiles,
+        intake: &'s mut Intake,
     ) -> Self {
         Self {
             scope,
             defaults,
             context,
-            targets,
+            intake,
             jobs: Vec::new(),
             seen: HashMap::new(),
+            documents: Vec::new(),
             labels: HashMap::new(),
             metrics: HashMap::new(),
         }
@@ -134,13 +148,16 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
     /// Reads one entry of `jobs`.
     pub(crate) fn read(&mut self, entry: &Value<'_>) {
         let scope = self.scope;
-        let Some(job) = Fields::open(scope, entry, "job", &JOB_KEYS) else {
+        let Some(job) = Fields::open(scope, entry, "this job", &JOB_KEYS) else {
             return;
         };
-        let ip = job.require(scope, "ip");
-        let name = job
-            .require(scope, "job")
-            .and_then(|value| fields::text(scope, value, "job"));
+        let source = self.read_source(&job);
+        let name = match job.get("job") {
+            None if job.get("targets_files").is_some() => Some(IP_PLACEHOLDER),
+            _ => job
+                .require(scope, "job")
+                .and_then(|value| fields::text(scope, value, "job")),
+        };
         let family = job.get("family").and_then(|value| {
             let read = FamilyChoice::parse(&to_layer(value));
             self.accept(value, "family", read)
@@ -162,21 +179,11 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
         let common = self.common(timeout, count);
         let labels = self.read_labels(job.get("labels"));
         let metrics = self.read_metrics(job.get("metrics"), entry, common.as_ref());
-        let spec = ip
-            .and_then(|value| fields::text(scope, value, "ip").map(|text| (value, text)))
-            .and_then(|(value, text)| match target::parse(text) {
-                Ok(spec) => Some((spec, start(value))),
-                Err(problem) => {
-                    scope.error_hint(start(value), problem.message, problem.hint);
-                    None
-                }
-            });
-        let (Some(name), Some((spec, at)), Some(labels), Some(metrics)) =
-            (name, spec, labels, metrics)
+        let (Some(name), Some(source), Some(labels), Some(metrics)) =
+            (name, source, labels, metrics)
         else {
             return;
         };
-        self.check_family(&spec, family);
         let template = Template {
             job: name.into(),
             family: family.map_or(self.defaults.family, |(choice, _)| choice),
@@ -186,7 +193,164 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
             timeout: timeout.map(|(timeout, _)| timeout),
             count: count.map(|(count, _)| count),
         };
-        self.expand(&template, spec, at, start(entry));
+        self.check_scraper_labels(
+            scope,
+            &template,
+            job.get("labels").map_or(start(entry), start),
+        );
+        match source {
+            Source::Spec(spec, at) => {
+                self.check_family(&spec, family);
+                self.expand(
+                    &template,
+                    spec,
+                    Place {
+                        document: None,
+                        offset: at,
+                    },
+                );
+            }
+            Source::Files(patterns) => {
+                let files = self.find_files(&patterns);
+                for path in files {
+                    self.expand_file(&template, &path);
+                }
+            }
+        }
+    }
+
+    /// Where the devices of an entry come from: its `ip` or its `targets_files`.
+    fn read_source(&self, job: &Fields<'_, '_>) -> Option<Source> {
+        let scope = self.scope;
+        let Some(files) = job.get("targets_files") else {
+            let value = job.require(scope, "ip")?;
+            let text = fields::text(scope, value, "ip")?;
+            return match target::parse(text) {
+                Ok(spec) => Some(Source::Spec(spec, start(value))),
+                Err(problem) => {
+                    scope.error_hint(start(value), problem.message, problem.hint);
+                    None
+                }
+            };
+        };
+        if let Some(ip) = job.get("ip") {
+            let hint = "split the job in two";
+            scope.error_hint(
+                start(ip),
+                "ip and targets_files are both given",
+                hint.to_owned(),
+            );
+            return None;
+        }
+        let elements = fields::list(scope, files, "targets_files")?;
+        if elements.is_empty() {
+            scope.error(start(files), "targets_files is empty");
+            return None;
+        }
+        let base = scope.document.path().parent().unwrap_or(Path::new(""));
+        let mut patterns = Vec::with_capacity(elements.len());
+        for element in elements {
+            let Some(text) = fields::text(scope, element, "an entry of targets_files") else {
+                continue;
+            };
+            match FilePattern::parse(base, text) {
+                Ok(pattern) => patterns.push((pattern, start(element))),
+                Err(message) => scope.error(start(element), format!("`{text}`: {message}")),
+            }
+        }
+        Some(Source::Files(patterns))
+    }
+
+    /// The files that the patterns, each with its offset, stand for.
+    fn find_files(&mut self, patterns: &[(FilePattern, usize)]) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = Vec::new();
+        for (pattern, at) in patterns {
+            self.intake
+                .watched
+                .directories
+                .push(pattern.directory().to_owned());
+            match pattern.files(self.context.previous) {
+                Ok(found) if found.is_empty() => {
+                    let hint = "devices appear as soon as a file does";
+                    self.scope
+                        .warn(*at, "no targets file matches", hint.to_owned());
+                }
+                Ok(found) => {
+                    for path in found {
+                        if !files.contains(&path) {
+                            files.push(path);
+                        }
+                    }
+                }
+                Err(error) => {
+                    let directory = pattern.directory().display();
+                    self.scope
+                        .error(*at, format!("the directory {directory} {error}"));
+                }
+            }
+        }
+        self.intake.watched.files.extend(files.iter().cloned());
+        files
+    }
+
+    /// Makes the devices of a targets file.
+    fn expand_file(&mut self, template: &Template, path: &Path) {
+        let report = self.scope.report;
+        let Some(document) = targets_file::open(path, report, self.context.previous) else {
+            return;
+        };
+        self.intake
+            .target_files
+            .insert(path, document.text(), self.context.previous);
+        let document = Rc::new(document);
+        let index = self.documents.len();
+        self.documents.push(document.clone());
+        if let Ok(root) = document.parse() {
+            let scope = Scope {
+                report,
+                document: &document,
+            };
+            for group in targets_file::read_groups(scope, &root) {
+                let mut template = template.clone();
+                if let Some(device) = group.device {
+                    template.job = device.into();
+                }
+                if !group.labels.is_empty() {
+                    let labels = group.labels.iter().map(|(name, value, _)| (*name, *value));
+                    template.labels = template.labels.overlaid(labels);
+                    let at = group.labels[0].2;
+                    self.check_scraper_labels(scope, &template, at);
+                }
+                for (spec, offset) in group.targets {
+                    self.expand(
+                        &template,
+                        spec,
+                        Place {
+                            document: Some(index),
+                            offset,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// Reports labels that the scrapers of a device set themselves.
+    fn check_scraper_labels(&self, scope: Scope<'_, '_>, template: &Template, at: usize) {
+        if template.labels.is_empty() {
+            return;
+        }
+        for metric in template.metrics.iter() {
+            for name in self.context.scrapers.label_names(&metric.scraper) {
+                if template.labels.get(&name).is_some() {
+                    let message = format!(
+                        "the metric `{}` sets the label `{name}` itself",
+                        metric.scraper
+                    );
+                    scope.error_hint(at, message, "choose another name".to_owned());
+                }
+            }
+        }
     }
 
     /// Reports what was refused of the value of `key`.
@@ -305,47 +469,48 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
         }
     }
 
-    /// Makes the devices of one `ip`, which was written at `at`.
-    fn expand(&mut self, template: &Template, spec: TargetSpec, at: usize, _entry: usize) {
-        let place: Arc<str> = self.scope.place(at).into();
+    /// Makes the devices of one address, host name, subnet or range, which was written at `place`.
+    fn expand(&mut self, template: &Template, spec: TargetSpec, place: Place) {
         let mut repeated = Repeated::default();
         match spec {
             TargetSpec::Ip(text, ip) => {
                 if !self.excludes(template, |exclusion| exclusion.has_address(ip)) {
                     let address = Address::Ip(ip);
-                    self.add(template, &text.into(), address, None, &place, &mut repeated);
+                    self.add(template, &text.into(), address, None, place, &mut repeated);
                 }
             }
             TargetSpec::Host(host) => {
                 if !self.excludes(template, |exclusion| exclusion.has_host(&host)) {
-                    self.add_host(template, &host.into(), &place, &mut repeated);
+                    self.add_host(template, &host.into(), place, &mut repeated);
                 }
             }
             TargetSpec::Many(interval) => {
                 if interval.steps() >= u128::from(self.defaults.max_targets) {
-                    let message = format!(
-                        "stands for more than {} addresses",
-                        self.defaults.max_targets
-                    );
+                    let most = self.defaults.max_targets;
+                    let message = format!("stands for more than {most} addresses");
                     let hint = "raise `max_targets` in conf if that is meant";
-                    self.scope.error_hint(at, message, hint.to_owned());
+                    self.scope
+                        .error_hint(place.offset, message, hint.to_owned());
                     return;
                 }
+                let count = usize::try_from(interval.steps()).unwrap_or(0) + 1;
+                self.jobs.reserve(count);
+                self.seen.reserve(count);
                 let before = self.jobs.len();
                 for ip in interval.addresses() {
                     if self.excludes(template, |exclusion| exclusion.has_address(ip)) {
                         continue;
                     }
                     let text: Arc<str> = ip.to_string().into();
-                    let address = Address::Ip(ip);
-                    self.add(template, &text, address, None, &place, &mut repeated);
+                    self.add(template, &text, Address::Ip(ip), None, place, &mut repeated);
                 }
                 if self.jobs.len() == before && repeated.count == 0 {
-                    self.scope.warn(at, "all its addresses are excluded", None);
+                    self.scope
+                        .warn(place.offset, "all its addresses are excluded", None);
                 }
             }
         }
-        self.warn_repeated(at, &repeated);
+        self.warn_repeated(place, &repeated);
     }
 
     fn excludes(&self, template: &Template, is_excluded: impl Fn(&Exclusion) -> bool) -> bool {
@@ -361,7 +526,7 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
         &mut self,
         template: &Template,
         host: &Arc<str>,
-        place: &Arc<str>,
+        place: Place,
         repeated: &mut Repeated,
     ) {
         let families: &[(Family, Option<&str>)] = match template.family {
@@ -386,7 +551,7 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
         ip: &Arc<str>,
         address: Address,
         family: Option<&str>,
-        place: &Arc<str>,
+        place: Place,
         repeated: &mut Repeated,
     ) {
         let job = template.name(ip);
@@ -395,11 +560,11 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
                 repeated.count += 1;
                 if repeated.count == 1 {
                     repeated.device = format!("`{job}` at {ip}");
-                    repeated.first = first.get().clone();
+                    repeated.first = Some(*first.get());
                 }
                 return;
             }
-            Entry::Vacant(entry) => entry.insert(place.clone()),
+            Entry::Vacant(entry) => entry.insert(place),
         };
         let labels = match family {
             Some(family) => template.labels.overlaid([(FAMILY_LABEL, family)]),
@@ -417,20 +582,41 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
     }
 
     /// Warns of the devices of one place that were there already.
-    fn warn_repeated(&self, at: usize, repeated: &Repeated) {
+    fn warn_repeated(&self, place: Place, repeated: &Repeated) {
         let Repeated {
             count,
             device,
-            first,
-        } = repeated;
+            first: Some(first),
+        } = repeated
+        else {
+            return;
+        };
+        let first = self.scope_of(*first).place(first.offset);
         let message = match count {
-            0 => return,
             1 => format!("device {device} is already listed at {first}"),
             _ => format!("{count} devices are already listed, such as {device}, at {first}"),
         };
         let hint = "it is measured once, as the first entry says";
-        self.scope.warn(at, message, hint.to_owned());
+        self.scope_of(place)
+            .warn(place.offset, message, hint.to_owned());
     }
+
+    /// The document of a place.
+    fn scope_of(&self, place: Place) -> Scope<'_, '_> {
+        let document = place.document.and_then(|index| self.documents.get(index));
+        Scope {
+            report: self.scope.report,
+            document: document.map_or(self.scope.document, |document| &**document),
+        }
+    }
+}
+
+/// Where the devices of an entry come from.
+enum Source {
+    /// Its `ip`, and where that was written.
+    Spec(TargetSpec, usize),
+    /// Its `targets_files`, each with where it was written.
+    Files(Vec<(FilePattern, usize)>),
 }
 
 /// Devices of one place that were there already.
@@ -438,7 +624,7 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
 struct Repeated {
     count: usize,
     device: String,
-    first: Arc<str>,
+    first: Option<Place>,
 }
 
 /// A value of the file in the form in which layered settings are decoded.

@@ -30,11 +30,15 @@ pub(crate) fn refuse_name(name: &str) -> Option<String> {
     }
     RESERVED
         .contains(&name)
-        .then(|| format!("the label `{name}` is set by PingExporter and cannot be configured"))
+        .then(|| format!("the label `{name}` is reserved"))
 }
 
 /// A hint to go with [`refuse_name`].
 pub(crate) fn name_hint(name: &str) -> Option<String> {
+    if RESERVED.contains(&name) {
+        let text = "it would clash with what the series carry already; choose another name";
+        return Some(text.to_owned());
+    }
     let plain: String = name
         .chars()
         .map(|c| {

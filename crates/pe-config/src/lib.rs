@@ -44,8 +44,6 @@
 //! # }
 //! ```
 
-#![allow(dead_code, reason = "targets files are not read yet")]
-
 // The result.
 mod config;
 mod diagnostic;

@@ -9,7 +9,7 @@ use crate::config::{Config, GroupConfig, Grouping, PushConfig};
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::document::Document;
 use crate::environment::Environment;
-use crate::group::{self, Context, Outcome};
+use crate::group::{self, Context, Intake, Outcome};
 use crate::layers::{Overrides, PUSH_SETTINGS};
 use crate::report::{Report, Scope};
 use crate::targets_file::TargetFiles;
@@ -73,6 +73,15 @@ pub struct Watched {
     pub directories: Vec<PathBuf>,
 }
 
+impl Watched {
+    fn tidy(&mut self) {
+        for paths in [&mut self.files, &mut self.directories] {
+            paths.sort();
+            paths.dedup();
+        }
+    }
+}
+
 /// Loads a configuration: reads all files, merges the layers, checks everything. May be called again
 /// at any time; nothing is kept between calls but what [`Sources`] holds.
 ///
@@ -88,14 +97,13 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Diagnostics> {
         scrapers: sources.scrapers,
         previous: sources.previous.as_ref(),
     };
-    let mut watched = Watched::default();
-    let mut target_files = TargetFiles::default();
-    let push = load_push(sources, &context, &report, &mut watched);
-    watched.directories.push(sources.configs_dir.clone());
+    let mut intake = Intake::default();
+    let push = load_push(sources, &context, &report, &mut intake.watched);
+    intake.watched.directories.push(sources.configs_dir.clone());
     let documents: Vec<Document> = group_files(sources, &report)
         .iter()
         .filter_map(|path| {
-            watched.files.push(path.clone());
+            intake.watched.files.push(path.clone());
             open(path, &report)
         })
         .collect();
@@ -107,7 +115,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Diagnostics> {
         };
         match document.parse() {
             Ok(root) => {
-                let outcome = group::read(scope, &root, &context, &mut target_files);
+                let outcome = group::read(scope, &root, &context, &mut intake);
                 outcomes.push((scope, outcome));
             }
             Err(problem) => report.push(problem),
@@ -123,12 +131,13 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Diagnostics> {
         .into_iter()
         .filter_map(|(_, outcome)| outcome.group)
         .collect();
-    watched.files.sort();
-    watched.files.dedup();
-    watched.directories.sort();
-    watched.directories.dedup();
+    let Intake {
+        mut watched,
+        target_files,
+    } = intake;
+    watched.tidy();
     let failed = report.errors() > 0;
-    let diagnostics = Diagnostics::new(report.into_vec());
+    let diagnostics = Diagnostics::new(report.into_vec(), watched.clone());
     if failed {
         return Err(diagnostics);
     }

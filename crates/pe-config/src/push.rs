@@ -9,7 +9,7 @@ use url::{Host, Url};
 use crate::config::{Grouping, PushConfig};
 use crate::diagnostic::Severity;
 use crate::fields::{self, Fields, start};
-use crate::group::Context;
+use crate::group::{self, Context};
 use crate::layers::{Layered, Origin, PUSH_SETTINGS, Setting};
 use crate::report::Scope;
 use crate::scalar::{self, Refusal};
@@ -31,6 +31,15 @@ pub(crate) fn read(
 ) -> Option<PushConfig> {
     let errors = scope.report.errors();
     if let Some(root) = root {
+        if let Some(at) = group::key_of(root, "jobs") {
+            let hint = "give the directory it is in with --configs";
+            scope.error_hint(
+                at,
+                "this is a group of devices, not a push configuration",
+                hint.to_owned(),
+            );
+            return None;
+        }
         let file = Fields::open(scope, root, "the push configuration", &PUSH_KEYS)?;
         if let Some(schema) = file.get("$schema")
             && !matches!(schema, Value::StringLit(_))

@@ -73,10 +73,12 @@ pub(crate) fn integer(value: &Value, from_text: bool, min: u64, max: u64) -> Res
     Ok(number as u64)
 }
 
+/// The forms of a duration.
+const FORMS: &str = "a number of seconds or a duration such as \"1.5s\" or \"250ms\"";
+
 /// A duration: a number of seconds, or text such as `1.5s`, `250ms`, `1m 30s` or `30` (seconds).
 /// Longer than zero and at most 366 days.
 pub(crate) fn duration(value: &Value) -> Result<Duration, Refusal> {
-    const FORMS: &str = "a number of seconds or a duration such as \"1.5s\" or \"250ms\"";
     match value {
         Value::Num(_, number) => seconds(to_f64(*number).unwrap_or(f64::NAN)),
         Value::String(..) | Value::Char(..) => parse_duration(&text(value)?),
@@ -99,7 +101,12 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, Refusal> {
     match humantime::parse_duration(text) {
         Ok(duration) => bounded(duration),
         Err(humantime::DurationError::NumberOverflow) => Err(too_long()),
-        Err(error) => Err(Refusal(format!("not a duration: {error}"))),
+        Err(humantime::DurationError::UnknownUnit { unit, .. }) if !unit.is_empty() => {
+            Err(Refusal(format!(
+                "unknown unit `{unit}`, expected one of ms, s, m, h, d"
+            )))
+        }
+        Err(_) => Err(Refusal(format!("found {text:?}, expected {FORMS}"))),
     }
 }
 

@@ -1,5 +1,8 @@
 //! The nearest known name to an unknown one.
 
+/// How alike two names must be (Jaro-Winkler similarity) for the one to be meant by the other.
+const ALIKE: f64 = 0.8;
+
 /// The name among `known` nearest to `given`, if any is near enough to be meant.
 pub(crate) fn nearest<'k>(
     given: &str,
@@ -8,20 +11,10 @@ pub(crate) fn nearest<'k>(
     let lower = given.to_lowercase();
     known
         .into_iter()
-        .map(|name| {
-            (
-                strsim::damerau_levenshtein(&lower, &name.to_lowercase()),
-                name,
-            )
-        })
-        .filter(|(distance, name)| *distance <= allowed(given.len().max(name.len())))
-        .min_by_key(|(distance, _)| *distance)
+        .map(|name| (strsim::jaro_winkler(&lower, &name.to_lowercase()), name))
+        .filter(|(similarity, _)| *similarity >= ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
-}
-
-/// Edits that still count as a slip of the pen, for a name of `length` bytes.
-fn allowed(length: usize) -> usize {
-    (length / 3).clamp(1, 5)
 }
 
 /// A hint for an unknown name: the nearest known one, or all of them where they are few.
@@ -49,6 +42,7 @@ mod tests {
         let known = ["interval", "timeout", "prom_id"];
         assert_eq!(nearest("intervall", known), Some("interval"));
         assert_eq!(nearest("Prom_ID", known), Some("prom_id"));
+        assert_eq!(nearest("time", known), Some("timeout"));
         assert_eq!(nearest("color", known), None);
         assert_eq!(
             hint("color", known).unwrap(),

@@ -213,6 +213,9 @@ fn parse_any(text: &str) -> Result<TargetSpec, TargetProblem> {
         0 => parse_host(text),
         1 => {
             let (host, port) = text.split_once(':').unwrap_or((text, ""));
+            if host.is_empty() {
+                return Err(TargetProblem::new(format!("`{text}` has no host"), None));
+            }
             check_port(text, port)?;
             match host.parse::<IpAddr>() {
                 Ok(ip) => Ok(TargetSpec::Ip(host.to_owned(), ip)),

@@ -44,6 +44,14 @@ impl ScraperCatalog for Catalog {
         Ok(())
     }
 
+    fn label_names(&self, name: &str) -> Vec<String> {
+        if name == "tcp" {
+            vec!["port".to_owned()]
+        } else {
+            Vec::new()
+        }
+    }
+
     fn repeatable(&self, name: &str) -> bool {
         name == "tcp"
     }

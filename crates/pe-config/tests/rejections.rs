@@ -1,0 +1,166 @@
+//! Every rejection has a fixture and says what is wrong where.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::PathBuf;
+
+use common::{Catalog, fixture, load_dir, sources};
+use pe_config::{Environment, Overrides, Sources, load};
+
+/// The entries of a fixture directory, sorted.
+fn entries(directory: &str) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(fixture(directory))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn bad_group_files() {
+    for name in entries("bad/group") {
+        let problems = load_dir(&format!("bad/group/{name}")).unwrap_err();
+        assert!(
+            problems.iter().any(pe_config::Diagnostic::is_error),
+            "{name}"
+        );
+        insta::assert_snapshot!(format!("group-{name}"), problems);
+    }
+}
+
+#[test]
+fn bad_push_configurations() {
+    for file in entries("bad/push") {
+        let Some(name) = file.strip_suffix(".json") else {
+            continue;
+        };
+        let mut sources = sources("loopback/project1");
+        sources.push_config = Some(fixture(&format!("bad/push/{file}")));
+        let problems = load(&sources).unwrap_err();
+        let shown = problems.to_string();
+        assert!(
+            !shown.contains("s3cret") && !shown.contains("12345"),
+            "{shown}"
+        );
+        insta::assert_snapshot!(format!("push-{name}"), shown);
+    }
+}
+
+#[test]
+fn missing_directory() {
+    insta::assert_snapshot!(load_dir("no-such-directory").unwrap_err());
+}
+
+#[test]
+fn a_file_in_the_place_of_the_directory() {
+    insta::assert_snapshot!(load_dir("loopback/push_config.json").unwrap_err());
+}
+
+#[test]
+fn directory_without_json_files() {
+    insta::assert_snapshot!(load_dir("bad/no-json-file").unwrap_err());
+}
+
+#[test]
+fn missing_push_configuration() {
+    let mut sources = sources("loopback/project1");
+    sources.push_config = Some(fixture("no-such-file.json"));
+    insta::assert_snapshot!(load(&sources).unwrap_err());
+}
+
+#[test]
+fn a_directory_in_the_place_of_the_push_configuration() {
+    let mut sources = sources("loopback/project1");
+    sources.push_config = Some(fixture("loopback"));
+    insta::assert_snapshot!(load(&sources).unwrap_err());
+}
+
+/// A directory that only this test has, with a group file of the given name.
+fn own_directory(name: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(name);
+    let text = r#"{"conf": {"prom_id": "a", "interval": 30}, "jobs": []}"#;
+    std::fs::write(&path, text).unwrap();
+    (directory, path)
+}
+
+/// The problems of a directory, without its path.
+fn problems_in(directory: &tempfile::TempDir) -> String {
+    let mut sources = Sources::new(directory.path(), &Catalog);
+    sources.env = Environment::empty();
+    let problems = load(&sources).unwrap_err().to_string();
+    problems.replace(&*directory.path().to_string_lossy(), "DIRECTORY")
+}
+
+#[cfg(unix)]
+#[test]
+fn things_that_are_no_readable_file() {
+    let (directory, path) = own_directory("a.json");
+    std::fs::create_dir(directory.path().join("directory.json")).unwrap();
+    std::os::unix::fs::symlink("nowhere", directory.path().join("dangling.json")).unwrap();
+    std::os::unix::fs::symlink("loop.json", directory.path().join("loop.json")).unwrap();
+    std::os::unix::fs::symlink("/dev/null", directory.path().join("null.json")).unwrap();
+    std::fs::write(&path, "{}").unwrap();
+    insta::assert_snapshot!(problems_in(&directory));
+}
+
+#[test]
+fn environment_variables() {
+    let mut sources = sources("loopback/project1");
+    sources.push_config = Some(fixture("loopback/push_config.json"));
+    sources.env = [
+        ("PINGEXPORTER_CONF_INTERVAL", "soon"),
+        ("PINGEXPORTER_CONF_COUNT", "0"),
+        ("PINGEXPORTER_CONF_VALUE_DEV_DOWN", "inf"),
+        ("PINGEXPORTER_CONF_PACER_RATE", "-1"),
+        ("PINGEXPORTER_CONF_FAMILY", "7"),
+        ("PINGEXPORTER_CONF_MAX_TARGETS", "1.5"),
+        ("PINGEXPORTER_PORT_PUSHGATEWAY", "99999"),
+        ("PINGEXPORTER_GROUPING", "devices"),
+        ("PINGEXPORTER_IP_PUSHGATEWAY", "a b"),
+        ("PINGEXPORTER_PASS_PUSHGATEWAY_FILE", "no-such-file"),
+        ("PINGEXPORTER_CONF_INTERVALL", "5"),
+        ("PINGEXPORTER_LISTEN", "127.0.0.1:9516"),
+        ("PINGEXPORTER_QQQ", "x"),
+        ("HOME", "/"),
+    ]
+    .into_iter()
+    .collect();
+    insta::assert_snapshot!(load(&sources).unwrap_err());
+}
+
+#[cfg(unix)]
+#[test]
+fn environment_variable_that_is_not_utf8() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    let mut sources = sources("loopback/project1");
+    let value = OsString::from_vec(vec![0xff]);
+    sources.env = [("PINGEXPORTER_CONF_INTERVAL", value)]
+        .into_iter()
+        .collect();
+    insta::assert_snapshot!(load(&sources).unwrap_err());
+}
+
+#[test]
+fn environment_against_file() {
+    let mut sources = sources("loopback/project1");
+    sources.env = [("PINGEXPORTER_CONF_INTERVAL", "500ms")]
+        .into_iter()
+        .collect();
+    insta::assert_snapshot!(load(&sources).unwrap_err());
+}
+
+#[test]
+fn flags() {
+    let mut sources = sources("loopback/project1");
+    sources.push_config = Some(fixture("loopback/push_config.json"));
+    sources.overrides = Overrides::new()
+        .set("--grouping", "push.grouping", "both")
+        .set("--interval", "conf.interval", "-1")
+        .set("--colour", "conf.colour", "red");
+    insta::assert_snapshot!(load(&sources).unwrap_err());
+}
