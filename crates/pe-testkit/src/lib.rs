@@ -39,6 +39,7 @@
 //! | servers | [`Gateway`], [`Nginx`], [`Prometheus`], any other: [`Server`] |
 //! | metrics that others accept | [`promtool_check_metrics`], [`promtool`] |
 //! | a private network | [`in_namespace`], [`Namespace`] |
+//! | devices with delay, loss, errors and lies | [`Simnet`], [`Scenario`], [`Truth`] |
 //! | requests | [`http::get`], [`http::request`] |
 //! | waiting | [`wait::until`] |
 
@@ -51,6 +52,7 @@ mod nginx;
 mod prometheus;
 mod require;
 mod server;
+mod simnet;
 mod spawn;
 
 pub use gateway::Gateway;
@@ -60,4 +62,8 @@ pub use prometheus::{Prometheus, PrometheusOptions, promtool, promtool_check_met
 pub use require::require as require_needs;
 pub use require::{Need, SKIPS_FILE, find_program, skip};
 pub use server::{Server, free_port};
+pub use simnet::{
+    Action, Delay, DeviceGroup, ErrorKind, ErrorMessage, Family, Fault, Forgery, GroupTruth, Hosts,
+    Identifiers, Noise, Scenario, Simnet, Storm, Truth, When,
+};
 pub use spawn::{command, start};
