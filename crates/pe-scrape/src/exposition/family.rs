@@ -6,7 +6,7 @@ use super::Block;
 use crate::{Cell, LabelSet, MetricDescriptor};
 
 /// All series of one metric name.
-pub(super) struct Family<'a> {
+pub struct Family<'a> {
     pub(super) descriptor: &'a MetricDescriptor,
     members: Vec<(&'a Block<'a>, usize)>,
     /// Whether two members may hold the same series.
@@ -14,7 +14,7 @@ pub(super) struct Family<'a> {
 }
 
 /// One series: its labels in three parts, and its value.
-pub(super) struct Series<'a> {
+pub struct Series<'a> {
     row: &'a LabelSet,
     descriptor: &'a MetricDescriptor,
     extra: &'a LabelSet,
@@ -22,8 +22,14 @@ pub(super) struct Series<'a> {
 }
 
 impl<'a> Series<'a> {
+    /// The series' value.
+    #[must_use]
+    pub fn cell(&self) -> Cell<'a> {
+        self.cell
+    }
+
     /// Names and values: the block's labels, then the row's, then the descriptor's.
-    pub(super) fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+    pub fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let (row, descriptor) = (self.row, self.descriptor);
         let own = row
             .iter()
@@ -40,7 +46,9 @@ impl<'a> Series<'a> {
     }
 }
 
-pub(super) fn collect<'a>(blocks: &'a [Block<'a>]) -> Vec<Family<'a>> {
+/// Gathers the series of all blocks by metric name, in the order of first appearance. The formats are written from this.
+#[must_use]
+pub fn families<'a>(blocks: &'a [Block<'a>]) -> Vec<Family<'a>> {
     let mut families: Vec<Family<'a>> = Vec::new();
     let mut by_name: HashMap<&str, usize> = HashMap::new();
     for block in blocks {
@@ -68,8 +76,14 @@ pub(super) fn collect<'a>(blocks: &'a [Block<'a>]) -> Vec<Family<'a>> {
 }
 
 impl<'a> Family<'a> {
+    /// Name, help, type and unit of all series; labels of single series may differ from this descriptor's.
+    #[must_use]
+    pub fn descriptor(&self) -> &'a MetricDescriptor {
+        self.descriptor
+    }
+
     /// The series that are present, the first of several with the same labels.
-    pub(super) fn series(&self) -> impl Iterator<Item = Series<'a>> {
+    pub fn series(&self) -> impl Iterator<Item = Series<'a>> {
         let mut seen: HashSet<Vec<(&str, &str)>> = HashSet::new();
         let overlapping = self.overlapping;
         self.members

@@ -19,7 +19,9 @@ mod family;
 mod protobuf;
 mod text;
 
-use crate::{Frame, LabelSet};
+use crate::{Frame, LabelSet, MetricDescriptor, MetricKind};
+
+pub use family::{Family, Series, families};
 
 /// The formats that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,6 +86,13 @@ impl<'a> Block<'a> {
         self
     }
 
+    /// Whether a metric of the frame is a native histogram, which only [`Format::Protobuf`] can tell.
+    #[must_use]
+    pub fn has_native_histograms(&self) -> bool {
+        let native = |descriptor: &MetricDescriptor| matches!(descriptor.kind(), MetricKind::Histogram(spec) if spec.native.is_some());
+        self.frame.schema().descriptors().iter().any(native)
+    }
+
     fn row_indexes(&self) -> impl Iterator<Item = usize> + '_ {
         let all = if self.rows.is_none() {
             0..self.frame.rows().len()
@@ -100,7 +109,7 @@ impl<'a> Block<'a> {
 /// out. Where two blocks hold the same series, the first one's value stands.
 #[must_use]
 pub fn encode(blocks: &[Block<'_>], format: Format) -> Vec<u8> {
-    let families = family::collect(blocks);
+    let families = families(blocks);
     match format {
         Format::Text => text::encode(&families, text::Dialect::Prometheus),
         Format::OpenMetrics => text::encode(&families, text::Dialect::OpenMetrics),
