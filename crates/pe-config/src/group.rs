@@ -13,11 +13,11 @@ use crate::environment::Environment;
 use crate::fields::{self, Fields, start};
 use crate::jobs::{FamilyChoice, JobDefaults, JobReader};
 use crate::layers::{CONF_SETTINGS, Layered, Overrides, Setting};
-use crate::load::Watched;
 use crate::report::Scope;
 use crate::scalar::{self, Refusal};
 use crate::schema::{CONF_KEYS, GROUP_KEYS, PACER_KEYS};
 use crate::targets_file::TargetFiles;
+use crate::watched::Watched;
 use crate::{labels, metrics, target};
 
 /// Most probes a cycle may have for a device.

@@ -47,6 +47,7 @@
 // The result.
 mod config;
 mod diagnostic;
+mod identity;
 mod secret;
 
 // Where it comes from.
@@ -54,6 +55,7 @@ mod catalog;
 mod environment;
 mod layers;
 mod load;
+mod watched;
 
 // Reading the files.
 mod document;
@@ -81,8 +83,10 @@ pub use config::{
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use environment::Environment;
+pub use identity::{Changes, DeviceKey, changes};
 pub use layers::Overrides;
-pub use load::{Loaded, Sources, Watched, load};
+pub use load::{Loaded, Sources, load};
 pub use schema::{group_schema, push_schema, schemas, targets_schema};
 pub use secret::Secret;
 pub use targets_file::TargetFiles;
+pub use watched::{Fingerprint, Watched};

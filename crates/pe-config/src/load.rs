@@ -13,6 +13,7 @@ use crate::group::{self, Context, Intake, Outcome};
 use crate::layers::{Overrides, PUSH_SETTINGS};
 use crate::report::{Report, Scope};
 use crate::targets_file::TargetFiles;
+use crate::watched::Watched;
 use crate::{push, read};
 
 /// Devices of one file above which a group for each device is too much for a Pushgateway: it checks
@@ -62,24 +63,6 @@ pub struct Loaded {
     pub watched: Watched,
     /// The targets files as they are now; for [`Sources::previous`] of the next load.
     pub target_files: TargetFiles,
-}
-
-/// Files and directories of which a change may change the configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Watched {
-    /// Files that were read, sorted. A file may be replaced by renaming, so watch its directory too.
-    pub files: Vec<PathBuf>,
-    /// Directories in which files may appear or vanish, sorted.
-    pub directories: Vec<PathBuf>,
-}
-
-impl Watched {
-    fn tidy(&mut self) {
-        for paths in [&mut self.files, &mut self.directories] {
-            paths.sort();
-            paths.dedup();
-        }
-    }
 }
 
 /// Loads a configuration: reads all files, merges the layers, checks everything. May be called again

@@ -7,6 +7,7 @@ use jsonc_parser::ast::{self, Value};
 use crate::catalog::{CommonSettings, ScraperCatalog};
 use crate::config::MetricConfig;
 use crate::fields::{self, found, start};
+use crate::group;
 use crate::report::Scope;
 use crate::suggest;
 
@@ -123,20 +124,29 @@ pub(crate) fn check_settings(
         .and_then(|value| value.as_array())
         .map(|array| &array.elements);
     for (index, metric) in metrics.iter().enumerate() {
-        let Err(problem) = scrapers.check(&metric.scraper, &metric.settings, common) else {
-            continue;
-        };
         let element = elements.and_then(|elements| elements.get(index));
-        let offset = element.map_or(fallback, |element| {
-            let settings = element
-                .as_object()
-                .and_then(|object| object.properties.first())
-                .map_or(element, |property| &property.value);
-            place(settings, problem.pointer.as_deref().unwrap_or(""))
-        });
-        let message = format!("metric `{}`: {}", metric.scraper, problem.message);
-        scope.error(offset, message);
+        let offset = |pointer: &str| {
+            element.map_or(fallback, |element| {
+                let settings = element
+                    .as_object()
+                    .and_then(|object| object.properties.first())
+                    .map_or(element, |property| &property.value);
+                place(settings, pointer)
+            })
+        };
+        if let Err(problem) = scrapers.check(&metric.scraper, &metric.settings, common) {
+            let message = format!("metric `{}`: {}", metric.scraper, problem.message);
+            scope.error(offset(problem.pointer.as_deref().unwrap_or("")), message);
+        } else if let Some((message, hint)) = overrun_of(&metric.settings, common) {
+            scope.warn(offset("/count"), message, hint);
+        }
     }
+}
+
+/// What to say of a scraper with a `count` of its own by which its cycle is longer than the interval.
+fn overrun_of(settings: &serde_json::Value, common: &CommonSettings) -> Option<(String, String)> {
+    let count = u32::try_from(settings.get("count")?.as_u64()?).ok()?;
+    group::overrun(&CommonSettings { count, ..*common })
 }
 
 /// Where the value at a JSON pointer starts; for an unknown key, which is in the file, where the key

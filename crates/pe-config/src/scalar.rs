@@ -110,11 +110,16 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, Refusal> {
     }
 }
 
+/// A number of seconds, to the microsecond: a binary fraction has a tail that nobody wrote.
 fn seconds(number: f64) -> Result<Duration, Refusal> {
     if number.is_nan() || number <= 0.0 {
         return Err(not_positive());
     }
-    bounded(Duration::try_from_secs_f64(number).map_err(|_| too_long())?)
+    if number > MAX_DURATION.as_secs_f64() {
+        return Err(too_long());
+    }
+    let rounded = Duration::from_micros((number * 1e6).round() as u64);
+    bounded(rounded.max(Duration::from_micros(1)))
 }
 
 fn bounded(duration: Duration) -> Result<Duration, Refusal> {
@@ -148,4 +153,96 @@ fn to_f64(number: figment::value::Num) -> Option<f64> {
 /// A duration as messages show it.
 pub(crate) fn show(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_have_several_forms() {
+        for (text, milliseconds) in [
+            ("1.5s", 1500),
+            ("250ms", 250),
+            ("30", 30_000),
+            ("0.5", 500),
+            ("1m 30s", 90_000),
+            (" 2h ", 7_200_000),
+            ("1d", 86_400_000),
+        ] {
+            let expected = Duration::from_millis(milliseconds);
+            assert_eq!(parse_duration(text), Ok(expected), "{text}");
+        }
+        assert_eq!(duration(&Value::from(0.25)), Ok(Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn durations_have_bounds() {
+        for text in [
+            "",
+            "-1",
+            "-1s",
+            "0",
+            "0s",
+            "1us",
+            "1e3",
+            "s",
+            "1 lightyear",
+            "99999999999999999999s",
+            "NaN",
+            "inf",
+            "367d",
+            ".",
+            "1.2.3",
+        ] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+        for number in [
+            0.0,
+            -1.0,
+            1e-10,
+            1e300,
+            f64::MAX,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+        ] {
+            assert!(duration(&Value::from(number)).is_err(), "{number}");
+        }
+        assert!(duration(&Value::from(u64::MAX)).is_err());
+        assert!(duration(&Value::from(i64::MIN)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_duration_that_is_shown_reads_the_same(milliseconds in 1u64..=366 * 86_400_000) {
+            let expected = Duration::from_millis(milliseconds);
+            prop_assert_eq!(parse_duration(&show(expected)), Ok(expected));
+            prop_assert_eq!(parse_duration(&format!("{milliseconds}ms")), Ok(expected));
+            let text = format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000);
+            prop_assert_eq!(parse_duration(&text), Ok(expected));
+            let number = serde_json::from_str::<f64>(&text).unwrap();
+            prop_assert_eq!(duration(&Value::from(number)), Ok(expected));
+        }
+
+        #[test]
+        fn whatever_is_accepted_is_within_bounds(text in "[-0-9.]{1,12}(ns|us|ms|s|m|h|d|y|)|.{0,20}") {
+            if let Ok(duration) = parse_duration(&text) {
+                prop_assert!((MIN_DURATION..=MAX_DURATION).contains(&duration));
+            }
+        }
+
+        #[test]
+        fn any_number_is_decoded_or_refused(number: f64, min in 0u64..10, max in 10u64..100) {
+            let value = Value::from(number);
+            if let Ok(duration) = duration(&value) {
+                prop_assert!((MIN_DURATION..=MAX_DURATION).contains(&duration));
+            }
+            if let Ok(integer) = integer(&value, false, min, max) {
+                prop_assert!((min..=max).contains(&integer) && integer as f64 == number);
+            }
+        }
+    }
 }

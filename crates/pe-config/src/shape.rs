@@ -76,7 +76,7 @@ pub(crate) struct Pacer {
 #[derive(JsonSchema)]
 #[schemars(
     deny_unknown_fields,
-    extend("oneOf" = [{"required": ["job", "ip"]}, {"required": ["targets_files"]}])
+    extend("oneOf" = [{"required": ["job", "ip"]}, {"required": ["targets_files"], "not": {"required": ["ip"]}}])
 )]
 pub(crate) struct Job {
     /// Name of the device: its `device` label. `{ip}` stands for the address. May be absent beside
@@ -149,7 +149,7 @@ pub(crate) struct TargetGroup {
     labels: Option<BTreeMap<String, String>>,
 }
 
-/// A string that is not empty.
+/// A string that is not blank.
 struct Text;
 
 impl JsonSchema for Text {
@@ -158,7 +158,7 @@ impl JsonSchema for Text {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "minLength": 1})
+        json_schema!({"type": "string", "pattern": "\\S"})
     }
 }
 

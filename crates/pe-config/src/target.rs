@@ -359,6 +359,9 @@ fn parse_host(host: &str) -> Result<TargetSpec, TargetProblem> {
 
 #[cfg(test)]
 mod tests {
+    use ipnet::{Ipv4Net, Ipv6Net};
+    use proptest::prelude::*;
+
     use super::*;
 
     fn ip(text: &str) -> (String, IpAddr) {
@@ -393,5 +396,61 @@ mod tests {
             Ok(TargetSpec::Many(_))
         ));
         assert!(parse("10.0.0.1-30").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn subnets_expand_to_what_ipnet_calls_hosts(bits: u32, prefix in 20u8..=32) {
+            // 1.0.0.0 to 223.255.255.255, where every address is unicast
+            let first = 0x0100_0000 + bits % 0xdf00_0000;
+            let net = Ipv4Net::new(Ipv4Addr::from_bits(first), prefix).unwrap().trunc();
+            let Ok(TargetSpec::Many(interval)) = parse(&net.to_string()) else { panic!("{net}") };
+            let hosts: Vec<IpAddr> = net.hosts().map(IpAddr::V4).collect();
+            prop_assert_eq!(interval.steps() + 1, hosts.len() as u128);
+            prop_assert_eq!(interval.addresses().collect::<Vec<_>>(), hosts);
+        }
+
+        #[test]
+        fn ipv6_subnets_expand_to_all_their_addresses(bits: u64, prefix in 116u8..=128) {
+            let first = (0x2001_0db8_u128 << 96) | u128::from(bits);
+            let net = Ipv6Net::new(Ipv6Addr::from_bits(first), prefix).unwrap().trunc();
+            let Ok(TargetSpec::Many(interval)) = parse(&net.to_string()) else { panic!("{net}") };
+            let hosts: Vec<IpAddr> = net.hosts().map(IpAddr::V6).collect();
+            prop_assert_eq!(interval.addresses().collect::<Vec<_>>(), hosts);
+        }
+
+        #[test]
+        fn ranges_have_both_their_ends(first in 0x0100_0000u32..0xdf00_0000, more in 0u32..5000) {
+            let (first, last) = (Ipv4Addr::from_bits(first), Ipv4Addr::from_bits(first + more));
+            let spec = parse(&format!("{first}-{last}"));
+            let Ok(TargetSpec::Many(interval)) = spec else { panic!("{first}-{last}") };
+            let all: Vec<IpAddr> = interval.addresses().collect();
+            prop_assert_eq!(all.len(), more as usize + 1);
+            prop_assert_eq!((all[0], all[more as usize]), (first.into(), last.into()));
+        }
+
+        #[test]
+        fn a_port_makes_no_difference(v4: bool, bits: u128, port in 1u16..) {
+            let text = match v4 {
+                true => Ipv4Addr::from_bits((bits % 0xdf00_0000) as u32 | 0x0100_0000).to_string(),
+                false => Ipv6Addr::from_bits(bits >> 3 | 1 << 124).to_string(),
+            };
+            let with_port = match v4 {
+                true => format!("{text}:{port}"),
+                false => format!("[{text}]:{port}"),
+            };
+            prop_assert!(matches!(parse(&text), Ok(TargetSpec::Ip(..))));
+            prop_assert_eq!(parse(&with_port), parse(&text));
+        }
+
+        #[test]
+        fn a_port_makes_no_difference_to_a_name(name in "[a-z][a-z0-9]{0,9}(\\.[a-z][a-z0-9]{0,9}){0,3}", port in 1u16..) {
+            prop_assert_eq!(parse(&format!("{name}:{port}")), Ok(TargetSpec::Host(name)));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "[0-9a-f:./%\\[\\]é -]{0,40}|.{0,40}") {
+            let _ = (parse(&text), parse_exclusion(&text));
+        }
     }
 }

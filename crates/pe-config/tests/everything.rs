@@ -1,0 +1,136 @@
+//! Every key of the schemas is read: it has its effect, and a value of a wrong type is told of at its
+//! place.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fmt::Write;
+
+use common::{Catalog, fixture, sources};
+use pe_config::{Environment, Sources, load};
+use serde_json::{Value, json};
+
+#[test]
+fn every_key_has_its_effect() {
+    let mut sources = sources("good/everything");
+    sources.push_config = Some(fixture("good/everything/push_config.json"));
+    let loaded = load(&sources).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let mut shown = String::new();
+    writeln!(shown, "{:#?}", loaded.config.push).unwrap();
+    for group in &loaded.config.groups {
+        let (jobs, mut head) = (&group.jobs, group.clone());
+        head.jobs = Vec::new();
+        writeln!(shown, "{head:#?}").unwrap();
+        for job in jobs {
+            writeln!(shown, "{} {} {:?}", job.job, job.ip, job.address).unwrap();
+            let labels: Vec<String> = job
+                .labels
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            let metrics: Vec<String> = job
+                .metrics
+                .iter()
+                .map(|m| format!("{} {}", m.scraper, m.settings))
+                .collect();
+            let (labels, metrics) = (labels.join(" "), metrics.join(", "));
+            let limits = (job.timeout, job.count);
+            writeln!(shown, "    {labels} | {metrics} | {limits:?}").unwrap();
+        }
+    }
+    writeln!(shown, "{:#?}", loaded.watched).unwrap();
+    insta::assert_snapshot!(shown);
+}
+
+/// All keys of an object schema.
+fn keys(schema: &Value) -> Vec<String> {
+    schema["properties"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect()
+}
+
+/// Loads a configuration of one group file, and gives the problems.
+fn problems(group: &Value, push: &Value) -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let configs = directory.path().join("configs");
+    std::fs::create_dir(&configs).unwrap();
+    let push_config = directory.path().join("push.json");
+    std::fs::write(configs.join("group.json"), group.to_string()).unwrap();
+    std::fs::write(&push_config, push.to_string()).unwrap();
+    let mut sources = Sources::new(&configs, &Catalog);
+    sources.env = Environment::empty();
+    sources.push_config = Some(push_config);
+    match load(&sources) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// A small sound group file and push configuration.
+fn sound() -> (Value, Value) {
+    let group = json!({
+        "conf": {"prom_id": "a", "interval": 30, "pacer": {}},
+        "jobs": [{"job": "router", "ip": "127.0.0.1"}],
+    });
+    (group, json!({"ip_pushgateway": "127.0.0.1"}))
+}
+
+/// A value that no key accepts.
+fn wrong() -> Value {
+    json!(true)
+}
+
+#[test]
+fn every_key_of_the_schema_is_read() {
+    let group_schema = pe_config::group_schema();
+    let objects = [
+        ("", group_schema.clone()),
+        ("/conf", group_schema["properties"]["conf"].clone()),
+        (
+            "/conf/pacer",
+            group_schema["properties"]["conf"]["properties"]["pacer"].clone(),
+        ),
+        (
+            "/jobs/0",
+            group_schema["properties"]["jobs"]["items"].clone(),
+        ),
+    ];
+    let (group, push) = sound();
+    assert_eq!(problems(&group, &push), Vec::<String>::new());
+    for (pointer, schema) in objects {
+        for key in keys(&schema) {
+            let mut group = group.clone();
+            let object = group.pointer_mut(pointer).unwrap();
+            object[&key] = wrong();
+            if key == "targets_files" {
+                object.as_object_mut().unwrap().remove("ip");
+            }
+            let found = problems(&group, &push);
+            assert!(
+                found
+                    .iter()
+                    .any(|problem| problem.contains(&key) && problem.contains("expected")),
+                "{pointer}/{key}: {found:?}"
+            );
+            assert!(
+                !found.iter().any(|problem| problem.contains("unknown key")),
+                "{found:?}"
+            );
+        }
+    }
+    for key in keys(&pe_config::push_schema()) {
+        let mut push = push.clone();
+        push[&key] = wrong();
+        let found = problems(&group, &push);
+        assert!(
+            found
+                .iter()
+                .any(|problem| problem.contains(&key) && problem.contains("expected")),
+            "{key}: {found:?}"
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! Targets files, at start and at reload.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::Catalog;
+use pe_config::{
+    Address, Diagnostics, Environment, Family, Loaded, Sources, TargetFiles, changes, load,
+};
+
+/// A configuration directory that may be changed.
+struct Directory {
+    root: tempfile::TempDir,
+}
+
+impl Directory {
+    /// With one group file, which has the jobs of `jobs`.
+    fn new(jobs: &str) -> Self {
+        let directory = Self {
+            root: tempfile::tempdir().unwrap(),
+        };
+        directory.write(
+            "group.json",
+            &format!(r#"{{"conf": {{"prom_id": "a", "interval": 30}}, "jobs": {jobs}}}"#),
+        );
+        directory
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn load(&self, previous: Option<&TargetFiles>) -> Result<Loaded, Diagnostics> {
+        let mut sources = Sources::new(self.root.path(), &Catalog);
+        sources.env = Environment::empty();
+        sources.previous = previous.cloned();
+        load(&sources)
+    }
+
+    /// Problems without the path of the directory.
+    fn shown<'p>(&self, problems: impl IntoIterator<Item = &'p pe_config::Diagnostic>) -> String {
+        let lines: Vec<String> = problems.into_iter().map(ToString::to_string).collect();
+        lines
+            .join("\n")
+            .replace(&*self.root.path().to_string_lossy(), "DIRECTORY")
+    }
+}
+
+fn addresses(loaded: &Loaded) -> Vec<&str> {
+    loaded.config.groups[0]
+        .jobs
+        .iter()
+        .map(|job| &*job.ip)
+        .collect()
+}
+
+/// Something done to a file.
+type Damage<'a> = &'a dyn Fn(&Path);
+
+const FROM_FILES: &str = r#"[{"targets_files": ["sd/*.json"]}]"#;
+
+#[test]
+fn a_targets_file_that_goes_wrong_keeps_its_former_content() {
+    let directory = Directory::new(FROM_FILES);
+    directory.write("sd/a.json", r#"[{"targets": ["127.0.0.1", "127.0.0.2"]}]"#);
+    directory.write(
+        "sd/b.json",
+        r#"[{"targets": ["127.0.0.3"], "labels": {"site": "x"}}]"#,
+    );
+    let first = directory.load(None).unwrap();
+    assert_eq!(addresses(&first), ["127.0.0.1", "127.0.0.2", "127.0.0.3"]);
+
+    let damage: [(&str, Damage<'_>); 6] = [
+        ("vanished", &|path| std::fs::remove_file(path).unwrap()),
+        ("half written", &|path| {
+            std::fs::write(path, "[{\"targets\": [\"127.0.").unwrap();
+        }),
+        ("emptied", &|path| std::fs::write(path, "").unwrap()),
+        ("a directory", &|path| {
+            std::fs::remove_file(path).unwrap();
+            std::fs::create_dir(path).unwrap();
+        }),
+        ("not UTF-8", &|path| {
+            std::fs::remove_dir(path).unwrap();
+            std::fs::write(path, b"\xff").unwrap();
+        }),
+        ("bad address", &|path| {
+            std::fs::write(path, r#"[{"targets": ["127.0.0.999"]}]"#).unwrap();
+        }),
+    ];
+    let mut previous = first.target_files.clone();
+    let mut shown = String::new();
+    for (what, damage) in damage {
+        damage(&directory.path("sd/b.json"));
+        assert!(
+            directory.load(None).is_err() || what == "vanished",
+            "{what}"
+        );
+        let loaded = directory.load(Some(&previous)).unwrap();
+        assert_eq!(
+            changes(&first.config, &loaded.config).unchanged,
+            3,
+            "{what}"
+        );
+        shown.push_str(&format!(
+            "{what}:\n{}\n\n",
+            directory.shown(&loaded.warnings)
+        ));
+        previous = loaded.target_files;
+    }
+    insta::assert_snapshot!(shown);
+
+    directory.write("sd/b.json", r#"[{"targets": ["127.0.0.4"]}]"#);
+    let repaired = directory.load(Some(&previous)).unwrap();
+    assert_eq!(
+        addresses(&repaired),
+        ["127.0.0.1", "127.0.0.2", "127.0.0.4"]
+    );
+    assert_eq!(repaired.warnings, []);
+    let changes = changes(&first.config, &repaired.config);
+    assert_eq!(
+        (
+            changes.added.len(),
+            changes.removed.len(),
+            changes.unchanged
+        ),
+        (1, 1, 2)
+    );
+    assert_eq!(&*changes.removed[0].ip, "127.0.0.3");
+}
+
+#[test]
+fn a_directory_of_targets_files_that_vanishes_changes_nothing() {
+    let directory = Directory::new(FROM_FILES);
+    directory.write("sd/a.json", r#"[{"targets": ["127.0.0.1"]}]"#);
+    let first = directory.load(None).unwrap();
+    std::fs::remove_dir_all(directory.path("sd")).unwrap();
+    let second = directory.load(Some(&first.target_files)).unwrap();
+    assert_eq!(second.config, first.config);
+    assert_eq!(second.warnings.len(), 1);
+}
+
+#[test]
+fn a_file_that_is_named_no_more_is_forgotten() {
+    let directory = Directory::new(FROM_FILES);
+    directory.write("sd/a.json", r#"[{"targets": ["127.0.0.1"]}]"#);
+    let first = directory.load(None).unwrap();
+    directory.write(
+        "group.json",
+        r#"{"conf": {"prom_id": "a", "interval": 30}, "jobs": []}"#,
+    );
+    let second = directory.load(Some(&first.target_files)).unwrap();
+    assert_eq!(second.config.device_count(), 0);
+    assert_eq!(second.target_files.paths().count(), 0);
+}
+
+#[test]
+fn an_emptied_list_removes_the_devices() {
+    let directory = Directory::new(FROM_FILES);
+    directory.write("sd/a.json", r#"[{"targets": ["127.0.0.1"]}]"#);
+    let first = directory.load(None).unwrap();
+    directory.write("sd/a.json", "[]");
+    let second = directory.load(Some(&first.target_files)).unwrap();
+    assert_eq!((second.config.device_count(), second.warnings), (0, vec![]));
+}
+
+#[test]
+fn the_fingerprint_tells_of_changes() {
+    let directory = Directory::new(FROM_FILES);
+    directory.write("sd/a.json", r#"[{"targets": ["127.0.0.1"]}]"#);
+    let watched = directory.load(None).unwrap().watched;
+    let before = watched.fingerprint();
+    assert_eq!(watched.fingerprint(), before);
+    directory.write("sd/note.txt", "no targets file");
+    assert_eq!(watched.fingerprint(), before);
+    directory.write("sd/b.json", "[]");
+    let added = watched.fingerprint();
+    assert_ne!(added, before);
+    directory.write("sd/new", r#"[{"targets": ["127.0.0.2"]}]"#);
+    std::fs::rename(directory.path("sd/new"), directory.path("sd/a.json")).unwrap();
+    assert_ne!(watched.fingerprint(), added);
+}
+
+#[test]
+fn a_failed_load_says_what_to_watch() {
+    let directory = Directory::new(r#"[{"targets_files": ["sd/a.json"]}]"#);
+    let problems = directory.load(None).unwrap_err();
+    assert!(
+        problems
+            .watched()
+            .files
+            .contains(&directory.path("sd/a.json"))
+    );
+}
+
+#[test]
+fn templates_families_and_exclusions_work_for_targets_too() {
+    let directory = Directory::new(
+        r#"[{"job": "t-{ip}", "targets_files": ["sd/a.json"], "family": "both",
+             "exclude": ["127.0.0.0/30", "b.example"], "timeout": 2, "count": 3}]"#,
+    );
+    directory.write(
+        "sd/a.json",
+        r#"[{"targets": ["127.0.0.1", "127.0.0.5:80", "a.example:80", "B.example"]}]"#,
+    );
+    let loaded = directory.load(None).unwrap();
+    let found: Vec<_> = loaded.config.groups[0]
+        .jobs
+        .iter()
+        .map(|job| (&*job.job, job.address.clone(), job.labels.get("family")))
+        .collect();
+    let name = |family| Address::Name {
+        host: "a.example".into(),
+        family,
+    };
+    assert_eq!(
+        found,
+        [
+            ("t-127.0.0.5", Address::Ip([127, 0, 0, 5].into()), None),
+            ("t-a.example", name(Family::V4), Some("4")),
+            ("t-a.example", name(Family::V6), Some("6")),
+        ]
+    );
+    assert!(
+        loaded.config.groups[0]
+            .jobs
+            .iter()
+            .all(|job| job.count == Some(3))
+    );
+}
+
+#[test]
+fn a_changed_setting_is_told_from_an_unchanged_device() {
+    let jobs = r#"[{"job": "a", "ip": "127.0.0.1"}, {"job": "b", "ip": "127.0.0.2"}]"#;
+    let directory = Directory::new(jobs);
+    let first = directory.load(None).unwrap().config;
+    let jobs = jobs.replace("\"127.0.0.2\"", "\"127.0.0.2\", \"count\": 2");
+    let second = Directory::new(&jobs).load(None).unwrap().config;
+    let changes = changes(&first, &second);
+    assert_eq!((changes.changed.len(), changes.unchanged), (1, 1));
+    assert_eq!(&*changes.changed[0].device, "b");
+}
