@@ -44,6 +44,14 @@ impl Environment {
         Self::default()
     }
 
+    /// Names of all variables that are settings of the files.
+    pub fn variables() -> Vec<String> {
+        [PUSH_SETTINGS, CONF_SETTINGS]
+            .iter()
+            .flat_map(Settings::variables)
+            .collect()
+    }
+
     /// Declares variables that are known to the program and are not settings of the files, so that they
     /// draw no warning. Those of the standard command line are known already.
     #[must_use]
@@ -69,9 +77,8 @@ impl Environment {
 
     /// Warns about variables that mean nothing.
     pub(crate) fn report_unknown(&self, report: &Report) {
-        let known: Vec<String> = [PUSH_SETTINGS, CONF_SETTINGS]
-            .iter()
-            .flat_map(Settings::variables)
+        let known: Vec<String> = Self::variables()
+            .into_iter()
             .chain(COMMAND_LINE.iter().map(|name| (*name).to_owned()))
             .chain(self.others.iter().cloned())
             .collect();

@@ -136,11 +136,21 @@ pub(crate) fn check_settings(
         };
         if let Err(problem) = scrapers.check(&metric.scraper, &metric.settings, common) {
             let message = format!("metric `{}`: {}", metric.scraper, problem.message);
-            scope.error(offset(problem.pointer.as_deref().unwrap_or("")), message);
+            let pointer = problem
+                .pointer
+                .or_else(|| quoted_key(&problem.message, &metric.settings));
+            scope.error(offset(pointer.as_deref().unwrap_or("")), message);
         } else if let Some((message, hint)) = overrun_of(&metric.settings, common) {
             scope.warn(offset("/count"), message, hint);
         }
     }
+}
+
+/// Pointer to the key of `settings` that `message` quotes, as serde's messages do.
+fn quoted_key(message: &str, settings: &serde_json::Value) -> Option<String> {
+    let key = message.split('`').nth(1)?;
+    settings.get(key)?;
+    Some(format!("/{}", key.replace('~', "~0").replace('/', "~1")))
 }
 
 /// What to say of a scraper with a `count` of its own by which its cycle is longer than the interval.

@@ -27,6 +27,10 @@ impl ScraperCatalog for Catalog {
             _ => &["port"],
         };
         for (key, value) in settings.as_object().into_iter().flatten() {
+            if !known.contains(&key.as_str()) && name == "tcp" {
+                let message = format!("unknown field `{key}`, expected `port`");
+                return Err(SettingsProblem::whole(message));
+            }
             if !known.contains(&key.as_str()) {
                 return Err(SettingsProblem::at(
                     format!("/{key}"),
