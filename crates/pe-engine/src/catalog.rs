@@ -25,8 +25,8 @@ impl ScraperCatalog for RegistryCatalog<'_> {
             value_dev_down: common.value_dev_down,
             count: common.count,
             probe_interval: common.probe_interval,
-            rate: None,
-            burst: None,
+            rate: common.rate,
+            burst: common.burst,
             own: settings.clone(),
         };
         self.0.check(name, &settings).map_err(|error| match error {

@@ -97,15 +97,14 @@ impl Plan {
                 candidate.name == lane.name && candidate.table.schema() == lane.table.schema()
             };
             for old in old.lanes.iter().filter(same) {
-                let key = |target: &Target| (target.device().to_owned(), target.ip().to_owned());
                 let rows: HashMap<_, usize> = old
                     .targets
                     .iter()
                     .enumerate()
-                    .map(|(row, target)| (key(target), row))
+                    .map(|(row, target)| (identity(target), row))
                     .collect();
                 for (row, target) in lane.targets.iter().enumerate() {
-                    if let Some(&old_row) = rows.get(&key(target)) {
+                    if let Some(&old_row) = rows.get(&identity(target)) {
                         lane.table.adopt_row(row, &old.table, old_row);
                     }
                 }
@@ -166,6 +165,12 @@ impl LanePlan {
             .saturating_mul(settings.count.max(1));
         probes.saturating_add(Duration::from_secs(1))
     }
+}
+
+/// What makes a target the same one after a reload. A host name of which both addresses are measured is there twice,
+/// told apart by its `family` label.
+fn identity(target: &Target) -> (&str, &str, Option<&str>) {
+    (target.device(), target.ip(), target.labels().get("family"))
 }
 
 fn target(group: &GroupConfig, job: &JobConfig) -> Result<Target, EngineError> {
