@@ -41,7 +41,23 @@ fn schema_of<T: JsonSchema>() -> Value {
         .into_root_schema_for::<T>()
         .to_value();
     shape::without_null(&mut schema);
+    sort_keys(&mut schema);
     schema
+}
+
+/// Sorts the keys of all objects, so that the text is the same whether or not some crate of the build
+/// lets serde_json keep the order of insertion.
+fn sort_keys(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            let mut keys: Vec<_> = std::mem::take(object).into_iter().collect();
+            keys.sort_by(|a, b| a.0.cmp(&b.0));
+            keys.iter_mut().for_each(|(_, value)| sort_keys(value));
+            object.extend(keys);
+        }
+        Value::Array(items) => items.iter_mut().for_each(sort_keys),
+        _ => {}
+    }
 }
 
 /// The keys that an object of the files may have, sorted.
