@@ -1,0 +1,180 @@
+//! The socket of one address family: how probes leave through it and how replies come in.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::proto::Nanos;
+use crate::proto::filter::{self, IdBlock};
+use crate::sys::{Socket, SocketOptions};
+use crate::{OpenError, SocketKind};
+
+/// How many identifiers an engine with raw sockets uses at most; 65,536 probes can be in flight under each.
+pub(crate) const IDENTIFIERS: u16 = 64;
+
+/// The ICMPv4 types that may concern a probe: echo reply, unreachable, time exceeded, parameter problem.
+const V4_TYPES: [u8; 4] = [0, 3, 11, 12];
+/// The same for ICMPv6: the four errors and echo reply.
+const V6_TYPES: [u8; 5] = [1, 2, 3, 4, 129];
+
+/// An open socket of one family.
+pub(crate) struct Channel {
+    pub(crate) socket: Socket,
+    pub(crate) v6: bool,
+    pub(crate) kind: SocketKind,
+    pub(crate) receive_buffer: usize,
+    ids: Identifiers,
+    /// The last moment at which nothing was left to read.
+    pub(crate) empty_at: Nanos,
+    /// How many packets the socket had dropped when that was last looked at.
+    pub(crate) drops: u32,
+}
+
+/// Which identifiers are this channel's.
+#[derive(Debug, Clone, Copy)]
+enum Identifiers {
+    /// A block that we chose, for raw sockets.
+    Block(IdBlock),
+    /// The one that the kernel gave to a datagram socket.
+    Port(u16),
+}
+
+impl Channel {
+    /// Opens a raw socket, or a datagram socket where raw ones are not permitted.
+    pub(crate) fn open(
+        v6: bool,
+        ids: IdBlock,
+        options: &SocketOptions,
+        receive_buffer: usize,
+        force: Option<SocketKind>,
+    ) -> Result<Self, OpenError> {
+        if force != Some(SocketKind::Datagram) {
+            match Socket::raw(v6) {
+                Ok(socket) => return Self::raw(socket, v6, ids, options, receive_buffer),
+                Err(error) if force.is_some() || !is_permission(&error) => {
+                    return Err(OpenError::socket(v6, error));
+                }
+                Err(_) => {}
+            }
+        }
+        let socket = Socket::datagram(v6).map_err(|error| OpenError::socket(v6, error))?;
+        Self::datagram(socket, v6, options, receive_buffer)
+    }
+
+    fn raw(
+        socket: Socket,
+        v6: bool,
+        ids: IdBlock,
+        options: &SocketOptions,
+        receive_buffer: usize,
+    ) -> Result<Self, OpenError> {
+        let refused = |name| move |error| OpenError::option(name, error);
+        // The filters come first, so that nothing foreign gets into the buffer.
+        let (types, program) = if v6 {
+            (&V6_TYPES[..], filter::v6(ids))
+        } else {
+            (&V4_TYPES[..], filter::v4(ids))
+        };
+        socket.admit_types(types).map_err(refused("ICMP_FILTER"))?;
+        socket
+            .filter(&program)
+            .map_err(refused("SO_ATTACH_FILTER"))?;
+        Self::finish(
+            socket,
+            v6,
+            SocketKind::Raw,
+            Identifiers::Block(ids),
+            options,
+            receive_buffer,
+        )
+    }
+
+    fn datagram(
+        socket: Socket,
+        v6: bool,
+        options: &SocketOptions,
+        receive_buffer: usize,
+    ) -> Result<Self, OpenError> {
+        let refused = |name| move |error| OpenError::option(name, error);
+        socket
+            .report_errors()
+            .map_err(|(name, error)| OpenError::option(name, error))?;
+        let mut channel = Self::finish(
+            socket,
+            v6,
+            SocketKind::Datagram,
+            Identifiers::Port(0),
+            options,
+            receive_buffer,
+        )?;
+        let mut port = channel.socket.port().map_err(refused("getsockname"))?;
+        if port == 0 {
+            channel.socket.bind_any().map_err(refused("bind"))?;
+            port = channel.socket.port().map_err(refused("getsockname"))?;
+        }
+        channel.ids = Identifiers::Port(port);
+        Ok(channel)
+    }
+
+    fn finish(
+        socket: Socket,
+        v6: bool,
+        kind: SocketKind,
+        ids: Identifiers,
+        options: &SocketOptions,
+        receive_buffer: usize,
+    ) -> Result<Self, OpenError> {
+        let refused = |(name, error)| OpenError::option(name, error);
+        socket.apply(options).map_err(refused)?;
+        socket
+            .apply_receive(kind == SocketKind::Raw)
+            .map_err(refused)?;
+        let receive_buffer = socket.receive_buffer(receive_buffer);
+        socket.send_buffer(SEND_BUFFER);
+        Ok(Self {
+            drops: socket.drops().unwrap_or(0),
+            socket,
+            v6,
+            kind,
+            receive_buffer,
+            ids,
+            empty_at: 0,
+        })
+    }
+
+    /// How many probes can be in flight: 65,536 for each identifier.
+    pub(crate) fn limit(&self) -> usize {
+        match self.ids {
+            Identifiers::Block(_) => usize::from(IDENTIFIERS) << 16,
+            Identifiers::Port(_) => 1 << 16,
+        }
+    }
+
+    /// The identifier of a block of the table.
+    #[inline]
+    pub(crate) fn id(&self, block: u16) -> u16 {
+        match self.ids {
+            Identifiers::Block(ids) => ids.id(block),
+            Identifiers::Port(port) => port,
+        }
+    }
+
+    /// The block of the table that an identifier stands for.
+    #[inline]
+    pub(crate) fn block(&self, id: u16) -> Option<u16> {
+        match self.ids {
+            Identifiers::Block(ids) => ids.position(id),
+            Identifiers::Port(port) => (port == id).then_some(0),
+        }
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Room for what the kernel has taken but the network has not: a few thousand small packets.
+const SEND_BUFFER: usize = 4 << 20;
+
+pub(crate) fn is_permission(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+}

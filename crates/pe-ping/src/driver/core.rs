@@ -1,0 +1,311 @@
+//! What the driver knows and decides, given bytes and times.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+use super::jobs::Jobs;
+use super::transmit::{Failure, Transmitter};
+use crate::channel::Channel;
+use crate::packet::{
+    self, EchoKey, EchoTemplate, IcmpError, Message, Quote, Recognition, Reject, V4Packet,
+};
+use crate::proto::Nanos;
+use crate::proto::control::Control;
+use crate::proto::drops::Drops;
+use crate::proto::inflight::{Ended, InFlight, Key, Match};
+use crate::proto::timebase::{ClockPair, TimeBase};
+use crate::sys::{self, ReceiveBatch, Received};
+use crate::{ProbeError, Reply, SocketKind};
+
+/// How long an ended probe's place is kept, so that its duplicates are known for what they are.
+const LINGER: Nanos = 1_000_000_000;
+
+/// How long a stamp may have been on its way before the driver saw it.
+const STALE: Nanos = 1_000_000_000;
+
+/// Probes in flight, jobs, and what relates the clocks.
+pub(crate) struct Core {
+    pub(crate) table: InFlight,
+    pub(crate) jobs: Jobs,
+    pub(crate) template: EchoTemplate,
+    base: TimeBase,
+    shared: Arc<Shared>,
+    /// For IPv4 and IPv6.
+    drops: [Drops; 2],
+}
+
+/// What is known of a reply before it is matched.
+struct Arrival {
+    time: Nanos,
+    ttl: Option<u8>,
+    payload: usize,
+    truncated: bool,
+}
+
+impl Arrival {
+    fn reply(&self, sent: Nanos) -> Reply {
+        Reply {
+            rtt: Duration::from_nanos(self.time.saturating_sub(sent)),
+            ttl: self.ttl,
+            payload: self.payload as u16,
+            truncated: self.truncated,
+        }
+    }
+}
+
+impl Core {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        template: EchoTemplate,
+        limit: usize,
+        pair: ClockPair,
+    ) -> Self {
+        Self {
+            table: InFlight::new(pair.after, limit, LINGER),
+            jobs: Jobs::default(),
+            template,
+            base: TimeBase::new(pair),
+            shared,
+            drops: [Drops::default(), Drops::default()],
+        }
+    }
+
+    /// Sends what waits in a batch.
+    pub(crate) fn flush(&mut self, channel: &Channel, outgoing: &mut Transmitter) {
+        let (jobs, counters) = (&mut self.jobs, &self.shared.counters);
+        let left = outgoing.flush(channel, &mut self.table, |table, Failure { key, error }| {
+            counters.send_errors.add(1);
+            let now = sys::monotonic();
+            if let Some(ended) = table.fail(key, now) {
+                jobs.end(ended.owner, None, Err(error), now);
+            }
+        });
+        counters.sent.add(left);
+    }
+
+    /// Takes the packets of a batch that was just received.
+    pub(crate) fn process(&mut self, channel: &mut Channel, incoming: &ReceiveBatch, count: usize) {
+        let pair = sys::clock_pair();
+        if self.base.observe(pair) {
+            self.shared.counters.clock_steps.add(1);
+        }
+        let earliest = channel.empty_at.saturating_sub(STALE);
+        let mut dropped = false;
+        for at in 0..count {
+            let received = incoming.packet(at);
+            let control = Control::parse(received.control);
+            let time = control.stamp.map_or(pair.after, |stamp| {
+                self.base.monotonic(stamp, earliest, pair.after)
+            });
+            dropped |= control.dropped.is_some_and(|drops| drops != channel.drops);
+            self.packet(channel, &received, &control, time);
+        }
+        if dropped {
+            self.look_for_drops(channel, pair.after);
+        }
+    }
+
+    #[inline]
+    fn packet(
+        &mut self,
+        channel: &Channel,
+        received: &Received<'_>,
+        control: &Control,
+        time: Nanos,
+    ) {
+        let Received {
+            bytes, cut, name, ..
+        } = *received;
+        let parsed = match (channel.v6, channel.kind) {
+            (true, _) => {
+                packet::parse_v6(bytes, cut).map(|message| (message, name, control.hop_limit))
+            }
+            (false, SocketKind::Raw) => packet::parse_v4(bytes, cut).map(
+                |V4Packet {
+                     source,
+                     ttl,
+                     message,
+                 }| (message, Some(source.into()), Some(ttl)),
+            ),
+            (false, SocketKind::Datagram) => {
+                packet::parse_v4_icmp(bytes, cut).map(|message| (message, name, control.hop_limit))
+            }
+        };
+        let counters = &self.shared.counters;
+        match parsed {
+            Err(Reject::BadChecksum) => counters.bad_checksum.add(1),
+            Err(Reject::Irrelevant) | Ok((_, None, _)) => counters.foreign.add(1),
+            Ok((
+                Message::EchoReply {
+                    id,
+                    sequence,
+                    payload,
+                },
+                Some(source),
+                ttl,
+            )) => {
+                let Some(block) = channel.block(id) else {
+                    return counters.foreign.add(1);
+                };
+                match self.template.recognise(payload) {
+                    Recognition::Foreign => counters.foreign.add(1),
+                    Recognition::Altered => counters.altered.add(1),
+                    Recognition::Ours {
+                        generation,
+                        truncated,
+                    } => {
+                        let arrival = Arrival {
+                            time,
+                            ttl,
+                            payload: payload.len(),
+                            truncated,
+                        };
+                        let key = Key::new(block, sequence);
+                        let matched = self.table.reply(key, source, generation, time);
+                        self.matched(matched, &arrival);
+                    }
+                }
+            }
+            Ok((Message::Error { error, quote }, Some(from), _)) => {
+                self.icmp_error(channel, error, &quote, from, time);
+            }
+        }
+    }
+
+    #[inline]
+    fn matched(&mut self, matched: Match, arrival: &Arrival) {
+        let counters = &self.shared.counters;
+        match matched {
+            Match::Answer(ended) => {
+                counters.received.add(1);
+                let reply = arrival.reply(ended.sent);
+                self.jobs
+                    .end(ended.owner, Some(&ended), Ok(reply), arrival.time);
+            }
+            Match::Duplicate(ended) => {
+                counters.duplicates.add(1);
+                self.jobs.again(&ended, arrival.reply(ended.sent), false);
+            }
+            Match::Late(ended) => {
+                counters.late.add(1);
+                if let Some(ended) = ended {
+                    self.jobs.again(&ended, arrival.reply(ended.sent), true);
+                }
+            }
+            Match::Unknown => counters.foreign.add(1),
+        }
+    }
+
+    /// An ICMP error that came in as a packet.
+    fn icmp_error(
+        &mut self,
+        channel: &Channel,
+        error: IcmpError,
+        quote: &Quote<'_>,
+        from: IpAddr,
+        now: Nanos,
+    ) {
+        let ended = channel.block(quote.id).and_then(|block| {
+            let key = Key::new(block, quote.sequence);
+            let (destination, generation) = self.table.probe(key)?;
+            let echo = EchoKey {
+                id: quote.id,
+                sequence: quote.sequence,
+                generation,
+            };
+            let checksum = !channel.v6 && channel.kind == SocketKind::Raw;
+            let fits =
+                destination == quote.destination && self.template.fits_quote(quote, echo, checksum);
+            fits.then(|| self.table.fail(key, now)).flatten()
+        });
+        let counters = &self.shared.counters;
+        let Some(ended) = ended else {
+            return counters.foreign.add(1);
+        };
+        counters.icmp_errors.add(1);
+        let outcome = Err(probe_error(error, from));
+        self.jobs.end(ended.owner, Some(&ended), outcome, now);
+    }
+
+    /// Takes the entries of a datagram socket's error queue: each holds the request that an ICMP error is about.
+    pub(crate) fn process_errors(
+        &mut self,
+        channel: &Channel,
+        incoming: &ReceiveBatch,
+        count: usize,
+    ) {
+        let now = sys::monotonic();
+        for at in 0..count {
+            let received = incoming.packet(at);
+            let control = Control::parse(received.control);
+            let (Some(told), Some(destination)) = (control.error, received.name) else {
+                continue;
+            };
+            let (error, request) = match told.origin {
+                libc::SO_EE_ORIGIN_ICMP => {
+                    // The second word of the message is not passed on; the MTU is, as `info`.
+                    (
+                        IcmpError::from_v4(told.kind, told.code, told.info),
+                        packet::V4_ECHO_REQUEST,
+                    )
+                }
+                libc::SO_EE_ORIGIN_ICMP6 => (
+                    IcmpError::from_v6(told.kind, told.code, told.info),
+                    packet::V6_ECHO_REQUEST,
+                ),
+                _ => continue,
+            };
+            let quote = packet::quoted_request(received.bytes, request, destination);
+            if let (Some(error), Some(quote)) = (error, quote) {
+                let from = told.offender.unwrap_or(destination);
+                self.icmp_error(channel, error, &quote, from, now);
+            }
+        }
+    }
+
+    /// Ends the probes whose deadline has passed at `safe`, a moment up to which all replies have been read.
+    pub(crate) fn expire(&mut self, safe: Nanos, channels: &mut [Channel]) {
+        if self.table.next_expiry().is_none_or(|expiry| expiry > safe) {
+            return;
+        }
+        let now = sys::monotonic();
+        for channel in channels {
+            self.look_for_drops(channel, now);
+        }
+        while let Some(ended) = self.table.expire(safe) {
+            self.timed_out(&ended, now);
+        }
+    }
+
+    fn timed_out(&mut self, ended: &Ended, now: Nanos) {
+        let drops = &self.drops[usize::from(ended.v6)];
+        let error = if drops.may_concern(ended.sent, ended.deadline) {
+            ProbeError::DroppedLocally
+        } else {
+            ProbeError::Timeout
+        };
+        self.jobs.end(ended.owner, Some(ended), Err(error), now);
+    }
+
+    /// Asks a socket whether it has dropped packets since the last look.
+    fn look_for_drops(&mut self, channel: &mut Channel, now: Nanos) {
+        let drops = channel.socket.drops().unwrap_or(channel.drops);
+        let risen = drops.wrapping_sub(std::mem::replace(&mut channel.drops, drops));
+        self.shared.counters.receive_drops.add(risen.into());
+        self.drops[usize::from(channel.v6)].look(now, risen > 0);
+    }
+}
+
+fn probe_error(error: IcmpError, from: IpAddr) -> ProbeError {
+    match error {
+        IcmpError::Unreachable(why) => ProbeError::Unreachable { why, from },
+        IcmpError::TimeExceeded { .. } => ProbeError::TimeExceeded { from },
+        IcmpError::PacketTooBig { mtu } => ProbeError::PacketTooBig {
+            mtu,
+            from: Some(from),
+        },
+        IcmpError::ParameterProblem { pointer } => ProbeError::ParameterProblem { from, pointer },
+    }
+}

@@ -1,0 +1,412 @@
+//! The jobs that the driver works on: single pings and sweeps, what is due of them, and telling their owners.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::PingCommand;
+use crate::proto::Nanos;
+use crate::proto::inflight::{Ended, Owner};
+use crate::{EventKind, Outcome, ProbeError, ProbeEvent, Reply, Stats, Sweep, SweepReport};
+
+pub(crate) type Observer = Box<dyn FnMut(ProbeEvent) + Send>;
+
+/// A sweep to run.
+pub(crate) struct SweepCommand {
+    pub(crate) sweep: Sweep,
+    pub(crate) timeout: Duration,
+    pub(crate) handed_over: Instant,
+    pub(crate) observer: Option<Observer>,
+    pub(crate) done: oneshot::Sender<SweepReport>,
+}
+
+/// A probe that is due.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Due {
+    pub(crate) destination: IpAddr,
+    pub(crate) owner: Owner,
+    pub(crate) deadline: Nanos,
+}
+
+enum Work {
+    Ping(oneshot::Sender<Outcome>),
+    Sweep(Box<Running>),
+}
+
+struct Job {
+    /// Probes that left before this moment were another's, who had the same place in the list.
+    since: Nanos,
+    work: Work,
+}
+
+/// A sweep under way.
+struct Running {
+    sweep: Sweep,
+    observer: Option<Observer>,
+    done: Option<oneshot::Sender<SweepReport>>,
+    stats: Vec<Stats>,
+    /// The probe to send next: which target, in which round.
+    target: u32,
+    round: u32,
+    /// Probes that have not ended.
+    remaining: u64,
+    start: Nanos,
+    timeout: Nanos,
+    /// The time from one probe to the next of the same round.
+    gap: f64,
+    interval: Nanos,
+    /// When the last probe must have ended.
+    deadline: Nanos,
+    /// When its probes' duplicates are no longer of interest, once it has ended.
+    forget_at: Option<Nanos>,
+}
+
+impl Running {
+    fn unsent(&self) -> bool {
+        self.round < self.sweep.count && !self.sweep.targets.is_empty()
+    }
+
+    /// When the next probe is due.
+    fn due_at(&self) -> Nanos {
+        self.start
+            .saturating_add(u64::from(self.round).saturating_mul(self.interval))
+            .saturating_add((f64::from(self.target) * self.gap) as Nanos)
+    }
+
+    fn advance(&mut self) {
+        self.target += 1;
+        if self.target as usize == self.sweep.targets.len() {
+            self.target = 0;
+            self.round += 1;
+        }
+    }
+
+    /// Whether nobody waits for it any more.
+    fn is_abandoned(&self) -> bool {
+        self.done.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
+
+    fn event(&mut self, ended: Option<&Ended>, owner: Owner, kind: EventKind) {
+        let Some(observer) = &mut self.observer else {
+            return;
+        };
+        let event = ProbeEvent {
+            target: owner.target,
+            round: owner.round,
+            sent: ended.map(|ended| Duration::from_nanos(ended.sent.saturating_sub(self.start))),
+            kind,
+        };
+        if catch_unwind(AssertUnwindSafe(|| observer(event))).is_err() {
+            // Its owner learns of it, and nobody else.
+            self.observer = None;
+            self.done = None;
+            self.round = self.sweep.count;
+        }
+    }
+}
+
+/// All jobs.
+#[derive(Default)]
+pub(crate) struct Jobs {
+    /// Pings that have not been sent.
+    pub(crate) pings: VecDeque<PingCommand>,
+    list: Vec<Option<Job>>,
+    free: Vec<u32>,
+    /// Sweeps that are in the list, in the order of their turns.
+    sweeps: Vec<u32>,
+    turn: usize,
+    /// Pings that were sent and not answered.
+    waiting: usize,
+}
+
+impl Jobs {
+    fn add(&mut self, job: Job) -> u32 {
+        if let Some(place) = self.free.pop() {
+            self.list[place as usize] = Some(job);
+            return place;
+        }
+        self.list.push(Some(job));
+        (self.list.len() - 1) as u32
+    }
+
+    fn remove(&mut self, place: u32) -> Option<Job> {
+        let job = self.list[place as usize].take();
+        if job.is_some() {
+            self.free.push(place);
+        }
+        job
+    }
+
+    fn sweep(&mut self, place: u32) -> Option<&mut Running> {
+        match &mut self.list.get_mut(place as usize)?.as_mut()?.work {
+            Work::Sweep(running) => Some(running),
+            Work::Ping(_) => None,
+        }
+    }
+
+    /// Takes over a sweep that was submitted before `now`. `margin` is how long before its deadline the last probe must
+    /// be given up.
+    pub(crate) fn add_sweep(&mut self, command: SweepCommand, now: Nanos, margin: Nanos) {
+        let SweepCommand {
+            sweep,
+            timeout,
+            handed_over,
+            observer,
+            done,
+        } = command;
+        let nanos = |duration: Duration| Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX);
+        let start = now.saturating_sub(nanos(handed_over.elapsed()));
+        let deadline = sweep.deadline.map_or(Nanos::MAX, |deadline| {
+            let left = deadline.saturating_duration_since(handed_over);
+            start.saturating_add(nanos(left)).saturating_sub(margin)
+        });
+        let targets = sweep.targets.len();
+        let running = Running {
+            stats: vec![Stats::default(); targets],
+            remaining: sweep.probes(),
+            gap: sweep.spread.as_nanos() as f64 / targets.max(1) as f64,
+            interval: nanos(sweep.probe_interval),
+            timeout: nanos(timeout),
+            sweep,
+            observer,
+            done: Some(done),
+            target: 0,
+            round: 0,
+            start,
+            deadline,
+            forget_at: None,
+        };
+        let empty = running.remaining == 0;
+        let place = self.add(Job {
+            since: now,
+            work: Work::Sweep(Box::new(running)),
+        });
+        self.sweeps.push(place);
+        if empty {
+            self.finish_sweep(place, now);
+        }
+    }
+
+    /// Takes the next single ping that somebody still waits for.
+    pub(crate) fn next_ping(&mut self, now: Nanos) -> Option<Due> {
+        loop {
+            let command = self.pings.pop_front()?;
+            if command.done.is_closed() {
+                continue;
+            }
+            let timeout = Nanos::try_from(command.timeout.as_nanos()).unwrap_or(Nanos::MAX);
+            let place = self.add(Job {
+                since: now,
+                work: Work::Ping(command.done),
+            });
+            self.waiting += 1;
+            return Some(Due {
+                destination: command.destination,
+                owner: Owner {
+                    job: place,
+                    target: 0,
+                    round: 0,
+                },
+                deadline: now.saturating_add(timeout),
+            });
+        }
+    }
+
+    /// Takes the next probe of a sweep that is due at `now`. Sweeps take turns.
+    pub(crate) fn next_of_sweeps(&mut self, now: Nanos) -> Option<Due> {
+        for _ in 0..self.sweeps.len() {
+            let place = *self.sweeps.get(self.turn)?;
+            self.turn = (self.turn + 1) % self.sweeps.len();
+            let Some(running) = self.sweep(place) else {
+                continue;
+            };
+            if !running.unsent() || now >= running.deadline || running.due_at() > now {
+                continue;
+            }
+            let due = Due {
+                destination: running.sweep.targets[running.target as usize].to_canonical(),
+                owner: Owner {
+                    job: place,
+                    target: running.target,
+                    round: running.round,
+                },
+                deadline: now.saturating_add(running.timeout).min(running.deadline),
+            };
+            running.advance();
+            return Some(due);
+        }
+        None
+    }
+
+    /// Whether a single ping waits to be sent, or for its answer.
+    pub(crate) fn has_pings(&self) -> bool {
+        self.waiting > 0 || !self.pings.is_empty()
+    }
+
+    /// When the next probe of a sweep is due, `Some(0)` when a ping is.
+    pub(crate) fn next_due(&mut self) -> Option<Nanos> {
+        if !self.pings.is_empty() {
+            return Some(0);
+        }
+        let mut next = None;
+        for at in 0..self.sweeps.len() {
+            let place = self.sweeps[at];
+            if let Some(running) = self.sweep(place)
+                && running.unsent()
+            {
+                let due = running.due_at();
+                next = Some(next.map_or(due, |next: Nanos| next.min(due)));
+            }
+        }
+        next
+    }
+
+    /// When [`tidy`](Self::tidy) has something to do.
+    pub(crate) fn next_tidy(&mut self) -> Option<Nanos> {
+        let mut next = None;
+        for at in 0..self.sweeps.len() {
+            let place = self.sweeps[at];
+            if let Some(running) = self.sweep(place) {
+                let at = match running.forget_at {
+                    Some(at) => at,
+                    None if running.unsent() && running.deadline != Nanos::MAX => running.deadline,
+                    None => continue,
+                };
+                next = Some(next.map_or(at, |next: Nanos| next.min(at)));
+            }
+        }
+        next
+    }
+
+    /// Ends what is overdue, abandoned or to be forgotten.
+    pub(crate) fn tidy(&mut self, now: Nanos) {
+        let mut at = 0;
+        while at < self.sweeps.len() {
+            let place = self.sweeps[at];
+            let Some(running) = self.sweep(place) else {
+                self.sweeps.swap_remove(at);
+                continue;
+            };
+            let ended = running.forget_at.is_some();
+            let broken = !ended && (running.is_abandoned() || running.done.is_none());
+            if broken || running.forget_at.is_some_and(|forget_at| forget_at <= now) {
+                self.remove(place);
+                self.sweeps.swap_remove(at);
+                continue;
+            }
+            if !ended && now >= running.deadline && running.unsent() {
+                self.cut_short(place, now);
+            }
+            at += 1;
+        }
+        if self.turn >= self.sweeps.len() {
+            self.turn = 0;
+        }
+    }
+
+    /// Ends the probes of a sweep that have not been sent.
+    fn cut_short(&mut self, place: u32, now: Nanos) {
+        loop {
+            let Some(running) = self.sweep(place) else {
+                return;
+            };
+            if !running.unsent() {
+                return;
+            }
+            let owner = Owner {
+                job: place,
+                target: running.target,
+                round: running.round,
+            };
+            running.advance();
+            self.end(owner, None, Err(ProbeError::NotSent), now);
+        }
+    }
+
+    /// Tells the owner of a probe what became of it. `ended` is what the table knew of it, `None` when it was never in
+    /// the table.
+    #[inline]
+    pub(crate) fn end(
+        &mut self,
+        owner: Owner,
+        ended: Option<&Ended>,
+        outcome: Outcome,
+        now: Nanos,
+    ) {
+        let Some(Some(job)) = self.list.get_mut(owner.job as usize) else {
+            return;
+        };
+        if ended.is_some_and(|ended| ended.sent < job.since) {
+            return;
+        }
+        match &mut job.work {
+            Work::Ping(_) => {
+                self.waiting -= 1;
+                if let Some(Job {
+                    work: Work::Ping(done),
+                    ..
+                }) = self.remove(owner.job)
+                {
+                    // Nobody waits any more if this fails.
+                    let _ = done.send(outcome);
+                }
+            }
+            Work::Sweep(running) => {
+                if let Some(stats) = running.stats.get_mut(owner.target as usize) {
+                    stats.record(&outcome);
+                }
+                let kind = outcome.map_or_else(EventKind::Failed, EventKind::Reply);
+                running.event(ended, owner, kind);
+                running.remaining -= 1;
+                if running.remaining == 0 {
+                    self.finish_sweep(owner.job, now);
+                }
+            }
+        }
+    }
+
+    /// Tells the owner of a probe that another answer came.
+    pub(crate) fn again(&mut self, ended: &Ended, reply: Reply, late: bool) {
+        let Some(Some(job)) = self.list.get_mut(ended.owner.job as usize) else {
+            return;
+        };
+        if ended.sent < job.since {
+            return;
+        }
+        if let Work::Sweep(running) = &mut job.work {
+            let stats = running.stats.get_mut(ended.owner.target as usize);
+            let kind = if late {
+                stats.into_iter().for_each(Stats::record_late);
+                EventKind::Late(reply)
+            } else {
+                stats.into_iter().for_each(Stats::record_duplicate);
+                EventKind::Duplicate(reply)
+            };
+            running.event(Some(ended), ended.owner, kind);
+        }
+    }
+
+    fn finish_sweep(&mut self, place: u32, now: Nanos) {
+        let Some(running) = self.sweep(place) else {
+            return;
+        };
+        if let Some(done) = running.done.take() {
+            let report = SweepReport {
+                targets: running.sweep.targets.clone(),
+                stats: std::mem::take(&mut running.stats),
+                elapsed: Duration::from_nanos(now.saturating_sub(running.start)),
+            };
+            // Nobody waits any more if this fails.
+            let _ = done.send(report);
+        }
+        let linger = if running.observer.is_some() {
+            running.sweep.linger.as_nanos() as Nanos
+        } else {
+            0
+        };
+        running.forget_at = Some(now.saturating_add(linger));
+    }
+}

@@ -1,0 +1,315 @@
+//! The thread between the protocol and the sockets: it takes in jobs, sends what is due, reads what came, and tells
+//! whoever waits.
+
+mod core;
+mod jobs;
+mod shared;
+mod transmit;
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use jobs::SweepCommand;
+pub(crate) use shared::{PingCommand, Shared};
+
+use self::core::Core;
+use crate::channel::Channel;
+use crate::packet::EchoTemplate;
+use crate::proto::Nanos;
+use crate::proto::pacer::Pacer;
+use crate::sys::{self, Layout, ReceiveBatch};
+use crate::{ProbeError, SocketKind};
+use shared::Submitted;
+use transmit::Transmitter;
+
+/// Packets for one system call, and bytes for all of their buffers at most.
+const BATCH: usize = 64;
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Received batches of one socket that are read before sending goes on.
+const READS: usize = 64;
+
+/// How long after its deadline a probe is given up. Until then a reply that arrived in time, as the kernel's stamp says,
+/// may still be on its way through a busy machine to the socket.
+const GRACE: Nanos = 10_000_000;
+
+/// How long before a sweep's deadline its last probes must be given up: the grace, and two ticks of the timer wheel.
+const MARGIN: Nanos = GRACE + (2 << 20);
+
+/// While more is due to be sent, the driver sleeps at most this long without looking at the sockets: replies are stamped
+/// by the kernel, so it costs no truth to read them together. Also the time for which due probes are gathered.
+const QUANTUM: Nanos = 10_000_000;
+
+/// How many probes are gathered at most before the driver gets up to send them.
+const GATHER: u64 = 64;
+
+/// What the driver needs to know of the user's settings.
+pub(crate) struct Plan {
+    pub(crate) template: EchoTemplate,
+    pub(crate) scope: u32,
+    pub(crate) rate: Option<f64>,
+    pub(crate) burst: u32,
+}
+
+/// The thread's state.
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    channels: Vec<Channel>,
+    /// One for each channel.
+    outgoing: Vec<Transmitter>,
+    incoming: ReceiveBatch,
+    pacer: Pacer,
+    core: Core,
+    submitted: Submitted,
+}
+
+impl Driver {
+    pub(crate) fn new(shared: Arc<Shared>, mut channels: Vec<Channel>, plan: Plan) -> Self {
+        let pair = sys::clock_pair();
+        for channel in &mut channels {
+            channel.empty_at = pair.after;
+        }
+        // Requests come back with their IP header, errors as long as they get (RFC 1812: 576 bytes, RFC 4443: 1280).
+        let message = plan.template.message_size();
+        let largest = (message + 60).max(1280);
+        let packets = |size: usize| (BATCH_BYTES / size).clamp(1, BATCH);
+        let limit = channels.iter().map(Channel::limit).min().unwrap_or(0);
+        Self {
+            pacer: Pacer::new(plan.rate, plan.burst),
+            incoming: ReceiveBatch::new(Layout {
+                packets: packets(largest),
+                packet_size: largest,
+            }),
+            outgoing: channels
+                .iter()
+                .map(|_| Transmitter::new(&plan.template, packets(message), plan.scope))
+                .collect(),
+            core: Core::new(shared.clone(), plan.template, limit, pair),
+            submitted: Submitted::default(),
+            shared,
+            channels,
+        }
+    }
+
+    /// Works until the last handle is gone.
+    pub(crate) fn run(mut self) {
+        let _closes_the_queue = self.shared.guard();
+        while self.take_in() {
+            self.read_all();
+            self.give_up();
+            self.fill();
+            self.flush();
+            self.rest();
+        }
+    }
+
+    /// Takes over what was submitted. Returns whether the driver shall go on.
+    fn take_in(&mut self) -> bool {
+        if !self.shared.take(&mut self.submitted) {
+            return true;
+        }
+        let now = sys::monotonic();
+        let jobs = &mut self.core.jobs;
+        jobs.pings.extend(self.submitted.pings.drain(..));
+        for command in self.submitted.sweeps.drain(..) {
+            jobs.add_sweep(command, now, MARGIN);
+        }
+        !self.submitted.closed
+    }
+
+    /// Reads the sockets empty, or as far as is fair.
+    fn read_all(&mut self) {
+        for channel in &mut self.channels {
+            read(channel, &mut self.incoming, &mut self.core);
+        }
+    }
+
+    /// Ends the probes whose time is over. A socket must have been read empty since, so that no reply that arrived in
+    /// time still waits there.
+    fn give_up(&mut self) {
+        let empty_at = self.channels.iter().map(|channel| channel.empty_at).min();
+        let safe = empty_at.unwrap_or(0).saturating_sub(GRACE);
+        self.core.expire(safe, &mut self.channels);
+        self.core.jobs.tidy(sys::monotonic());
+    }
+
+    /// Fills the batches with what is due and what the rate allows.
+    fn fill(&mut self) {
+        if self.outgoing.iter().any(Transmitter::is_pending) {
+            return;
+        }
+        let now = sys::monotonic();
+        let mut allowed = self.pacer.available(now);
+        let mut taken = 0;
+        let core = &mut self.core;
+        while allowed > 0
+            && core.table.has_room()
+            && self.outgoing.iter().all(Transmitter::has_room)
+        {
+            let Some(due) = core
+                .jobs
+                .next_ping(now)
+                .or_else(|| core.jobs.next_of_sweeps(now))
+            else {
+                break;
+            };
+            let v6 = due.destination.is_ipv6();
+            let Some(at) = self.channels.iter().position(|channel| channel.v6 == v6) else {
+                let error = Err(ProbeError::NoSocket { v6 });
+                core.jobs.end(due.owner, None, error, now);
+                continue;
+            };
+            let added = core
+                .table
+                .add(due.destination, due.owner, now, due.deadline);
+            if let Some((key, generation)) = added {
+                let channel = &self.channels[at];
+                self.outgoing[at].push(channel, &core.template, &due, key, generation);
+                taken += 1;
+                allowed -= 1;
+            }
+        }
+        self.pacer.take(taken);
+    }
+
+    /// Sends the batches.
+    fn flush(&mut self) {
+        for (channel, outgoing) in self.channels.iter().zip(&mut self.outgoing) {
+            if outgoing.is_pending() {
+                self.core.flush(channel, outgoing);
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn rest(&mut self) {
+        let now = sys::monotonic();
+        let Some(wait) = self.plan_wait(now) else {
+            return;
+        };
+        if !self.shared.rest() {
+            self.shared.rise();
+            return;
+        }
+        let mut readable: [Option<BorrowedFd<'_>>; 2] = [None; 2];
+        if wait.for_replies {
+            for (entry, channel) in readable.iter_mut().zip(&self.channels) {
+                *entry = Some(channel.fd());
+            }
+        }
+        let writable = self
+            .channels
+            .iter()
+            .zip(&self.outgoing)
+            .find(|(_, outgoing)| outgoing.wants_room)
+            .map(|(channel, _)| channel.fd());
+        let timeout = wait
+            .until
+            .map(|until| Duration::from_nanos(until.saturating_sub(now)));
+        sys::wait(&self.shared.wake, readable, writable, timeout);
+        self.shared.rise();
+    }
+
+    /// How long to wait, and for what; `None` to go on at once.
+    fn plan_wait(&mut self, now: Nanos) -> Option<Wait> {
+        let core = &mut self.core;
+        let pending = self.outgoing.iter().any(Transmitter::is_pending);
+        let mut until = Earliest::default();
+        let mut sending = false;
+        if pending {
+            // What could not leave keeps its place; nothing else is filled in behind a full queue.
+            let blocked = self
+                .outgoing
+                .iter()
+                .map(|outgoing| outgoing.blocked_until)
+                .max();
+            match blocked {
+                Some(blocked) if blocked > now => until.at(blocked),
+                _ if self.outgoing.iter().any(|outgoing| outgoing.wants_room) => {}
+                _ => return None,
+            }
+        } else if core.table.has_room()
+            && let Some(due) = core.jobs.next_due()
+        {
+            let ready = due.max(self.pacer.ready_at(1));
+            if ready <= now {
+                return None;
+            }
+            sending = true;
+            // Gather some more, so that waking up pays.
+            let gathered = ready.max(self.pacer.ready_at(GATHER).min(ready + QUANTUM / 2));
+            until.at(if core.jobs.has_pings() {
+                ready
+            } else {
+                gathered
+            });
+        }
+        if let Some(expiry) = core.table.next_expiry() {
+            until.at(expiry + GRACE + 1);
+        }
+        if let Some(tidy) = core.jobs.next_tidy() {
+            until.at(tidy);
+        }
+        let in_flight = core.table.len() > 0;
+        // While sending goes on, replies can wait a little to be read together.
+        let patient = in_flight && sending && !core.jobs.has_pings();
+        if patient {
+            until.at(now + QUANTUM);
+        }
+        Some(Wait {
+            until: until.0,
+            for_replies: in_flight && !patient,
+        })
+    }
+}
+
+struct Wait {
+    until: Option<Nanos>,
+    for_replies: bool,
+}
+
+#[derive(Default)]
+struct Earliest(Option<Nanos>);
+
+impl Earliest {
+    fn at(&mut self, time: Nanos) {
+        self.0 = Some(self.0.map_or(time, |earliest| earliest.min(time)));
+    }
+}
+
+/// Reads a socket until it is empty, or so often that others must have their turn.
+fn read(channel: &mut Channel, incoming: &mut ReceiveBatch, core: &mut Core) {
+    let named = channel.v6 || channel.kind == SocketKind::Datagram;
+    for _ in 0..READS {
+        let before = sys::monotonic();
+        let count = match incoming.receive(channel.fd(), named, 0) {
+            Ok(count) => count,
+            Err(_) => {
+                // An error about a request is pending; what it says is in the error queue.
+                read_errors(channel, incoming, core);
+                continue;
+            }
+        };
+        if count > 0 {
+            core.process(channel, incoming, count);
+        }
+        if count < incoming.capacity() {
+            channel.empty_at = before;
+            break;
+        }
+    }
+    if channel.kind == SocketKind::Datagram && core.table.len() > 0 {
+        read_errors(channel, incoming, core);
+    }
+}
+
+/// Reads a datagram socket's error queue.
+fn read_errors(channel: &mut Channel, incoming: &mut ReceiveBatch, core: &mut Core) {
+    for _ in 0..READS {
+        match incoming.receive(channel.fd(), true, libc::MSG_ERRQUEUE) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => core.process_errors(channel, incoming, count),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Filling batches of requests and sending them.
+
+use std::io;
+use std::net::IpAddr;
+
+use super::jobs::Due;
+use crate::channel::Channel;
+use crate::packet::{EchoKey, EchoTemplate};
+use crate::proto::Nanos;
+use crate::proto::inflight::{InFlight, Key};
+use crate::sys::{self, Layout, Outgoing, SendBatch};
+use crate::{ProbeError, SocketKind};
+
+/// Packets that leave between two readings of the clock. Fewer make the send times more exact and cost more.
+const WINDOW: usize = 8;
+
+/// How long nothing is sent after the queue to the network was full, and how often that may happen to one packet.
+const BACK_OFF: Nanos = 1_000_000;
+const BACK_OFFS: u32 = 100;
+
+/// How often a packet is tried again when an error may be about an earlier one (an ICMP error that has come in).
+const RETRIES: u32 = 3;
+
+/// A batch of one family's requests: those from `sent` up to `keys.len()` have yet to leave.
+pub(crate) struct Transmitter {
+    batch: SendBatch,
+    keys: Vec<Key>,
+    sent: usize,
+    scope: u32,
+    /// How often the packet at `sent` has been refused.
+    refusals: u32,
+    /// Nothing is sent before this moment.
+    pub(crate) blocked_until: Nanos,
+    /// The socket's own buffer is full: wait until it is writable.
+    pub(crate) wants_room: bool,
+}
+
+/// A request that could not be sent.
+pub(crate) struct Failure {
+    pub(crate) key: Key,
+    pub(crate) error: ProbeError,
+}
+
+impl Transmitter {
+    pub(crate) fn new(template: &EchoTemplate, packets: usize, scope: u32) -> Self {
+        let mut batch = SendBatch::new(Layout {
+            packets,
+            packet_size: template.message_size(),
+        });
+        for at in 0..packets {
+            template.prepare(batch.bytes(at));
+        }
+        Self {
+            batch,
+            keys: Vec::with_capacity(packets),
+            sent: 0,
+            scope,
+            refusals: 0,
+            blocked_until: 0,
+            wants_room: false,
+        }
+    }
+
+    /// Whether another request fits.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.keys.len() < self.batch.capacity()
+    }
+
+    /// Whether requests wait to leave.
+    #[inline]
+    pub(crate) fn is_pending(&self) -> bool {
+        self.sent < self.keys.len()
+    }
+
+    /// Writes a request into the batch.
+    #[inline]
+    pub(crate) fn push(
+        &mut self,
+        channel: &Channel,
+        template: &EchoTemplate,
+        due: &Due,
+        key: Key,
+        generation: u32,
+    ) {
+        let at = self.keys.len();
+        let echo = EchoKey {
+            id: channel.id(key.block()),
+            sequence: key.sequence(),
+            generation,
+        };
+        let bytes = self.batch.bytes(at);
+        if channel.v6 {
+            template.write_v6(bytes, echo);
+        } else {
+            template.write_v4(bytes, echo);
+        }
+        let scope = match due.destination {
+            IpAddr::V6(address) if address.is_unicast_link_local() => self.scope,
+            _ => 0,
+        };
+        self.batch.address(
+            at,
+            Outgoing {
+                destination: due.destination,
+                scope,
+            },
+        );
+        self.keys.push(key);
+    }
+
+    /// Sends what waits, as far as the socket takes it. Returns how many left; `fail` gets those that never will.
+    pub(crate) fn flush(
+        &mut self,
+        channel: &Channel,
+        table: &mut InFlight,
+        mut fail: impl FnMut(&mut InFlight, Failure),
+    ) -> u64 {
+        let mut left = 0;
+        self.wants_room = false;
+        let mut before = sys::monotonic();
+        if before < self.blocked_until {
+            return 0;
+        }
+        while self.is_pending() {
+            let to = (self.sent + WINDOW).min(self.keys.len());
+            match self.batch.send(channel.fd(), self.sent, to) {
+                Ok(count) => {
+                    let after = sys::monotonic();
+                    let keys = &self.keys[self.sent..self.sent + count];
+                    for (key, time) in keys.iter().zip(departures(before, after, count)) {
+                        table.set_sent(*key, time);
+                    }
+                    before = after;
+                    self.sent += count;
+                    self.refusals = 0;
+                    left += count as u64;
+                }
+                Err(error) => {
+                    if !self.refused(channel, &error) {
+                        break;
+                    }
+                    if self.refusals == 0 {
+                        let error = ProbeError::from_send(error.raw_os_error().unwrap_or(0));
+                        let key = self.keys[self.sent];
+                        self.sent += 1;
+                        fail(table, Failure { key, error });
+                    }
+                    before = sys::monotonic();
+                }
+            }
+        }
+        if !self.is_pending() {
+            self.keys.clear();
+            self.sent = 0;
+        }
+        left
+    }
+
+    /// Decides what to do about a refusal: `false` to stop for now; else go on, with `refusals` at 0 to give the packet
+    /// up, or above to try it again.
+    fn refused(&mut self, channel: &Channel, error: &io::Error) -> bool {
+        self.refusals += 1;
+        match error.raw_os_error() {
+            Some(libc::EINTR) => true,
+            Some(libc::EAGAIN) => {
+                self.wants_room = true;
+                false
+            }
+            Some(libc::ENOBUFS | libc::ENOMEM) => {
+                if self.refusals < BACK_OFFS {
+                    self.blocked_until = sys::monotonic() + BACK_OFF;
+                    return false;
+                }
+                self.refusals = 0;
+                true
+            }
+            // With an error queue, a call may fail for an error that came in for an earlier packet.
+            _ => {
+                if channel.kind == SocketKind::Raw || self.refusals >= RETRIES {
+                    self.refusals = 0;
+                }
+                true
+            }
+        }
+    }
+}
+
+/// When each of `count` packets left that were sent between two readings of the clock.
+#[inline]
+fn departures(before: Nanos, after: Nanos, count: usize) -> impl Iterator<Item = Nanos> {
+    let span = after.saturating_sub(before);
+    let count = count.max(1) as Nanos;
+    // A packet leaves within its share of the time, not at its end.
+    (0..count).map(move |at| before + (span * (4 * at + 1)) / (4 * count))
+}

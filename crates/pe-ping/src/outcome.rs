@@ -1,0 +1,269 @@
+//! What can become of a probe.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::packet::Unreachable;
+
+/// What became of one probe.
+pub type Outcome = Result<Reply, ProbeError>;
+
+/// An answer to a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    /// The round-trip time: from the moment the request left to the kernel's time stamp of the reply. See
+    /// [the crate's page](crate#how-true-the-rtts-are) for how exact the two are.
+    pub rtt: Duration,
+    /// The TTL or hop limit left in the reply, where the kernel told it.
+    pub ttl: Option<u8>,
+    /// Bytes of the reply's payload.
+    pub payload: u16,
+    /// The reply's payload ends early, behind the cookie. Some large services cut replies short.
+    pub truncated: bool,
+}
+
+/// Why a probe has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+#[non_exhaustive]
+pub enum ProbeError {
+    /// Nothing came back before the deadline.
+    #[error("no reply in time")]
+    Timeout,
+    /// No reply was seen, but meanwhile this machine discarded packets because the receive buffer was full. Whether the
+    /// device answered is unknown.
+    #[error("unknown: this machine's receive buffer overflowed while the reply was awaited")]
+    DroppedLocally,
+    /// A router, or the device itself, says that it cannot be reached.
+    #[error("{} says: destination unreachable ({})", from, reason_words(*why))]
+    Unreachable {
+        /// Why.
+        why: Unreachable,
+        /// Who says so. This machine's own address, when the device does not answer on the local link.
+        from: IpAddr,
+    },
+    /// The TTL ran out on the way.
+    #[error("{from} says: time exceeded")]
+    TimeExceeded {
+        /// The router at which it ran out.
+        from: IpAddr,
+    },
+    /// The request is too large for a link on the way and must not be fragmented.
+    #[error("the packet is too big for a link on the way (MTU {mtu})")]
+    PacketTooBig {
+        /// The link's MTU in bytes, 0 where it is not known.
+        mtu: u32,
+        /// Who says so; `None` when it is this machine.
+        from: Option<IpAddr>,
+    },
+    /// A router or the device could not make sense of the request's header.
+    #[error("{from} says: parameter problem at byte {pointer}")]
+    ParameterProblem {
+        /// Who says so.
+        from: IpAddr,
+        /// Offset of the offending byte.
+        pointer: u32,
+    },
+    /// Never sent: this machine has no route to the address.
+    #[error("not sent: this machine has no route to the address")]
+    NoRoute,
+    /// Never sent: this machine's firewall, or the lack of a right, forbids it.
+    #[error("not sent: this machine's firewall or permissions forbid it")]
+    PermissionDenied,
+    /// Never sent: this machine's queue to the network stayed full.
+    #[error("not sent: this machine's queue to the network is full")]
+    NoBuffers,
+    /// Never sent, for another reason.
+    #[error("not sent: {}", std::io::Error::from_raw_os_error(*errno))]
+    SendFailed {
+        /// The error number (`errno(3)`).
+        errno: i32,
+    },
+    /// Never sent: the sweep's deadline came first, or it was its turn too late to be answered.
+    #[error("not sent: the deadline came first")]
+    NotSent,
+    /// Never sent: there is no socket of the address's family.
+    #[error("not sent: this machine has no {} socket", if *v6 { "IPv6" } else { "IPv4" })]
+    NoSocket {
+        /// The family that is missing.
+        v6: bool,
+    },
+    /// The engine has ended.
+    #[error("the ping engine has ended")]
+    Closed,
+}
+
+fn reason_words(why: Unreachable) -> &'static str {
+    match why {
+        Unreachable::Network => "network",
+        Unreachable::Host => "host",
+        Unreachable::Protocol => "protocol",
+        Unreachable::Port => "port",
+        Unreachable::Prohibited => "administratively prohibited",
+        _ => "other reason",
+    }
+}
+
+/// A class of [`ProbeError`]s, the value of the label `reason` in `ping_errors_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Reason {
+    /// Nothing came back before the deadline.
+    Timeout,
+    /// Destination unreachable: no route to the network.
+    NetworkUnreachable,
+    /// Destination unreachable: the host does not answer on its link.
+    HostUnreachable,
+    /// Destination unreachable: a firewall says so.
+    Prohibited,
+    /// Destination unreachable, another code.
+    Unreachable,
+    /// Time exceeded.
+    TimeExceeded,
+    /// The packet does not fit a link on the way.
+    PacketTooBig,
+    /// Parameter problem.
+    ParameterProblem,
+    /// Never sent: no route from this machine.
+    NoRoute,
+    /// Never sent: forbidden on this machine.
+    PermissionDenied,
+    /// Never sent: this machine's queue is full.
+    NoBuffers,
+    /// Never sent: another local error.
+    SendFailed,
+    /// Never sent: no time was left.
+    NotSent,
+    /// Unknown: this machine dropped packets that had arrived.
+    DroppedLocally,
+    /// The host name has no address.
+    Dns,
+}
+
+impl Reason {
+    /// All reasons, in the order of their discriminants.
+    pub const ALL: [Self; 15] = [
+        Self::Timeout,
+        Self::NetworkUnreachable,
+        Self::HostUnreachable,
+        Self::Prohibited,
+        Self::Unreachable,
+        Self::TimeExceeded,
+        Self::PacketTooBig,
+        Self::ParameterProblem,
+        Self::NoRoute,
+        Self::PermissionDenied,
+        Self::NoBuffers,
+        Self::SendFailed,
+        Self::NotSent,
+        Self::DroppedLocally,
+        Self::Dns,
+    ];
+
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::NetworkUnreachable => "network_unreachable",
+            Self::HostUnreachable => "host_unreachable",
+            Self::Prohibited => "prohibited",
+            Self::Unreachable => "unreachable",
+            Self::TimeExceeded => "time_exceeded",
+            Self::PacketTooBig => "packet_too_big",
+            Self::ParameterProblem => "parameter_problem",
+            Self::NoRoute => "no_route",
+            Self::PermissionDenied => "permission_denied",
+            Self::NoBuffers => "no_buffers",
+            Self::SendFailed => "send_failed",
+            Self::NotSent => "not_sent",
+            Self::DroppedLocally => "dropped_locally",
+            Self::Dns => "dns",
+        }
+    }
+}
+
+impl ProbeError {
+    /// The class of the error.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Timeout => Reason::Timeout,
+            Self::DroppedLocally => Reason::DroppedLocally,
+            Self::Unreachable { why, .. } => match why {
+                Unreachable::Network => Reason::NetworkUnreachable,
+                Unreachable::Host => Reason::HostUnreachable,
+                Unreachable::Prohibited => Reason::Prohibited,
+                _ => Reason::Unreachable,
+            },
+            Self::TimeExceeded { .. } => Reason::TimeExceeded,
+            Self::PacketTooBig { .. } => Reason::PacketTooBig,
+            Self::ParameterProblem { .. } => Reason::ParameterProblem,
+            Self::NoRoute | Self::NoSocket { .. } => Reason::NoRoute,
+            Self::PermissionDenied => Reason::PermissionDenied,
+            Self::NoBuffers => Reason::NoBuffers,
+            Self::SendFailed { .. } | Self::Closed => Reason::SendFailed,
+            Self::NotSent => Reason::NotSent,
+        }
+    }
+
+    /// Whether the request left this machine, so that its lack of an answer says something about the network.
+    #[must_use]
+    pub fn was_sent(&self) -> bool {
+        match self {
+            Self::Timeout
+            | Self::DroppedLocally
+            | Self::Unreachable { .. }
+            | Self::TimeExceeded { .. }
+            | Self::ParameterProblem { .. } => true,
+            Self::PacketTooBig { from, .. } => from.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether nothing was learned about the device, because this machine could not send or hear properly for want of
+    /// buffers or time.
+    #[must_use]
+    pub fn is_inconclusive(&self) -> bool {
+        matches!(
+            self,
+            Self::DroppedLocally | Self::NoBuffers | Self::NotSent | Self::Closed
+        )
+    }
+
+    /// The error for a request that `send(2)` refused.
+    pub(crate) fn from_send(errno: i32) -> Self {
+        match errno {
+            libc::ENETUNREACH
+            | libc::EHOSTUNREACH
+            | libc::ENETDOWN
+            | libc::EHOSTDOWN
+            | libc::ENODEV
+            | libc::ENXIO
+            | libc::EADDRNOTAVAIL => Self::NoRoute,
+            libc::EPERM | libc::EACCES => Self::PermissionDenied,
+            libc::ENOBUFS | libc::ENOMEM => Self::NoBuffers,
+            libc::EMSGSIZE => Self::PacketTooBig { mtu: 0, from: None },
+            errno => Self::SendFailed { errno },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_in_the_order_of_their_discriminants_and_distinct() {
+        for (position, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, position);
+            assert!(
+                Reason::ALL[..position]
+                    .iter()
+                    .all(|other| other.as_str() != reason.as_str())
+            );
+        }
+    }
+}

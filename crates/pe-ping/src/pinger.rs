@@ -1,0 +1,478 @@
+//! The library's face: opening an engine, and handing probes to it.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::channel::{self, Channel, IDENTIFIERS};
+use crate::driver::{self, Driver, PingCommand, Shared, SweepCommand};
+use crate::packet::{EchoTemplate, MAX_PAYLOAD};
+use crate::proto::filter::IdBlock;
+use crate::sys::{self, SocketOptions};
+use crate::{Counters, Outcome, ProbeError, ProbeEvent, Sweep, SweepReport};
+
+/// Sends ICMP echo requests and matches what comes back.
+///
+/// One pinger has one socket for each address family and one thread, however many probes are in flight. Cloning is
+/// cheap, and clones share all of it; the thread and the sockets go with the last clone.
+#[derive(Clone)]
+pub struct Pinger {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    timeout: Duration,
+    sockets: Vec<SocketInfo>,
+    payload: usize,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl fmt::Debug for Pinger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pinger")
+            .field("timeout", &self.handle.timeout)
+            .field("payload", &self.handle.payload)
+            .field("sockets", &self.handle.sockets)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The kind of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SocketKind {
+    /// A raw socket, which needs CAP_NET_RAW.
+    Raw,
+    /// A datagram ICMP socket, for which the group must be in `net.ipv4.ping_group_range`.
+    Datagram,
+}
+
+/// An open socket, as [`Pinger::sockets`] tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SocketInfo {
+    /// Whether it is the IPv6 socket.
+    pub v6: bool,
+    /// Its kind.
+    pub kind: SocketKind,
+    /// The size of its receive buffer, in the kernel's accounting: a small packet takes 768 bytes or more.
+    pub receive_buffer: usize,
+}
+
+/// Why an engine cannot be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Neither raw nor datagram ICMP sockets are permitted.
+    #[error(
+        "no permission to open an ICMP socket ({source}). Grant one of: \
+         `setcap cap_net_raw+ep` on the program's file; CAP_NET_RAW to the service \
+         (systemd: AmbientCapabilities=CAP_NET_RAW, containers: --cap-add=NET_RAW); \
+         or unprivileged ICMP sockets for its group: sysctl net.ipv4.ping_group_range=\"GID GID\""
+    )]
+    Permission {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Opening a socket failed for another reason.
+    #[error("cannot open an {} ICMP socket: {source}", if *v6 { "IPv6" } else { "IPv4" })]
+    Socket {
+        /// Whether it is the IPv6 socket.
+        v6: bool,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A socket option was refused.
+    #[error("cannot set {name}: {source}{}", hint(name))]
+    Option {
+        /// The option, by its name in the manual pages.
+        name: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A value makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// The thread or its event descriptor could not be made.
+    #[error("cannot start the ping engine: {0}")]
+    Start(#[source] io::Error),
+}
+
+fn hint(option: &str) -> &'static str {
+    match option {
+        "SO_MARK" => " (a firewall mark needs CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17)",
+        "SO_BINDTODEVICE" => " (is the interface's name right?)",
+        "bind" => " (is the source address one of this machine's?)",
+        _ => "",
+    }
+}
+
+impl OpenError {
+    pub(crate) fn socket(v6: bool, source: io::Error) -> Self {
+        if channel::is_permission(&source) {
+            Self::Permission { source }
+        } else {
+            Self::Socket { v6, source }
+        }
+    }
+
+    pub(crate) fn option(name: &'static str, source: io::Error) -> Self {
+        Self::Option { name, source }
+    }
+}
+
+/// Settings of a [`Pinger`]. All of them hold for the sockets, so they cost nothing for a packet; probes that need
+/// others need another pinger.
+#[derive(Debug, Clone)]
+pub struct PingerBuilder {
+    options: SocketOptions,
+    payload: usize,
+    timeout: Duration,
+    rate: Option<f64>,
+    burst: u32,
+    receive_buffer: usize,
+    kind: Option<SocketKind>,
+    v4: bool,
+    v6: bool,
+}
+
+impl Default for PingerBuilder {
+    fn default() -> Self {
+        Self {
+            options: SocketOptions::default(),
+            payload: 56,
+            timeout: Duration::from_secs(1),
+            rate: Some(Self::DEFAULT_RATE),
+            burst: 64,
+            receive_buffer: 32 << 20,
+            kind: None,
+            v4: true,
+            v6: true,
+        }
+    }
+}
+
+impl PingerBuilder {
+    /// Requests a second at most, unless told otherwise: about 8 Mbit/s of requests with the default payload.
+    pub const DEFAULT_RATE: f64 = 10_000.0;
+
+    /// Sends from this address, and with its family only.
+    #[must_use]
+    pub fn source(mut self, source: IpAddr) -> Self {
+        self.options.source = Some(source);
+        self
+    }
+
+    /// Sends and receives through this interface only (`SO_BINDTODEVICE`).
+    #[must_use]
+    pub fn interface(mut self, name: impl Into<String>) -> Self {
+        self.options.interface = Some(name.into());
+        self
+    }
+
+    /// The TTL or hop limit of requests, from 1; the system's default if not set.
+    #[must_use]
+    pub fn ttl(mut self, ttl: u8) -> Self {
+        self.options.ttl = Some(ttl);
+        self
+    }
+
+    /// The Differentiated Services code point of requests, 0 to 63 (RFC 2474); 0 if not set.
+    #[must_use]
+    pub fn dscp(mut self, dscp: u8) -> Self {
+        self.options.dscp = dscp;
+        self
+    }
+
+    /// Forbids fragmentation: a request that is too large for a link ends with
+    /// [`ProbeError::PacketTooBig`]. The kernel's memory of path MTUs is not used, each request goes out to try.
+    #[must_use]
+    pub fn dont_fragment(mut self, dont: bool) -> Self {
+        self.options.dont_fragment = dont;
+        self
+    }
+
+    /// The firewall mark of requests (`SO_MARK`), for policy routing.
+    #[must_use]
+    pub fn mark(mut self, mark: u32) -> Self {
+        self.options.mark = Some(mark);
+        self
+    }
+
+    /// Bytes of each request's payload, 0 to 65,507; 56 if not set. Below 12, replies carry no count by which a late
+    /// one can be told from one to a later probe of the same sequence number.
+    #[must_use]
+    pub fn payload_size(mut self, bytes: usize) -> Self {
+        self.payload = bytes;
+        self
+    }
+
+    /// How long to wait for a reply where no other time is given; a second if not set.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Requests a second at most, over everything that this pinger does; [`DEFAULT_RATE`](Self::DEFAULT_RATE) if not
+    /// set.
+    #[must_use]
+    pub fn rate(mut self, per_second: f64) -> Self {
+        self.rate = Some(per_second);
+        self
+    }
+
+    /// Requests leave as fast as this machine can send them and take in the replies.
+    #[must_use]
+    pub fn unlimited_rate(mut self) -> Self {
+        self.rate = None;
+        self
+    }
+
+    /// How many requests may leave back to back after a pause, where the rate is limited; 64 if not set.
+    #[must_use]
+    pub fn burst(mut self, packets: u32) -> Self {
+        self.burst = packets;
+        self
+    }
+
+    /// The receive buffer to ask for, in the kernel's accounting (a small packet takes 768 bytes or more); 32 MiB if not
+    /// set. Without CAP_NET_ADMIN the kernel gives at most twice `net.core.rmem_max`. Memory is used only for what waits.
+    #[must_use]
+    pub fn receive_buffer(mut self, bytes: usize) -> Self {
+        self.receive_buffer = bytes;
+        self
+    }
+
+    /// Uses this kind of socket only. If not set, raw sockets are used where permitted, else datagram sockets.
+    #[must_use]
+    pub fn socket_kind(mut self, kind: SocketKind) -> Self {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// Whether to open the IPv4 socket; yes if not set.
+    #[must_use]
+    pub fn ipv4(mut self, wanted: bool) -> Self {
+        self.v4 = wanted;
+        self
+    }
+
+    /// Whether to open the IPv6 socket; yes if not set.
+    #[must_use]
+    pub fn ipv6(mut self, wanted: bool) -> Self {
+        self.v6 = wanted;
+        self
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        let invalid = |message: String| Err(OpenError::Invalid(message));
+        if self.payload > MAX_PAYLOAD {
+            return invalid(format!(
+                "payload size {} is above the {MAX_PAYLOAD} bytes that fit an IPv4 packet",
+                self.payload
+            ));
+        }
+        if self.options.dscp > 63 {
+            return invalid(format!("DSCP {} is above 63", self.options.dscp));
+        }
+        if self.options.ttl == Some(0) {
+            return invalid("a TTL of 0 reaches nobody".into());
+        }
+        if self.rate.is_some_and(|rate| rate.is_nan() || rate <= 0.0) {
+            return invalid("the rate must be above 0".into());
+        }
+        Ok(())
+    }
+
+    /// Opens the sockets, on the calling thread and so in its network namespace, and starts the engine's thread.
+    ///
+    /// A family that the machine does not have is left out; probes to its addresses end with
+    /// [`ProbeError::NoSocket`].
+    ///
+    /// # Errors
+    /// [`OpenError`] when no socket can be opened, an option is refused, or a value makes no sense.
+    pub fn build(self) -> Result<Pinger, OpenError> {
+        self.check()?;
+        let random = rand::random::<[u8; 10]>();
+        let (secret, id) = random.split_at(8);
+        let ids = IdBlock::around(u16::from_ne_bytes([id[0], id[1]]), IDENTIFIERS);
+        let secret = secret.try_into().unwrap_or_default();
+        let mut channels = Vec::with_capacity(2);
+        let mut refused = None;
+        for v6 in [false, true] {
+            let wanted = if v6 { self.v6 } else { self.v4 };
+            let source_fits = self
+                .options
+                .source
+                .is_none_or(|source| source.is_ipv6() == v6);
+            if !wanted || !source_fits {
+                continue;
+            }
+            match Channel::open(v6, ids, &self.options, self.receive_buffer, self.kind) {
+                Ok(channel) => channels.push(channel),
+                Err(OpenError::Option { name, source }) => {
+                    return Err(OpenError::Option { name, source });
+                }
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        if channels.is_empty() {
+            return Err(refused
+                .unwrap_or_else(|| OpenError::Invalid("neither IPv4 nor IPv6 is wanted".into())));
+        }
+        let sockets = channels
+            .iter()
+            .map(|channel| SocketInfo {
+                v6: channel.v6,
+                kind: channel.kind,
+                receive_buffer: channel.receive_buffer,
+            })
+            .collect();
+        let scope = self
+            .options
+            .interface
+            .as_deref()
+            .and_then(sys::interface_index)
+            .unwrap_or(0);
+        let template = EchoTemplate::new(secret, self.payload);
+        let shared = Shared::new().map_err(OpenError::Start)?;
+        let driver = Driver::new(
+            shared.clone(),
+            channels,
+            driver::Plan {
+                template,
+                scope,
+                rate: self.rate,
+                burst: self.burst,
+            },
+        );
+        std::thread::Builder::new()
+            .name("icmp".into())
+            .spawn(move || driver.run())
+            .map_err(OpenError::Start)?;
+        Ok(Pinger {
+            handle: Arc::new(Handle {
+                shared,
+                timeout: self.timeout,
+                sockets,
+                payload: self.payload,
+            }),
+        })
+    }
+}
+
+impl Pinger {
+    /// Opens an engine with the default settings.
+    ///
+    /// # Errors
+    /// As [`PingerBuilder::build`].
+    pub fn new() -> Result<Self, OpenError> {
+        PingerBuilder::default().build()
+    }
+
+    /// Settings for another one.
+    #[must_use]
+    pub fn builder() -> PingerBuilder {
+        PingerBuilder::default()
+    }
+
+    /// Pings `address` once and waits for the answer, at most as long as the pinger's timeout.
+    ///
+    /// Any number of pings may be under way at once, to the same address too. Dropping the future abandons the ping.
+    ///
+    /// # Errors
+    /// [`ProbeError`]: why there is no answer.
+    pub async fn ping(&self, address: impl Into<IpAddr>) -> Outcome {
+        self.ping_within(address, self.handle.timeout).await
+    }
+
+    /// The same with another timeout.
+    ///
+    /// # Errors
+    /// As [`ping`](Self::ping).
+    pub async fn ping_within(&self, address: impl Into<IpAddr>, timeout: Duration) -> Outcome {
+        let (done, outcome) = oneshot::channel();
+        self.handle.shared.submit_ping(PingCommand {
+            destination: address.into().to_canonical(),
+            timeout,
+            done,
+        });
+        outcome.await.unwrap_or(Err(ProbeError::Closed))
+    }
+
+    /// Probes many targets together and returns what each one's probes add up to.
+    ///
+    /// Dropping the future ends the sweep.
+    ///
+    /// # Errors
+    /// [`Closed`] when the engine's thread has ended, which it does only after a panic.
+    pub async fn sweep(&self, sweep: Sweep) -> Result<SweepReport, Closed> {
+        self.run_sweep(sweep, None).await
+    }
+
+    /// The same, with a function that hears of each probe's end as it happens.
+    ///
+    /// The function is called on the engine's thread, which waits for it: it should be quick. If it panics, the sweep
+    /// ends with [`Closed`]; others are not harmed.
+    ///
+    /// # Errors
+    /// As [`sweep`](Self::sweep).
+    pub async fn sweep_with(
+        &self,
+        sweep: Sweep,
+        observer: impl FnMut(ProbeEvent) + Send + 'static,
+    ) -> Result<SweepReport, Closed> {
+        self.run_sweep(sweep, Some(Box::new(observer))).await
+    }
+
+    async fn run_sweep(
+        &self,
+        sweep: Sweep,
+        observer: Option<Box<dyn FnMut(ProbeEvent) + Send>>,
+    ) -> Result<SweepReport, Closed> {
+        let (done, report) = oneshot::channel();
+        let timeout = sweep.timeout.unwrap_or(self.handle.timeout);
+        self.handle.shared.submit_sweep(SweepCommand {
+            sweep,
+            timeout,
+            handed_over: Instant::now(),
+            observer,
+            done,
+        });
+        report.await.map_err(|_| Closed)
+    }
+
+    /// What the engine has counted so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.handle.shared.counters.snapshot()
+    }
+
+    /// The sockets that are open.
+    #[must_use]
+    pub fn sockets(&self) -> &[SocketInfo] {
+        &self.handle.sockets
+    }
+
+    /// Bytes of each request's payload.
+    #[must_use]
+    pub fn payload_size(&self) -> usize {
+        self.handle.payload
+    }
+}
+
+/// The engine's thread has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the ping engine has ended")]
+pub struct Closed;

@@ -1,0 +1,333 @@
+//! The table of probes in flight.
+//!
+//! A probe's place in the table is its identifier and sequence number: looking up a reply is an index, not a hash. Each
+//! identifier gives 65,536 places. A place is used again as late as possible, and each use has its own generation, which
+//! travels in the cookie; so a duplicate or a late reply is known for what it is.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::Nanos;
+use super::wheel::{Entries, Links, NONE, Wheel};
+
+/// Who wants to know what becomes of a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// The job (a sweep, or a single ping) in the driver's list.
+    pub(crate) job: u32,
+    /// The target's position in the job.
+    pub(crate) target: u32,
+    /// Which probe of that target, from 0.
+    pub(crate) round: u32,
+}
+
+/// A probe's place in the table; the identifier in the upper half, relative to the first, the sequence in the lower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key(pub(crate) u32);
+
+impl Key {
+    /// The key of a sequence number under the `block`-th identifier.
+    pub(crate) fn new(block: u16, sequence: u16) -> Self {
+        Self(u32::from(block) << 16 | u32::from(sequence))
+    }
+
+    /// Which identifier, relative to the first.
+    pub(crate) fn block(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// The sequence number.
+    pub(crate) fn sequence(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Never used, or its probe was never sent.
+    Free,
+    /// A probe is in flight.
+    InFlight,
+    /// A reply was counted.
+    Answered,
+    /// Ended without a reply.
+    Ended,
+}
+
+/// One cache line: all that is known of a probe.
+#[derive(Debug, Clone)]
+#[repr(align(64))]
+struct Slot {
+    address: [u8; 16],
+    sent: Nanos,
+    deadline: Nanos,
+    owner: Owner,
+    generation: u32,
+    links: Links,
+    state: State,
+}
+
+const _: () = assert!(size_of::<Slot>() == 64);
+
+/// The first bytes of an IPv4 address in IPv6 form (RFC 4291, section 2.5.5.2).
+const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
+impl Slot {
+    #[inline]
+    fn ended(&self) -> Ended {
+        Ended {
+            owner: self.owner,
+            sent: self.sent,
+            deadline: self.deadline,
+            v6: self.address[..12] != MAPPED,
+        }
+    }
+}
+
+struct Slots(Vec<Slot>);
+
+impl Entries for Slots {
+    #[inline]
+    fn links(&mut self, index: u32) -> &mut Links {
+        &mut self.0[index as usize].links
+    }
+    #[inline]
+    fn deadline(&self, index: u32) -> Nanos {
+        self.0[index as usize].deadline
+    }
+}
+
+/// The end of a probe: whose it was, and when it left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) owner: Owner,
+    pub(crate) sent: Nanos,
+    pub(crate) deadline: Nanos,
+    pub(crate) v6: bool,
+}
+
+/// What a reply turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Match {
+    /// The first answer to a probe in flight.
+    Answer(Ended),
+    /// Another answer to a probe that was already answered.
+    Duplicate(Ended),
+    /// An answer after the deadline, or after the probe ended with an error. `None` when its place has been used again.
+    Late(Option<Ended>),
+    /// Nothing of ours has that address, identifier and sequence.
+    Unknown,
+}
+
+/// The table.
+pub(crate) struct InFlight {
+    slots: Slots,
+    wheel: Wheel,
+    limit: usize,
+    linger: Nanos,
+    in_flight: usize,
+    generation: u32,
+    /// Ended places, in the order of their end.
+    free_head: u32,
+    free_tail: u32,
+}
+
+/// Addresses of both families in one form.
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+fn address(octets: [u8; 16]) -> IpAddr {
+    Ipv6Addr::from(octets).to_canonical()
+}
+
+impl InFlight {
+    /// A table for `limit` probes at most (at most 65,536 for each identifier). An ended probe's place is not used again
+    /// for `linger`, as long as there are others.
+    pub(crate) fn new(now: Nanos, limit: usize, linger: Nanos) -> Self {
+        Self {
+            slots: Slots(Vec::new()),
+            wheel: Wheel::new(now),
+            limit,
+            linger,
+            in_flight: 0,
+            generation: 0,
+            free_head: NONE,
+            free_tail: NONE,
+        }
+    }
+
+    /// How many probes are in flight.
+    pub(crate) fn len(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Whether a probe can be added.
+    pub(crate) fn has_room(&self) -> bool {
+        self.in_flight < self.limit
+    }
+
+    /// Adds a probe that is about to be sent at `sent`. Returns its key and its generation, or `None` when the table is
+    /// full.
+    #[inline]
+    pub(crate) fn add(
+        &mut self,
+        destination: IpAddr,
+        owner: Owner,
+        sent: Nanos,
+        deadline: Nanos,
+    ) -> Option<(Key, u32)> {
+        let index = self.vacancy(sent)?;
+        self.generation = self.generation.wrapping_add(1);
+        let slot = &mut self.slots.0[index as usize];
+        slot.address = octets(destination);
+        slot.sent = sent;
+        slot.deadline = deadline;
+        slot.owner = owner;
+        slot.generation = self.generation;
+        slot.state = State::InFlight;
+        self.wheel.insert(&mut self.slots, index);
+        self.in_flight += 1;
+        Some((Key(index), self.generation))
+    }
+
+    /// Finds a place: one that ended long enough ago, else a new one, else the one that ended first.
+    #[inline]
+    fn vacancy(&mut self, now: Nanos) -> Option<u32> {
+        let head = self.free_head;
+        let can_grow = self.slots.0.len() < self.limit;
+        if head != NONE {
+            // `deadline` of an ended probe holds the moment of its end.
+            let rested = self.slots.0[head as usize]
+                .deadline
+                .saturating_add(self.linger)
+                <= now;
+            if rested || !can_grow {
+                let next = self.slots.0[head as usize].links.next;
+                self.free_head = next;
+                if next == NONE {
+                    self.free_tail = NONE;
+                }
+                return Some(head);
+            }
+        }
+        if !can_grow {
+            return None;
+        }
+        let index = self.slots.0.len();
+        if index == self.slots.0.capacity() {
+            // Grow by an eighth, not to the double: memory is counted.
+            let more = (index / 8).max(1024).min(self.limit - index);
+            self.slots.0.reserve_exact(more);
+        }
+        self.slots.0.push(Slot {
+            address: [0; 16],
+            sent: 0,
+            deadline: 0,
+            owner: Owner {
+                job: 0,
+                target: 0,
+                round: 0,
+            },
+            generation: 0,
+            links: Links::UNLINKED,
+            state: State::Free,
+        });
+        Some(index as u32)
+    }
+
+    /// Corrects the moment at which a probe left, once it is known.
+    #[inline]
+    pub(crate) fn set_sent(&mut self, key: Key, sent: Nanos) {
+        if let Some(slot) = self.slots.0.get_mut(key.0 as usize) {
+            slot.sent = sent;
+        }
+    }
+
+    /// Where the probe at `key` goes and its generation, if it is in flight.
+    #[inline]
+    pub(crate) fn probe(&self, key: Key) -> Option<(IpAddr, u32)> {
+        let slot = self.slots.0.get(key.0 as usize)?;
+        (slot.state == State::InFlight).then(|| (address(slot.address), slot.generation))
+    }
+
+    /// Takes a reply that arrived at `received`. `generation` is what its cookie says, `None` where the payload is too
+    /// small to say it.
+    #[inline]
+    pub(crate) fn reply(
+        &mut self,
+        key: Key,
+        source: IpAddr,
+        generation: Option<u32>,
+        received: Nanos,
+    ) -> Match {
+        let Some(slot) = self.slots.0.get(key.0 as usize) else {
+            return Match::Unknown;
+        };
+        if generation.is_some_and(|generation| generation != slot.generation) {
+            // The cookie is ours, the place is another probe's by now.
+            return Match::Late(None);
+        }
+        if slot.address != octets(source) {
+            return Match::Unknown;
+        }
+        let ended = slot.ended();
+        match slot.state {
+            State::Free => Match::Unknown,
+            State::Answered => Match::Duplicate(ended),
+            State::Ended => Match::Late(Some(ended)),
+            State::InFlight if received > slot.deadline => Match::Late(Some(ended)),
+            State::InFlight => {
+                self.finish(key, State::Answered, received);
+                Match::Answer(ended)
+            }
+        }
+    }
+
+    /// Ends the probe at `key` for another reason than a reply or its deadline, if it is in flight.
+    #[inline]
+    pub(crate) fn fail(&mut self, key: Key, now: Nanos) -> Option<Ended> {
+        let slot = self.slots.0.get(key.0 as usize)?;
+        if slot.state != State::InFlight {
+            return None;
+        }
+        let ended = slot.ended();
+        self.finish(key, State::Ended, now);
+        Some(ended)
+    }
+
+    fn finish(&mut self, key: Key, state: State, now: Nanos) {
+        self.wheel.remove(&mut self.slots, key.0);
+        self.retire(key.0, state, now);
+    }
+
+    /// Puts an unlinked place at the end of those to use again.
+    fn retire(&mut self, index: u32, state: State, now: Nanos) {
+        self.in_flight -= 1;
+        let slot = &mut self.slots.0[index as usize];
+        slot.state = state;
+        slot.deadline = now;
+        slot.links.next = NONE;
+        if self.free_tail == NONE {
+            self.free_head = index;
+        } else {
+            self.slots.0[self.free_tail as usize].links.next = index;
+        }
+        self.free_tail = index;
+    }
+
+    /// Ends one probe whose deadline has passed at `now`, if there is one.
+    pub(crate) fn expire(&mut self, now: Nanos) -> Option<Ended> {
+        let index = self.wheel.pop(&mut self.slots, now)?;
+        let ended = self.slots.0[index as usize].ended();
+        self.retire(index, State::Ended, now);
+        Some(ended)
+    }
+
+    /// When [`expire`](Self::expire) may have something to give.
+    pub(crate) fn next_expiry(&self) -> Option<Nanos> {
+        self.wheel.next_wake()
+    }
+}

@@ -1,0 +1,266 @@
+//! What the probes of one target add up to.
+
+use std::time::Duration;
+
+use crate::{Outcome, ProbeError, Reason};
+
+/// Counts and moments over the probes of one target.
+///
+/// Mean and standard deviation are computed as the replies come in (Welford's method), so nothing is kept for each
+/// probe.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Stats {
+    replies: u32,
+    sent: u32,
+    unknown: u32,
+    duplicates: u32,
+    late: u32,
+    truncated: u32,
+    mean: f64,
+    squares: f64,
+    best: f64,
+    worst: f64,
+    last: f64,
+    jitter: f64,
+    errors: [u16; Reason::ALL.len()],
+    ttl: Option<u8>,
+}
+
+impl Stats {
+    /// Adds a probe's outcome. Probes of one target should be added in the order they were sent where jitter matters.
+    pub fn record(&mut self, outcome: &Outcome) {
+        match outcome {
+            Ok(reply) => {
+                self.sent += 1;
+                self.truncated += u32::from(reply.truncated);
+                self.ttl = reply.ttl.or(self.ttl);
+                self.record_rtt(reply.rtt.as_secs_f64());
+            }
+            Err(error) => {
+                self.sent += u32::from(error.was_sent());
+                self.unknown += u32::from(error.was_sent() && error.is_inconclusive());
+                let count = &mut self.errors[error.reason() as usize];
+                *count = count.saturating_add(1);
+            }
+        }
+    }
+
+    fn record_rtt(&mut self, rtt: f64) {
+        self.replies += 1;
+        let difference = (rtt - self.last).abs();
+        match self.replies {
+            1 => (self.best, self.worst) = (rtt, rtt),
+            2 => self.jitter = difference,
+            _ => self.jitter += (difference - self.jitter) / 16.0,
+        }
+        self.last = rtt;
+        self.best = self.best.min(rtt);
+        self.worst = self.worst.max(rtt);
+        let deviation = rtt - self.mean;
+        self.mean += deviation / f64::from(self.replies);
+        self.squares += deviation * (rtt - self.mean);
+    }
+
+    /// Adds a duplicate of a reply.
+    pub fn record_duplicate(&mut self) {
+        self.duplicates = self.duplicates.saturating_add(1);
+    }
+
+    /// Adds a reply that came after its probe's deadline.
+    pub fn record_late(&mut self) {
+        self.late = self.late.saturating_add(1);
+    }
+
+    /// Requests that left this machine.
+    #[must_use]
+    pub fn sent(&self) -> u32 {
+        self.sent
+    }
+
+    /// Requests that were answered in time.
+    #[must_use]
+    pub fn replies(&self) -> u32 {
+        self.replies
+    }
+
+    /// Further answers to requests that had been answered already.
+    #[must_use]
+    pub fn duplicates(&self) -> u32 {
+        self.duplicates
+    }
+
+    /// Answers that came after the deadline, as far as they were seen. Their requests count as lost.
+    #[must_use]
+    pub fn late(&self) -> u32 {
+        self.late
+    }
+
+    /// Replies whose payload ended early.
+    #[must_use]
+    pub fn truncated(&self) -> u32 {
+        self.truncated
+    }
+
+    /// Probes that ended for `reason`, up to 65,535.
+    #[must_use]
+    pub fn errors(&self, reason: Reason) -> u32 {
+        self.errors[reason as usize].into()
+    }
+
+    /// Whether at least one request was answered.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.replies > 0
+    }
+
+    /// Whether nothing was learned about the target: no reply, and no probe whose lack of one says anything.
+    #[must_use]
+    pub fn is_inconclusive(&self) -> bool {
+        let conclusive = Reason::ALL.iter().any(|reason| {
+            let local = matches!(
+                reason,
+                Reason::DroppedLocally | Reason::NoBuffers | Reason::NotSent
+            );
+            !local && self.errors[*reason as usize] > 0
+        });
+        self.replies == 0 && !conclusive
+    }
+
+    /// The share of requests that were lost, from 0 to 1. Requests that never left, and those whose reply this machine
+    /// may have dropped itself, are not counted. `None` when no other is left.
+    #[must_use]
+    pub fn loss_ratio(&self) -> Option<f64> {
+        let known = self.sent - self.unknown;
+        (known > 0).then(|| f64::from(known - self.replies) / f64::from(known))
+    }
+
+    /// The shortest RTT, in seconds.
+    #[must_use]
+    pub fn best(&self) -> Option<f64> {
+        self.is_up().then_some(self.best)
+    }
+
+    /// The longest RTT, in seconds.
+    #[must_use]
+    pub fn worst(&self) -> Option<f64> {
+        self.is_up().then_some(self.worst)
+    }
+
+    /// The mean RTT, in seconds.
+    #[must_use]
+    pub fn mean(&self) -> Option<f64> {
+        self.is_up().then_some(self.mean)
+    }
+
+    /// The population standard deviation of the RTTs, in seconds; 0 for one reply.
+    #[must_use]
+    pub fn std_deviation(&self) -> Option<f64> {
+        self.is_up()
+            .then(|| (self.squares / f64::from(self.replies)).max(0.0).sqrt())
+    }
+
+    /// The jitter, in seconds, once there are two replies: as in RFC 3550, section 6.4.1, the smoothed mean of the
+    /// absolute differences between the RTTs of consecutive replies, with a gain of 1/16. Other than there it starts
+    /// with the first difference instead of 0, so that a handful of probes gives a fair value.
+    #[must_use]
+    pub fn jitter(&self) -> Option<f64> {
+        (self.replies > 1).then_some(self.jitter)
+    }
+
+    /// The TTL or hop limit of the latest reply.
+    #[must_use]
+    pub fn ttl(&self) -> Option<u8> {
+        self.ttl
+    }
+
+    /// The mean RTT as a duration.
+    #[must_use]
+    pub fn mean_rtt(&self) -> Option<Duration> {
+        self.mean().map(Duration::from_secs_f64)
+    }
+}
+
+impl Extend<Outcome> for Stats {
+    fn extend<I: IntoIterator<Item = Outcome>>(&mut self, outcomes: I) {
+        for outcome in outcomes {
+            self.record(&outcome);
+        }
+    }
+}
+
+impl From<ProbeError> for Stats {
+    fn from(error: ProbeError) -> Self {
+        let mut stats = Self::default();
+        stats.record(&Err(error));
+        stats
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Reply;
+
+    fn reply(micros: u64) -> Outcome {
+        Ok(Reply {
+            rtt: Duration::from_micros(micros),
+            ttl: Some(60),
+            payload: 56,
+            truncated: false,
+        })
+    }
+
+    fn of(outcomes: impl IntoIterator<Item = Outcome>) -> Stats {
+        let mut stats = Stats::default();
+        stats.extend(outcomes);
+        stats
+    }
+
+    #[test]
+    fn nothing_came_back() {
+        let stats = of([Err(ProbeError::Timeout), Err(ProbeError::NoRoute)]);
+        assert_eq!((stats.sent(), stats.loss_ratio()), (1, Some(1.0)));
+        assert_eq!(stats.mean().or(stats.jitter()).or(stats.best()), None);
+        assert_eq!(stats.errors(Reason::NoRoute), 1);
+    }
+
+    #[test]
+    fn what_this_machine_lost_is_not_the_devices_loss() {
+        let stats = of([
+            reply(100),
+            Err(ProbeError::DroppedLocally),
+            Err(ProbeError::NoBuffers),
+        ]);
+        assert_eq!(stats.loss_ratio(), Some(0.0));
+        let stats = of([Err(ProbeError::DroppedLocally), Err(ProbeError::NotSent)]);
+        assert_eq!(stats.loss_ratio(), None);
+        assert!(stats.is_inconclusive());
+        assert!(!of([Err(ProbeError::NoRoute)]).is_inconclusive());
+    }
+
+    #[test]
+    fn jitter_follows_rfc_3550() {
+        let stats = of([reply(1_000), reply(1_100), reply(900)]);
+        let expected = 100e-6 + (200e-6 - 100e-6) / 16.0;
+        assert!((stats.jitter().unwrap() - expected).abs() < 1e-12);
+        assert_eq!(of([reply(5)]).jitter(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn moments_agree_with_their_definitions(micros in proptest::collection::vec(1..10_000_000_u64, 1..200)) {
+            let stats = of(micros.iter().copied().map(reply));
+            let seconds: Vec<f64> = micros.iter().map(|&us| Duration::from_micros(us).as_secs_f64()).collect();
+            let n = seconds.len() as f64;
+            let mean = seconds.iter().sum::<f64>() / n;
+            let variance = seconds.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / n;
+            prop_assert!((stats.mean().unwrap() - mean).abs() < 1e-9);
+            prop_assert!((stats.std_deviation().unwrap() - variance.sqrt()).abs() < 1e-9);
+            prop_assert_eq!(stats.best().unwrap(), seconds.iter().copied().fold(f64::MAX, f64::min));
+            prop_assert_eq!(stats.worst().unwrap(), seconds.iter().copied().fold(0.0, f64::max));
+            prop_assert_eq!(stats.loss_ratio(), Some(0.0));
+        }
+    }
+}

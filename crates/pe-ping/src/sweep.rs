@@ -1,0 +1,140 @@
+//! Probing many targets together.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::{ProbeError, Reply, Stats};
+
+/// A plan to probe many targets, some times each, for [`Pinger::sweep`](crate::Pinger::sweep).
+///
+/// Probes go round by round: the first probe of each target, then the second of each, and so on. Nothing is allocated
+/// for a probe; a target costs its address and its [`Stats`].
+#[derive(Debug, Clone)]
+pub struct Sweep {
+    pub(crate) targets: Arc<[IpAddr]>,
+    pub(crate) count: u32,
+    pub(crate) probe_interval: Duration,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) spread: Duration,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) linger: Duration,
+}
+
+impl Sweep {
+    /// Probes each of `targets` once, as fast as the pinger's rate allows. An address may appear more than once.
+    pub fn new(targets: impl Into<Arc<[IpAddr]>>) -> Self {
+        Self {
+            targets: targets.into(),
+            count: 1,
+            probe_interval: Duration::from_secs(1),
+            timeout: None,
+            spread: Duration::ZERO,
+            deadline: None,
+            linger: Duration::ZERO,
+        }
+    }
+
+    /// Probes for each target; 1 if not set.
+    #[must_use]
+    pub fn count(mut self, count: u32) -> Self {
+        self.count = count;
+        self
+    }
+
+    /// The time from one probe of a target to its next; a second if not set. Where the pinger's rate does not allow it,
+    /// it becomes longer.
+    #[must_use]
+    pub fn probe_interval(mut self, interval: Duration) -> Self {
+        self.probe_interval = interval;
+        self
+    }
+
+    /// How long to wait for each reply; the pinger's timeout if not set.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Spreads the probes of one round evenly over this time.
+    #[must_use]
+    pub fn spread(mut self, spread: Duration) -> Self {
+        self.spread = spread;
+        self
+    }
+
+    /// Ends the sweep at this moment: probes without an answer count as timed out, those not sent yet as
+    /// [`ProbeError::NotSent`].
+    #[must_use]
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// How long the observer of [`Pinger::sweep_with`](crate::Pinger::sweep_with) still hears of duplicates and late
+    /// replies after the sweep has ended; not at all if not set.
+    #[must_use]
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// How many probes the sweep sends.
+    #[must_use]
+    pub fn probes(&self) -> u64 {
+        self.targets.len() as u64 * u64::from(self.count)
+    }
+}
+
+/// Something that happened to a probe of a sweep.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ProbeEvent {
+    /// The target's position in the sweep.
+    pub target: u32,
+    /// Which probe of the target, from 0.
+    pub round: u32,
+    /// When the request left, since the sweep was handed over; `None` when it did not leave.
+    pub sent: Option<Duration>,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened to a probe.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// It was answered.
+    Reply(Reply),
+    /// It ended without an answer.
+    Failed(ProbeError),
+    /// It was answered again.
+    Duplicate(Reply),
+    /// It was answered after it had ended.
+    Late(Reply),
+}
+
+/// What a sweep found out.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct SweepReport {
+    /// The targets, as given.
+    pub targets: Arc<[IpAddr]>,
+    /// What the probes of each target add up to, in the order of the targets.
+    pub stats: Vec<Stats>,
+    /// From the hand-over of the sweep to the end of its last probe.
+    pub elapsed: Duration,
+}
+
+impl SweepReport {
+    /// Each target with its statistics.
+    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &Stats)> {
+        self.targets.iter().copied().zip(&self.stats)
+    }
+
+    /// How many targets answered at least once.
+    #[must_use]
+    pub fn up(&self) -> usize {
+        self.stats.iter().filter(|stats| stats.is_up()).count()
+    }
+}

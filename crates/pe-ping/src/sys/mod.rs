@@ -1,0 +1,14 @@
+//! The only room with `unsafe` code: system calls and the memory that the kernel reads and writes.
+#![allow(unsafe_code)]
+// The C types have other widths on other machines.
+#![allow(clippy::unnecessary_cast)]
+
+mod batch;
+mod clock;
+mod socket;
+mod wake;
+
+pub(crate) use batch::{Layout, Outgoing, ReceiveBatch, Received, SendBatch};
+pub(crate) use clock::{clock_pair, monotonic};
+pub(crate) use socket::{Socket, SocketOptions, interface_index};
+pub(crate) use wake::{Wake, wait};

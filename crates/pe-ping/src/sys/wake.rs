@@ -1,0 +1,82 @@
+//! Waiting for sockets, and being woken by other threads.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+/// An `eventfd(2)` with which any thread ends another's [`wait`].
+#[derive(Debug)]
+pub(crate) struct Wake(OwnedFd);
+
+impl Wake {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: no memory is passed.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` was just made, is open, and nobody else has it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Ends the current or the next wait.
+    pub(crate) fn wake(&self) {
+        let one = 1_u64.to_ne_bytes();
+        // SAFETY: `one` is 8 readable bytes, which is what an eventfd takes. It only fails when the counter is full, and
+        // then the wait ends anyway.
+        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+
+    /// Takes back all wake-ups so far.
+    fn clear(&self) {
+        let mut count = [0_u8; 8];
+        // SAFETY: `count` is 8 writable bytes, which is what an eventfd gives. It does not block.
+        unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+    }
+}
+
+/// Waits until `wake` is used, a socket can be read (or, for `writable`, written), or the time has passed.
+pub(crate) fn wait(
+    wake: &Wake,
+    readable: [Option<BorrowedFd<'_>>; 2],
+    writable: Option<BorrowedFd<'_>>,
+    timeout: Option<Duration>,
+) {
+    let none = libc::pollfd {
+        fd: -1,
+        events: 0,
+        revents: 0,
+    };
+    let mut polled = [none; 4];
+    polled[0].fd = wake.0.as_raw_fd();
+    polled[0].events = libc::POLLIN;
+    let wanted = [
+        (readable[0], libc::POLLIN),
+        (readable[1], libc::POLLIN),
+        (writable, libc::POLLOUT),
+    ];
+    for (entry, (fd, events)) in polled[1..].iter_mut().zip(wanted) {
+        if let Some(fd) = fd {
+            entry.fd = fd.as_raw_fd();
+            entry.events = events;
+        }
+    }
+    let time = timeout.map(|timeout| libc::timespec {
+        tv_sec: timeout.as_secs().min(86_400) as libc::time_t,
+        tv_nsec: timeout.subsec_nanos() as libc::c_long,
+    });
+    let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `polled` is an array of that many pollfds, whose descriptors are borrowed and so open (or -1, which is
+    // skipped); `time` is null or points to a timespec that outlives the call; a null signal mask changes nothing.
+    let ready = unsafe {
+        libc::ppoll(
+            polled.as_mut_ptr(),
+            polled.len() as libc::nfds_t,
+            time,
+            std::ptr::null(),
+        )
+    };
+    if ready > 0 && polled[0].revents != 0 {
+        wake.clear();
+    }
+}

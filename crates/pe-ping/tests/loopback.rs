@@ -1,0 +1,138 @@
+//! The engine against the kernel's own answers on 127.0.0.0/8 and ::1.
+#![allow(clippy::unwrap_used)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pe_ping::{EventKind, Pinger, ProbeError, Sweep};
+
+fn loopback(count: u32) -> Arc<[IpAddr]> {
+    (0..count)
+        .map(|n| IpAddr::from(Ipv4Addr::from(0x7f01_0001 + n)))
+        .collect()
+}
+
+#[tokio::test]
+async fn one_ping_of_each_family() {
+    let pinger = Pinger::new().unwrap();
+    for address in [
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::from([127, 9, 8, 7]),
+        IpAddr::from(Ipv6Addr::LOCALHOST),
+    ] {
+        let reply = pinger.ping(address).await.unwrap();
+        assert!(
+            reply.rtt > Duration::ZERO && reply.rtt < Duration::from_millis(500),
+            "{reply:?}"
+        );
+        assert_eq!(
+            (reply.ttl, reply.payload, reply.truncated),
+            (Some(64), 56, false)
+        );
+    }
+    let counters = pinger.counters();
+    assert_eq!((counters.sent, counters.received), (3, 3));
+}
+
+#[tokio::test]
+async fn a_hundred_pings_to_one_address_at_once() {
+    let pinger = Pinger::new().unwrap();
+    let pings = (0..100).map(|_| {
+        let pinger = pinger.clone();
+        tokio::spawn(async move { pinger.ping(Ipv4Addr::LOCALHOST).await })
+    });
+    for ping in pings.collect::<Vec<_>>() {
+        ping.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_of_thousands() {
+    let pinger = Pinger::builder().unlimited_rate().build().unwrap();
+    let (send, events) = std::sync::mpsc::channel();
+    let started = Instant::now();
+    let sweep = Sweep::new(loopback(5_000))
+        .count(2)
+        .probe_interval(Duration::from_millis(1));
+    let report = pinger
+        .sweep_with(sweep, move |event| send.send(event).unwrap())
+        .await
+        .unwrap();
+    assert!(report.elapsed <= started.elapsed());
+    assert_eq!(report.up(), 5_000);
+    assert!(report.stats.iter().all(|stats| stats.replies() == 2));
+    let events: Vec<_> = events.iter().collect();
+    assert_eq!(events.len(), 10_000);
+    assert!(
+        events
+            .iter()
+            .all(|event| matches!(event.kind, EventKind::Reply(_)))
+    );
+    assert!(
+        events
+            .iter()
+            .all(|event| event.sent.unwrap() <= report.elapsed)
+    );
+}
+
+#[tokio::test]
+async fn payloads_of_all_sizes() {
+    for size in [0, 1, 8, 11, 12, 13, 1_472, 9_000, 65_507] {
+        let pinger = Pinger::builder().payload_size(size).build().unwrap();
+        for address in [
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            Ipv6Addr::LOCALHOST.into(),
+        ] {
+            let reply = pinger.ping(address).await.unwrap();
+            assert_eq!(usize::from(reply.payload), size);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_empty_sweep_ends() {
+    let pinger = Pinger::new().unwrap();
+    let report = pinger.sweep(Sweep::new(Vec::new())).await.unwrap();
+    assert!(report.stats.is_empty());
+    let report = pinger
+        .sweep(Sweep::new(loopback(3)).count(0))
+        .await
+        .unwrap();
+    assert_eq!(report.stats.len(), 3);
+}
+
+#[tokio::test]
+async fn a_deadline_ends_what_was_not_sent() {
+    let pinger = Pinger::builder().rate(10.0).burst(1).build().unwrap();
+    let sweep = Sweep::new(loopback(100)).deadline(Instant::now() + Duration::from_millis(300));
+    let report = pinger.sweep(sweep).await.unwrap();
+    assert!(report.up() >= 1 && report.up() < 50);
+    let unsent = report
+        .stats
+        .iter()
+        .filter(|stats| stats.errors(pe_ping::Reason::NotSent) == 1)
+        .count();
+    assert_eq!(report.up() + unsent, 100);
+}
+
+#[tokio::test]
+async fn a_panicking_observer_harms_nobody_else() {
+    let pinger = Pinger::new().unwrap();
+    let result = pinger
+        .sweep_with(Sweep::new(loopback(3)), |_| panic!("on purpose"))
+        .await;
+    assert!(result.is_err());
+    pinger.ping(Ipv4Addr::LOCALHOST).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_family_is_told() {
+    let pinger = Pinger::builder().ipv6(false).build().unwrap();
+    let outcome = pinger.ping(Ipv6Addr::LOCALHOST).await;
+    assert_eq!(outcome, Err(ProbeError::NoSocket { v6: true }));
+    let source = IpAddr::from([127, 0, 0, 9]);
+    let pinger = Pinger::builder().source(source).build().unwrap();
+    assert_eq!(pinger.sockets().len(), 1);
+    pinger.ping([127, 0, 0, 10]).await.unwrap();
+}
