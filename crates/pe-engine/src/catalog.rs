@@ -37,4 +37,8 @@ impl ScraperCatalog for RegistryCatalog<'_> {
             other => SettingsProblem::whole(other.to_string()),
         })
     }
+
+    fn label_names(&self, name: &str) -> Vec<String> {
+        self.0.label_names(name)
+    }
 }

@@ -279,7 +279,13 @@ impl Engine {
                 }
             });
         }
-        info!(?summary, "the configuration was reloaded");
+        info!(
+            added = summary.added,
+            changed = summary.changed,
+            unchanged = summary.unchanged,
+            removed = summary.removed,
+            "the configuration was reloaded"
+        );
         Ok(summary)
     }
 

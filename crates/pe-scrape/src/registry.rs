@@ -111,6 +111,12 @@ pub trait ScraperFactory: Send + Sync {
     fn check(&self, settings: &ScraperSettings) -> Result<(), SettingsError> {
         self.create(settings).map(drop)
     }
+
+    /// Names of the labels that some of the scraper's series carry beside those of the device, such as `reason`. A
+    /// configuration cannot give a device a label of that name.
+    fn label_names(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl<F> ScraperFactory for F
@@ -207,6 +213,12 @@ impl ScraperRegistry {
     /// [`RegistryError::Unknown`] or [`RegistryError::Create`].
     pub fn check(&self, name: &str, settings: &ScraperSettings) -> Result<(), RegistryError> {
         self.with(name, |factory| factory.check(settings))
+    }
+
+    /// Names of the labels that series of the scraper `name` carry beside those of the device; none for an unknown one.
+    #[must_use]
+    pub fn label_names(&self, name: &str) -> Vec<String> {
+        self.factories.get(name).map_or_else(Vec::new, |factory| factory.label_names())
     }
 
     fn with<T>(
