@@ -1,5 +1,7 @@
 //! Reading JSON objects with known keys.
 
+use std::collections::HashMap;
+
 use jsonc_parser::ast::{self, Value};
 use jsonc_parser::common::Ranged;
 
@@ -93,11 +95,34 @@ impl<'o, 'a> Fields<'o, 'a> {
 
 /// Reports keys that an object has more than once.
 pub(crate) fn report_repeated(scope: Scope<'_, '_>, object: &ast::Object<'_>) {
-    let mut seen = std::collections::HashMap::with_capacity(object.properties.len());
-    for property in &object.properties {
-        let key = property.name.as_str();
-        if let Some(first) = seen.insert(key, start(&property.name)) {
-            let message = format!("key `{key}` appears twice, first at {}", scope.place(first));
+    let properties = &object.properties;
+    // Most objects are small, and comparing all keys is cheaper then than a table of them.
+    let first: &dyn Fn(usize) -> Option<usize> = if properties.len() <= 16 {
+        &|index| {
+            let name = properties[index].name.as_str();
+            properties[..index]
+                .iter()
+                .position(|p| p.name.as_str() == name)
+        }
+    } else {
+        let mut table = HashMap::with_capacity(properties.len());
+        for (index, property) in properties.iter().enumerate() {
+            table.entry(property.name.as_str()).or_insert(index);
+        }
+        &move |index| {
+            table
+                .get(properties[index].name.as_str())
+                .copied()
+                .filter(|i| *i < index)
+        }
+    };
+    for (index, property) in properties.iter().enumerate() {
+        if let Some(first) = first(index) {
+            let place = scope.place(start(&properties[first].name));
+            let message = format!(
+                "key `{}` appears twice, first at {place}",
+                property.name.as_str()
+            );
             scope.error_hint(
                 start(&property.name),
                 message,

@@ -8,10 +8,12 @@ use jsonc_parser::ast::Value;
 
 use crate::catalog::{CommonSettings, ScraperCatalog};
 use crate::config::{GroupConfig, Labels, MetricConfig, PacerConfig};
+use crate::devices::FamilyChoice;
 use crate::diagnostic::Severity;
 use crate::environment::Environment;
+use crate::exclusions::Exclusions;
 use crate::fields::{self, Fields, start};
-use crate::jobs::{FamilyChoice, JobDefaults, JobReader};
+use crate::jobs::{JobDefaults, JobReader};
 use crate::layers::{CONF_SETTINGS, Layered, Overrides, Setting};
 use crate::report::Scope;
 use crate::scalar::{self, Refusal};
@@ -183,7 +185,7 @@ struct Conf {
     labels: Labels,
     metrics: Option<Arc<[MetricConfig]>>,
     family: FamilyChoice,
-    exclude: Vec<target::Exclusion>,
+    exclude: Exclusions,
     max_targets: u64,
 }
 
@@ -196,7 +198,7 @@ impl Conf {
             labels: Labels::default(),
             metrics: None,
             family: FamilyChoice::Any,
-            exclude: Vec::new(),
+            exclude: Exclusions::default(),
             max_targets: u64::MAX,
         }
     }
@@ -362,7 +364,7 @@ pub(crate) fn overrun(common: &CommonSettings) -> Option<(String, String)> {
 }
 
 /// Reads a list of exclusions.
-pub(crate) fn read_exclude(scope: Scope<'_, '_>, value: &Value<'_>) -> Vec<target::Exclusion> {
+pub(crate) fn read_exclude(scope: Scope<'_, '_>, value: &Value<'_>) -> Exclusions {
     let mut exclusions = Vec::new();
     for element in fields::list(scope, value, "exclude").unwrap_or_default() {
         let Some(text) = fields::text(scope, element, "an entry of exclude") else {
@@ -373,7 +375,7 @@ pub(crate) fn read_exclude(scope: Scope<'_, '_>, value: &Value<'_>) -> Vec<targe
             Err(problem) => scope.error_hint(start(element), problem.message, problem.hint),
         }
     }
-    exclusions
+    exclusions.into_iter().collect()
 }
 
 /// Decodes layered settings and reports what is wrong with them where they were written.

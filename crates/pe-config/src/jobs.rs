@@ -1,7 +1,6 @@
-//! Reading the entries of `jobs`, and making devices of them.
+//! Reading the entries of `jobs`.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,51 +10,18 @@ use figment::value::Value as Layer;
 use jsonc_parser::ast::Value;
 
 use crate::catalog::CommonSettings;
-use crate::config::{Address, Family, JobConfig, Labels, MetricConfig};
+use crate::config::{JobConfig, Labels, MetricConfig};
+use crate::devices::{Devices, Expansion, FamilyChoice, IP_PLACEHOLDER, Place, Template};
 use crate::document::Document;
+use crate::exclusions::Exclusions;
 use crate::fields::{self, Fields, start};
 use crate::group::{self, Context, Intake, MAX_COUNT};
 use crate::report::Scope;
 use crate::scalar::{self, Refusal};
 use crate::schema::JOB_KEYS;
-use crate::target::{self, Exclusion, TargetSpec};
+use crate::target::{self, TargetSpec};
 use crate::targets_file::{self, FilePattern};
 use crate::{labels, metrics};
-
-/// What stands for the address in the name of a device.
-const IP_PLACEHOLDER: &str = "{ip}";
-/// The label that tells the two apart where both addresses of a host name are measured.
-const FAMILY_LABEL: &str = "family";
-
-/// Which addresses of a host name are measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum FamilyChoice {
-    V4,
-    V6,
-    #[default]
-    Any,
-    /// One of each family, as two devices.
-    Both,
-}
-
-impl FamilyChoice {
-    /// Reads `4`, `6`, `any` or `both`.
-    pub(crate) fn parse(value: &Layer) -> Result<Self, Refusal> {
-        let text = match value {
-            Layer::Num(..) => scalar::number(value, false)?.to_string(),
-            _ => scalar::text(value)?,
-        };
-        match text.trim() {
-            "4" => Ok(Self::V4),
-            "6" => Ok(Self::V6),
-            "any" => Ok(Self::Any),
-            "both" => Ok(Self::Both),
-            other => Err(Refusal(format!(
-                "found `{other}`, expected 4, 6, any or both"
-            ))),
-        }
-    }
-}
 
 /// What `conf` says for all jobs.
 pub(crate) struct JobDefaults {
@@ -63,7 +29,7 @@ pub(crate) struct JobDefaults {
     /// `None` when unsound.
     pub(crate) metrics: Option<Arc<[MetricConfig]>>,
     pub(crate) family: FamilyChoice,
-    pub(crate) exclude: Vec<Exclusion>,
+    pub(crate) exclude: Exclusions,
     pub(crate) max_targets: u64,
     /// `None` when unsound.
     pub(crate) common: Option<CommonSettings>,
@@ -75,9 +41,7 @@ pub(crate) struct JobReader<'s, 'r, 'd, 'c> {
     defaults: JobDefaults,
     context: &'s Context<'c>,
     intake: &'s mut Intake,
-    jobs: Vec<JobConfig>,
-    /// Where each device was written first.
-    seen: HashMap<(Arc<str>, Address), Place>,
+    devices: Devices,
     /// The targets files that were read; a [`Place`] may be in one of them.
     documents: Vec<Rc<Document>>,
     /// Lists that were read already, by their text: devices that are alike share theirs.
@@ -85,54 +49,22 @@ pub(crate) struct JobReader<'s, 'r, 'd, 'c> {
     metrics: HashMap<&'d str, Arc<[MetricConfig]>>,
 }
 
-/// Where a device was written.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    /// Index of the targets file; `None` for the group file.
-    document: Option<usize>,
-    offset: usize,
-}
-
-/// An entry of `jobs`, ready to make devices.
-#[derive(Clone)]
-struct Template {
-    job: Arc<str>,
-    family: FamilyChoice,
-    exclude: Vec<Exclusion>,
-    labels: Labels,
-    metrics: Arc<[MetricConfig]>,
-    timeout: Option<Duration>,
-    count: Option<u32>,
-}
-
-impl Template {
-    /// The name of the device at `ip`.
-    fn name(&self, ip: &Arc<str>) -> Arc<str> {
-        if &*self.job == IP_PLACEHOLDER {
-            ip.clone()
-        } else if self.job.contains(IP_PLACEHOLDER) {
-            self.job.replace(IP_PLACEHOLDER, ip).into()
-        } else {
-            self.job.clone()
-        }
-    }
-}
-
 impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
     /// A reader for the jobs of the file of `scope`.
     pub(crate) fn new(
         scope: Scope<'r, 'd>,
-        defaults: JobDefaults,
+        mut defaults: JobDefaults,
         context: &'s Context<'c>,
         intake: &'s mut Intake,
     ) -> Self {
+        let exclude = std::mem::take(&mut defaults.exclude);
+        let devices = Devices::new(defaults.max_targets, exclude);
         Self {
             scope,
             defaults,
             context,
             intake,
-            jobs: Vec::new(),
-            seen: HashMap::new(),
+            devices,
             documents: Vec::new(),
             labels: HashMap::new(),
             metrics: HashMap::new(),
@@ -140,9 +72,8 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
     }
 
     /// The devices.
-    pub(crate) fn finish(mut self) -> Vec<JobConfig> {
-        self.jobs.shrink_to_fit();
-        self.jobs
+    pub(crate) fn finish(self) -> Vec<JobConfig> {
+        self.devices.into_jobs()
     }
 
     /// Reads one entry of `jobs`.
@@ -187,7 +118,7 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
         let template = Template {
             job: name.into(),
             family: family.map_or(self.defaults.family, |(choice, _)| choice),
-            exclude: exclude.unwrap_or_default(),
+            exclude: exclude.unwrap_or_default().into(),
             labels,
             metrics,
             timeout: timeout.map(|(timeout, _)| timeout),
@@ -471,134 +402,33 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
 
     /// Makes the devices of one address, host name, subnet or range, which was written at `place`.
     fn expand(&mut self, template: &Template, spec: TargetSpec, place: Place) {
-        let mut repeated = Repeated::default();
-        match spec {
-            TargetSpec::Ip(text, ip) => {
-                if !self.excludes(template, |exclusion| exclusion.has_address(ip)) {
-                    let address = Address::Ip(ip);
-                    self.add(template, &text.into(), address, None, place, &mut repeated);
-                }
+        let expansion = self.devices.expand(template, spec, place);
+        let scope = self.scope_of(place);
+        match expansion {
+            Expansion::Added => {}
+            Expansion::Excluded => scope.warn(place.offset, "all its addresses are excluded", None),
+            Expansion::TooMany => {
+                let most = self.defaults.max_targets;
+                let message = format!("stands for more than {most} addresses");
+                let hint = "raise `max_targets` in conf if that is meant";
+                scope.error_hint(place.offset, message, hint.to_owned());
             }
-            TargetSpec::Host(host) => {
-                if !self.excludes(template, |exclusion| exclusion.has_host(&host)) {
-                    self.add_host(template, &host.into(), place, &mut repeated);
-                }
-            }
-            TargetSpec::Many(interval) => {
-                if interval.steps() >= u128::from(self.defaults.max_targets) {
-                    let most = self.defaults.max_targets;
-                    let message = format!("stands for more than {most} addresses");
-                    let hint = "raise `max_targets` in conf if that is meant";
-                    self.scope
-                        .error_hint(place.offset, message, hint.to_owned());
-                    return;
-                }
-                let count = usize::try_from(interval.steps()).unwrap_or(0) + 1;
-                self.jobs.reserve(count);
-                self.seen.reserve(count);
-                let before = self.jobs.len();
-                for ip in interval.addresses() {
-                    if self.excludes(template, |exclusion| exclusion.has_address(ip)) {
-                        continue;
+            Expansion::Repeated {
+                count,
+                device,
+                first,
+            } => {
+                let first = self.scope_of(first).place(first.offset);
+                let message = match count {
+                    1 => format!("device {device} is already listed at {first}"),
+                    _ => {
+                        format!("{count} devices are already listed, such as {device}, at {first}")
                     }
-                    let text: Arc<str> = ip.to_string().into();
-                    self.add(template, &text, Address::Ip(ip), None, place, &mut repeated);
-                }
-                if self.jobs.len() == before && repeated.count == 0 {
-                    self.scope
-                        .warn(place.offset, "all its addresses are excluded", None);
-                }
+                };
+                let hint = "it is measured once, as the first entry says";
+                scope.warn(place.offset, message, hint.to_owned());
             }
         }
-        self.warn_repeated(place, &repeated);
-    }
-
-    fn excludes(&self, template: &Template, is_excluded: impl Fn(&Exclusion) -> bool) -> bool {
-        template
-            .exclude
-            .iter()
-            .chain(&self.defaults.exclude)
-            .any(is_excluded)
-    }
-
-    /// Adds a device with a host name, or two where both families are wanted.
-    fn add_host(
-        &mut self,
-        template: &Template,
-        host: &Arc<str>,
-        place: Place,
-        repeated: &mut Repeated,
-    ) {
-        let families: &[(Family, Option<&str>)] = match template.family {
-            FamilyChoice::V4 => &[(Family::V4, None)],
-            FamilyChoice::V6 => &[(Family::V6, None)],
-            FamilyChoice::Any => &[(Family::Any, None)],
-            FamilyChoice::Both => &[(Family::V4, Some("4")), (Family::V6, Some("6"))],
-        };
-        for (family, label) in families {
-            let address = Address::Name {
-                host: host.clone(),
-                family: *family,
-            };
-            self.add(template, host, address, *label, place, repeated);
-        }
-    }
-
-    /// Adds a device, unless it is there already.
-    fn add(
-        &mut self,
-        template: &Template,
-        ip: &Arc<str>,
-        address: Address,
-        family: Option<&str>,
-        place: Place,
-        repeated: &mut Repeated,
-    ) {
-        let job = template.name(ip);
-        match self.seen.entry((job.clone(), address.clone())) {
-            Entry::Occupied(first) => {
-                repeated.count += 1;
-                if repeated.count == 1 {
-                    repeated.device = format!("`{job}` at {ip}");
-                    repeated.first = Some(*first.get());
-                }
-                return;
-            }
-            Entry::Vacant(entry) => entry.insert(place),
-        };
-        let labels = match family {
-            Some(family) => template.labels.overlaid([(FAMILY_LABEL, family)]),
-            None => template.labels.clone(),
-        };
-        self.jobs.push(JobConfig {
-            job,
-            ip: ip.clone(),
-            address,
-            labels,
-            metrics: template.metrics.clone(),
-            timeout: template.timeout,
-            count: template.count,
-        });
-    }
-
-    /// Warns of the devices of one place that were there already.
-    fn warn_repeated(&self, place: Place, repeated: &Repeated) {
-        let Repeated {
-            count,
-            device,
-            first: Some(first),
-        } = repeated
-        else {
-            return;
-        };
-        let first = self.scope_of(*first).place(first.offset);
-        let message = match count {
-            1 => format!("device {device} is already listed at {first}"),
-            _ => format!("{count} devices are already listed, such as {device}, at {first}"),
-        };
-        let hint = "it is measured once, as the first entry says";
-        self.scope_of(place)
-            .warn(place.offset, message, hint.to_owned());
     }
 
     /// The document of a place.
@@ -617,14 +447,6 @@ enum Source {
     Spec(TargetSpec, usize),
     /// Its `targets_files`, each with where it was written.
     Files(Vec<(FilePattern, usize)>),
-}
-
-/// Devices of one place that were there already.
-#[derive(Default)]
-struct Repeated {
-    count: usize,
-    device: String,
-    first: Option<Place>,
 }
 
 /// A value of the file in the form in which layered settings are decoded.

@@ -58,7 +58,9 @@ mod load;
 mod watched;
 
 // Reading the files.
+mod devices;
 mod document;
+mod exclusions;
 mod fields;
 mod group;
 mod jobs;

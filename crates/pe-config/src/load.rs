@@ -1,6 +1,6 @@
 //! Loading a whole configuration.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -105,10 +105,8 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Diagnostics> {
         }
     }
     report_shared_ids(&outcomes);
-    for (scope, outcome) in &outcomes {
-        if let (Some(group), Some(push)) = (&outcome.group, &push) {
-            warn_many_devices(*scope, outcome.jobs_at, group, push);
-        }
+    if let Some(push) = &push {
+        warn_many_devices(&outcomes, push, &sources.configs_dir, &report);
     }
     let groups: Vec<GroupConfig> = outcomes
         .into_iter()
@@ -253,20 +251,44 @@ fn report_shared_ids(outcomes: &[(Scope<'_, '_>, Outcome)]) {
     }
 }
 
-/// Warns where a group for each device is too much for a Pushgateway.
-fn warn_many_devices(scope: Scope<'_, '_>, at: usize, group: &GroupConfig, push: &PushConfig) {
+/// Warns where a group for each device is too much for a Pushgateway: at a file that is too much by
+/// itself, else for all files together.
+fn warn_many_devices(
+    outcomes: &[(Scope<'_, '_>, Outcome)],
+    push: &PushConfig,
+    directory: &Path,
+    report: &Report,
+) {
     if push.grouping != Grouping::Device {
         return;
     }
-    let mut names: Vec<&str> = group.jobs.iter().map(|job| &*job.job).collect();
-    names.sort_unstable();
-    names.dedup();
-    if names.len() > MANY_DEVICES {
-        let message = format!(
-            "{} devices are pushed in a group of their own each; a Pushgateway is slow above {MANY_DEVICES}",
-            names.len()
-        );
-        let hint = "set `\"grouping\": \"config\"` in the push configuration";
-        scope.warn(at, message, hint.to_owned());
+    let message = |count: usize, of: &str| {
+        format!(
+            "{count} devices{of} are pushed in a group of their own each; a Pushgateway is slow above {MANY_DEVICES}"
+        )
+    };
+    let hint = "set `\"grouping\": \"config\"` in the push configuration".to_owned();
+    let mut all: HashSet<&str> = HashSet::new();
+    let mut told = false;
+    for (scope, outcome) in outcomes {
+        let Some(group) = &outcome.group else {
+            continue;
+        };
+        let names: HashSet<&str> = group.jobs.iter().map(|job| &*job.job).collect();
+        if names.len() > MANY_DEVICES {
+            scope.warn(outcome.jobs_at, message(names.len(), ""), hint.clone());
+            told = true;
+        }
+        all.extend(names);
+    }
+    if all.len() > MANY_DEVICES && !told {
+        let message = message(all.len(), " of all files together");
+        let hint = Some(hint);
+        report.push(Diagnostic::whole_file(
+            Severity::Warning,
+            directory,
+            message,
+            hint,
+        ));
     }
 }

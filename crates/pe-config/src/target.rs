@@ -34,7 +34,7 @@ impl TargetProblem {
 }
 
 /// Addresses from `first` to `last`, both of one family and both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Interval {
     v6: bool,
     first: u128,
@@ -50,6 +50,25 @@ impl Interval {
             last: to_bits(last),
         };
         (first.is_ipv6() == last.is_ipv6() && interval.first <= interval.last).then_some(interval)
+    }
+
+    /// One address.
+    pub(crate) fn single(ip: IpAddr) -> Self {
+        Self {
+            v6: ip.is_ipv6(),
+            first: to_bits(ip),
+            last: to_bits(ip),
+        }
+    }
+
+    /// Takes in `other`, which does not start before this interval; false when the two have no address in
+    /// common.
+    pub(crate) fn absorb(&mut self, other: &Self) -> bool {
+        let overlap = self.v6 == other.v6 && other.first <= self.last;
+        if overlap {
+            self.last = self.last.max(other.last);
+        }
+        overlap
     }
 
     /// All addresses of a subnet, network and broadcast address included.
@@ -134,7 +153,7 @@ fn from_bits(v6: bool, bits: u128) -> IpAddr {
 pub(crate) fn parse(text: &str) -> Result<TargetSpec, TargetProblem> {
     let spec = parse_any(text.trim())?;
     let interval = match &spec {
-        TargetSpec::Ip(_, ip) => Interval::new(*ip, *ip),
+        TargetSpec::Ip(_, ip) => Some(Interval::single(*ip)),
         TargetSpec::Many(interval) => Some(*interval),
         TargetSpec::Host(_) => None,
     };
@@ -155,7 +174,7 @@ pub(crate) fn parse_exclusion(text: &str) -> Result<Exclusion, TargetProblem> {
         return Ok(Exclusion::Addresses(Interval::subnet(net)));
     }
     Ok(match parse_any(text)? {
-        TargetSpec::Ip(_, ip) => Exclusion::Addresses(Interval::subnet(IpNet::from(ip))),
+        TargetSpec::Ip(_, ip) => Exclusion::Addresses(Interval::single(ip)),
         TargetSpec::Many(interval) => Exclusion::Addresses(interval),
         TargetSpec::Host(host) => Exclusion::Host(host),
     })
@@ -168,18 +187,6 @@ pub(crate) enum Exclusion {
     Addresses(Interval),
     /// This host name.
     Host(String),
-}
-
-impl Exclusion {
-    /// Whether the address `ip` is left out.
-    pub(crate) fn has_address(&self, ip: IpAddr) -> bool {
-        matches!(self, Self::Addresses(interval) if interval.contains(ip))
-    }
-
-    /// Whether the host name is left out.
-    pub(crate) fn has_host(&self, name: &str) -> bool {
-        matches!(self, Self::Host(host) if host.eq_ignore_ascii_case(name))
-    }
 }
 
 fn parse_any(text: &str) -> Result<TargetSpec, TargetProblem> {

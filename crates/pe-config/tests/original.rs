@@ -72,3 +72,37 @@ fn the_loopback_copies_load_too() {
         assert!(!loaded.config.groups[0].jobs.is_empty());
     }
 }
+
+#[test]
+fn only_json_files_of_the_directory_itself_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let sound = "\u{feff}{\r\n\"conf\": {\"prom_id\": \"a\", \"interval\": 30}, \"jobs\": []}";
+    for (name, text) in [
+        ("b.json", sound),
+        (".hidden.json", "no JSON"),
+        ("a.json~", "no JSON"),
+        ("a.JSON", "no JSON"),
+        ("readme.txt", "no JSON"),
+        ("below/c.json", "no JSON"),
+    ] {
+        let path = directory.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let mut sources = pe_config::Sources::new(directory.path(), &common::Catalog);
+    sources.env = pe_config::Environment::empty();
+    let loaded = load(&sources).unwrap();
+    let files: Vec<_> = loaded
+        .config
+        .groups
+        .iter()
+        .map(|group| group.file.clone())
+        .collect();
+    assert_eq!(files, [directory.path().join("b.json")]);
+    let places: Vec<_> = loaded
+        .warnings
+        .iter()
+        .map(|found| (found.line, found.col))
+        .collect();
+    assert_eq!(places, [(2, 51)]);
+}

@@ -106,6 +106,57 @@ fn things_that_are_no_readable_file() {
     insta::assert_snapshot!(problems_in(&directory));
 }
 
+/// Tells the copy of this test that runs as another user where the unreadable files are.
+#[cfg(unix)]
+const UNREADABLE: &str = "PE_CONFIG_TEST_UNREADABLE";
+
+/// Root may read everything, so as root this starts itself again as another user.
+#[cfg(unix)]
+#[test]
+fn unreadable_files_and_directories() {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+
+    let nobody = 65_534;
+    if let Some(directory) = std::env::var_os(UNREADABLE) {
+        let file = Sources::new(&directory, &Catalog);
+        println!("{}", load(&file).unwrap_err());
+        let locked = Sources::new(PathBuf::from(directory).join("locked"), &Catalog);
+        println!("{}", load(&locked).unwrap_err());
+        return;
+    }
+    let (directory, path) = own_directory("a.json");
+    let locked = directory.path().join("locked");
+    std::fs::create_dir(&locked).unwrap();
+    for (path, mode) in [(directory.path(), 0o755), (&path, 0o000), (&locked, 0o000)] {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+    let program = std::env::current_exe().unwrap();
+    let mut again = std::process::Command::new(program);
+    again.args(["--exact", "unreadable_files_and_directories", "--nocapture"]);
+    again.env(UNREADABLE, directory.path()).current_dir("/");
+    if std::fs::read(&path).is_ok() {
+        again.uid(nobody).gid(nobody);
+    }
+    let output = match again.output() {
+        Ok(output) => output,
+        Err(error) => {
+            let reason = format!("the test program cannot be started as another user: {error}");
+            pe_testkit::skip("unreadable_files_and_directories", &reason);
+            return;
+        }
+    };
+    std::fs::set_permissions(&locked, Permissions::from_mode(0o755)).unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let shown = shown.replace(&*directory.path().to_string_lossy(), "DIRECTORY");
+    let problems: Vec<&str> = shown
+        .lines()
+        .filter(|line| line.starts_with("DIRECTORY"))
+        .collect();
+    insta::assert_snapshot!(problems.join("\n"));
+}
+
 #[test]
 fn environment_variables() {
     let mut sources = sources("loopback/project1");

@@ -66,6 +66,13 @@ fn many_devices_in_a_group_each() {
 }
 
 #[test]
+fn many_devices_of_all_files_together() {
+    let mut sources = sources("warnings/many-devices-together");
+    sources.push_config = Some(fixture("loopback/push_config.json"));
+    insta::assert_snapshot!(shown(&load(&sources).unwrap()));
+}
+
+#[test]
 fn many_devices_of_one_name_are_one_group() {
     let mut sources = sources("warnings/many-devices-one-name");
     sources.push_config = Some(fixture("loopback/push_config.json"));
