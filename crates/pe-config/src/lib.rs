@@ -58,6 +58,7 @@ mod load;
 mod watched;
 
 // Reading the files.
+mod across;
 mod devices;
 mod document;
 mod exclusions;

@@ -1,11 +1,10 @@
 //! Loading a whole configuration.
 
-use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::catalog::ScraperCatalog;
-use crate::config::{Config, GroupConfig, Grouping, PushConfig};
+use crate::config::{Config, GroupConfig, PushConfig};
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::document::Document;
 use crate::environment::Environment;
@@ -14,11 +13,7 @@ use crate::layers::{Overrides, PUSH_SETTINGS};
 use crate::report::{Report, Scope};
 use crate::targets_file::TargetFiles;
 use crate::watched::Watched;
-use crate::{push, read};
-
-/// Devices of one file above which a group for each device is too much for a Pushgateway: it checks
-/// every group again at each push.
-const MANY_DEVICES: usize = 500;
+use crate::{across, push, read};
 
 /// Where a configuration comes from.
 pub struct Sources<'a> {
@@ -104,9 +99,10 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Diagnostics> {
             Err(problem) => report.push(problem),
         }
     }
-    report_shared_ids(&outcomes);
+    across::report_shared_ids(&outcomes);
     if let Some(push) = &push {
-        warn_many_devices(&outcomes, push, &sources.configs_dir, &report);
+        across::warn_many_devices(&outcomes, push, &sources.configs_dir, &report);
+        across::warn_shared_devices(&outcomes, push);
     }
     let groups: Vec<GroupConfig> = outcomes
         .into_iter()
@@ -231,64 +227,5 @@ fn is_same(path: &Path, other: Option<&Path>) -> bool {
     match (path.canonicalize(), other.canonicalize()) {
         (Ok(path), Ok(other)) => path == other,
         _ => false,
-    }
-}
-
-/// Reports group names that more than one file has.
-fn report_shared_ids(outcomes: &[(Scope<'_, '_>, Outcome)]) {
-    let mut first: HashMap<&str, String> = HashMap::new();
-    for (scope, outcome) in outcomes {
-        let Some((prom_id, at)) = &outcome.prom_id else {
-            continue;
-        };
-        if let Some(place) = first.get(prom_id.as_str()) {
-            let message = format!("prom_id `{prom_id}` is already used at {place}");
-            let hint = "each file needs a prom_id of its own";
-            scope.error_hint(*at, message, hint.to_owned());
-        } else {
-            first.insert(prom_id, scope.place(*at));
-        }
-    }
-}
-
-/// Warns where a group for each device is too much for a Pushgateway: at a file that is too much by
-/// itself, else for all files together.
-fn warn_many_devices(
-    outcomes: &[(Scope<'_, '_>, Outcome)],
-    push: &PushConfig,
-    directory: &Path,
-    report: &Report,
-) {
-    if push.grouping != Grouping::Device {
-        return;
-    }
-    let message = |count: usize, of: &str| {
-        format!(
-            "{count} devices{of} are pushed in a group of their own each; a Pushgateway is slow above {MANY_DEVICES}"
-        )
-    };
-    let hint = "set `\"grouping\": \"config\"` in the push configuration".to_owned();
-    let mut all: HashSet<&str> = HashSet::new();
-    let mut told = false;
-    for (scope, outcome) in outcomes {
-        let Some(group) = &outcome.group else {
-            continue;
-        };
-        let names: HashSet<&str> = group.jobs.iter().map(|job| &*job.job).collect();
-        if names.len() > MANY_DEVICES {
-            scope.warn(outcome.jobs_at, message(names.len(), ""), hint.clone());
-            told = true;
-        }
-        all.extend(names);
-    }
-    if all.len() > MANY_DEVICES && !told {
-        let message = message(all.len(), " of all files together");
-        let hint = Some(hint);
-        report.push(Diagnostic::whole_file(
-            Severity::Warning,
-            directory,
-            message,
-            hint,
-        ));
     }
 }

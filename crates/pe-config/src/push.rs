@@ -286,6 +286,22 @@ impl Reader<'_, '_> {
             (FILE, _, Some(file)) => Some(self.password_file(Path::new(&file), watched)?),
             (_, literal, _) => literal.map(Secret::new),
         };
+        let controlled = |text: &str| text.chars().any(char::is_control);
+        for (key, unsound) in [
+            (USER, user.as_deref().is_some_and(controlled)),
+            (
+                key,
+                password
+                    .as_ref()
+                    .is_some_and(|password| controlled(password.expose())),
+            ),
+        ] {
+            if unsound {
+                let message =
+                    format!("{key}: control characters, such as a newline, cannot be sent");
+                self.error(key, message, None);
+            }
+        }
         if self.scope.report.errors() > errors {
             return None;
         }

@@ -73,6 +73,16 @@ fn many_devices_of_all_files_together() {
 }
 
 #[test]
+fn devices_of_two_files_that_are_one_on_the_pushgateway() {
+    let mut sources = sources("warnings/shared-devices");
+    sources.push_config = Some(fixture("loopback/push_config.json"));
+    insta::assert_snapshot!(shown(&load(&sources).unwrap()));
+
+    sources.env = [("PINGEXPORTER_GROUPING", "config")].into_iter().collect();
+    assert_eq!(load(&sources).unwrap().warnings, []);
+}
+
+#[test]
 fn many_devices_of_one_name_are_one_group() {
     let mut sources = sources("warnings/many-devices-one-name");
     sources.push_config = Some(fixture("loopback/push_config.json"));
