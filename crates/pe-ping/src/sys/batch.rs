@@ -56,6 +56,8 @@ pub(crate) struct ReceiveBatch {
     packet_size: usize,
     /// How many headers the last call may have changed.
     used: usize,
+    /// Whether the headers ask for names.
+    named: bool,
 }
 
 // SAFETY: the pointers in the headers point into the boxes of the same value, which move with it.
@@ -102,6 +104,7 @@ impl ReceiveBatch {
             stride,
             packet_size: layout.packet_size,
             used: packets,
+            named: false,
         }
     }
 
@@ -118,6 +121,10 @@ impl ReceiveBatch {
         named: bool,
         flags: libc::c_int,
     ) -> io::Result<usize> {
+        if named != self.named {
+            // The last call was another socket's: what it left untouched does not fit this one.
+            (self.named, self.used) = (named, self.headers.len());
+        }
         for header in &mut self.headers[..self.used] {
             header.msg_hdr.msg_namelen = if named {
                 size_of::<libc::sockaddr_in6>() as libc::socklen_t

@@ -289,12 +289,12 @@ fn answer(
                 after_ms,
             } => copies = Some((*n, milliseconds(*after_ms))),
             Action::KeepUntilReuse => keep = true,
-            Action::WrongIdentifier => {
-                identifier ^= 0x5555;
+            Action::WrongIdentifier(bits) => {
+                identifier ^= bits;
                 kind = Kind::Altered;
             }
-            Action::WrongSequence => {
-                sequence ^= 0x5555;
+            Action::WrongSequence(bits) => {
+                sequence ^= bits;
                 kind = Kind::Altered;
             }
             Action::WrongSource(host) => {
@@ -589,8 +589,8 @@ mod tests {
         };
         let (_, good) = wrong(r#"{ "hold": 1 }"#);
         for (action, differs) in [
-            (r#""wrong_identifier""#, 24..26),
-            (r#""wrong_sequence""#, 26..28),
+            (r#"{ "wrong_identifier": 21845 }"#, 24..26),
+            (r#"{ "wrong_sequence": 21845 }"#, 26..28),
             (r#"{ "wrong_source": 9 }"#, 12..16),
             (r#"{ "flip_payload": 3 }"#, 31..32),
             (r#""bad_checksum""#, 22..24),

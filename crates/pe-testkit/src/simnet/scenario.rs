@@ -254,10 +254,10 @@ pub enum Action {
     /// The reply waits until the same device is sent a request with the same identifier and sequence
     /// number, and comes right before the reply to that.
     KeepUntilReuse,
-    /// The reply's identifier is another.
-    WrongIdentifier,
-    /// The reply's sequence number is another.
-    WrongSequence,
+    /// These bits of the reply's identifier are others.
+    WrongIdentifier(u16),
+    /// These bits of the reply's sequence number are others.
+    WrongSequence(u16),
     /// The reply comes from this host instead.
     WrongSource(u32),
     /// One bit of the payload's byte at this offset is another.
