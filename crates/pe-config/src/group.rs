@@ -9,15 +9,15 @@ use jsonc_parser::ast::Value;
 use crate::catalog::{CommonSettings, ScraperCatalog};
 use crate::config::{GroupConfig, Labels, MetricConfig, PacerConfig};
 use crate::devices::FamilyChoice;
-use crate::diagnostic::Severity;
 use crate::environment::Environment;
 use crate::exclusions::Exclusions;
 use crate::fields::{self, Fields, start};
 use crate::jobs::{JobDefaults, JobReader};
-use crate::layers::{CONF_SETTINGS, Layered, Overrides, Setting};
+use crate::layers::{CONF_SETTINGS, Layered, Overrides};
 use crate::report::Scope;
 use crate::scalar::{self, Refusal};
 use crate::schema::{CONF_KEYS, GROUP_KEYS, PACER_KEYS};
+use crate::settings::SettingReader;
 use crate::targets_file::TargetFiles;
 use crate::watched::Watched;
 use crate::{labels, metrics, target};
@@ -224,11 +224,7 @@ fn read_conf(
         context.overrides,
         scope.report,
     );
-    let settings = SettingReader {
-        scope,
-        layered: &layered,
-        fallback: conf.start(),
-    };
+    let settings = SettingReader::new(scope, layered, conf.start());
     let mut result = Conf::unsound();
     result.pacer = PacerConfig {
         rate: settings.read("pacer.rate", |value, text| {
@@ -284,11 +280,8 @@ fn default_metrics() -> Arc<[MetricConfig]> {
 }
 
 /// The settings that every scraper gets; `None` when one of them is unsound.
-fn read_common(settings: &SettingReader<'_, '_, '_>, pacer: PacerConfig) -> Option<CommonSettings> {
-    let scope = settings.scope;
-    if settings.layered.get("interval").is_none() {
-        scope.error(settings.fallback, "missing key `interval` in conf");
-    }
+fn read_common(settings: &SettingReader<'_, '_>, pacer: PacerConfig) -> Option<CommonSettings> {
+    settings.require("interval", "conf");
     let duration = |value: &Layer, _: bool| scalar::duration(value);
     let interval = settings.read("interval", duration);
     let timeout = settings.read("timeout", duration);
@@ -301,9 +294,10 @@ fn read_common(settings: &SettingReader<'_, '_, '_>, pacer: PacerConfig) -> Opti
     let probe_interval = settings.read("probe_interval", duration);
     let interval = interval?;
     let default_timeout = DEFAULT_TIMEOUT.min(interval / 2);
-    let timeout = match settings.layered.get("timeout") {
-        Some(_) => timeout?,
-        None => default_timeout,
+    let timeout = if settings.has("timeout") {
+        timeout?
+    } else {
+        default_timeout
     };
     if timeout >= interval {
         let message = format!(
@@ -312,12 +306,13 @@ fn read_common(settings: &SettingReader<'_, '_, '_>, pacer: PacerConfig) -> Opti
             scalar::show(interval)
         );
         let hint = "a cycle starts every interval and has to end before the next one";
-        settings.report("timeout", Severity::Error, message, hint);
+        settings.error("timeout", message, Some(hint));
         return None;
     }
-    let value_dev_down = match settings.layered.get("value_dev_down") {
-        Some(_) => value_dev_down?,
-        None => timeout.as_secs_f64() * 1000.0,
+    let value_dev_down = if settings.has("value_dev_down") {
+        value_dev_down?
+    } else {
+        timeout.as_secs_f64() * 1000.0
     };
     let common = CommonSettings {
         interval,
@@ -329,12 +324,12 @@ fn read_common(settings: &SettingReader<'_, '_, '_>, pacer: PacerConfig) -> Opti
         burst: pacer.burst,
     };
     if let Some((message, hint)) = overrun(&common) {
-        let key = if settings.written("count") {
+        let key = if settings.is_written("count") {
             "count"
         } else {
             "probe_interval"
         };
-        settings.report(key, Severity::Warning, message, &hint);
+        settings.warn(key, message, &hint);
     }
     Some(common)
 }
@@ -376,52 +371,4 @@ pub(crate) fn read_exclude(scope: Scope<'_, '_>, value: &Value<'_>) -> Exclusion
         }
     }
     exclusions.into_iter().collect()
-}
-
-/// Decodes layered settings and reports what is wrong with them where they were written.
-struct SettingReader<'s, 'r, 'd> {
-    scope: Scope<'r, 'd>,
-    layered: &'s Layered,
-    fallback: usize,
-}
-
-impl SettingReader<'_, '_, '_> {
-    /// The setting `key`, decoded; `None` when it is absent or was reported.
-    fn read<T>(
-        &self,
-        key: &str,
-        decode: impl FnOnce(&Layer, bool) -> Result<T, Refusal>,
-    ) -> Option<T> {
-        let setting = self.layered.get(key)?;
-        match decode(&setting.value, setting.origin.is_text()) {
-            Ok(value) => Some(value),
-            Err(Refusal(reason)) => {
-                let message = format!("{key}: {reason}");
-                setting
-                    .origin
-                    .report(self.scope, self.fallback, Severity::Error, message, None);
-                None
-            }
-        }
-    }
-
-    /// Whether `key` was written anywhere.
-    fn written(&self, key: &str) -> bool {
-        self.layered.get(key).is_some_and(Setting::is_written)
-    }
-
-    fn report(&self, key: &str, severity: Severity, message: String, hint: &str) {
-        let hint = Some(hint.to_owned());
-        match self.layered.get(key) {
-            Some(setting) => {
-                setting
-                    .origin
-                    .report(self.scope, self.fallback, severity, message, hint);
-            }
-            None => match severity {
-                Severity::Error => self.scope.error_hint(self.fallback, message, hint),
-                Severity::Warning => self.scope.warn(self.fallback, message, hint),
-            },
-        }
-    }
 }

@@ -231,13 +231,6 @@ pub(crate) struct Setting {
     pub(crate) origin: Origin,
 }
 
-impl Setting {
-    /// Whether someone wrote it: it is no default.
-    pub(crate) fn is_written(&self) -> bool {
-        self.origin != Origin::Default
-    }
-}
-
 /// The merged settings of one file.
 pub(crate) struct Layered {
     settings: Vec<(&'static str, Setting)>,

@@ -71,6 +71,7 @@ mod push;
 mod read;
 mod report;
 mod scalar;
+mod settings;
 mod suggest;
 mod target;
 mod targets_file;

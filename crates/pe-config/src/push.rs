@@ -7,13 +7,13 @@ use jsonc_parser::ast::Value;
 use url::{Host, Url};
 
 use crate::config::{Grouping, PushConfig};
-use crate::diagnostic::Severity;
 use crate::fields::{self, Fields, start};
 use crate::group::{self, Context};
-use crate::layers::{Layered, Origin, PUSH_SETTINGS, Setting};
+use crate::layers::{Layered, Origin, PUSH_SETTINGS};
 use crate::report::Scope;
 use crate::scalar::{self, Refusal};
 use crate::schema::PUSH_KEYS;
+use crate::settings::SettingReader;
 use crate::{Secret, read, suggest};
 
 /// Port of a Pushgateway.
@@ -54,14 +54,12 @@ pub(crate) fn read(
     let object = root.and_then(|root| root.as_object());
     let (env, overrides) = (context.env, context.overrides);
     let layered = Layered::merge(PUSH_SETTINGS, object, env, overrides, scope.report);
-    let reader = Reader {
-        scope,
-        layered,
-        fallback: root.map_or(0, start),
-    };
+    let settings = SettingReader::new(scope, layered, root.map_or(0, start));
+    let reader = Reader { scope, settings };
+    let settings = &reader.settings;
     let url = reader.url();
     let credentials = reader.credentials(watched);
-    let grouping = reader.read("grouping", |value, _| {
+    let grouping = settings.read("grouping", |value, _| {
         let text = scalar::text(value)?;
         match text.as_str() {
             "device" => Ok(Grouping::Device),
@@ -75,27 +73,19 @@ pub(crate) fn read(
             }
         }
     });
-    let timeout = reader.read("timeout_pushgateway", |value, _| scalar::duration(value));
-    let parallel = reader.read("max_parallel_pushes", |value, text| {
+    let timeout = settings.read("timeout_pushgateway", |value, _| scalar::duration(value));
+    let parallel = settings.read("max_parallel_pushes", |value, text| {
         scalar::integer(value, text, 1, MAX_PARALLEL_PUSHES)
     });
     if scope.report.errors() > errors {
         return None;
     }
     let url = url?;
-    if let (Some(_), Some(origin)) = (&credentials, reader.origin("ip_pushgateway"))
-        && is_exposed(&url)
-    {
+    if credentials.is_some() && is_exposed(&url) {
         let message =
             "user and password travel over plain http, where anybody on the way can read them";
         let hint = "use an https:// URL, or a proxy on the loopback address";
-        origin.report(
-            scope,
-            reader.fallback,
-            Severity::Warning,
-            message,
-            hint.to_owned(),
-        );
+        settings.warn("ip_pushgateway", message, hint);
     }
     let (username, password) = credentials.unzip();
     Some(PushConfig {
@@ -120,61 +110,29 @@ fn is_exposed(url: &Url) -> bool {
     url.scheme() == "http" && !loopback
 }
 
+/// Decodes what takes more than one setting.
 struct Reader<'r, 'd> {
     scope: Scope<'r, 'd>,
-    layered: Layered,
-    fallback: usize,
+    settings: SettingReader<'r, 'd>,
 }
 
 impl Reader<'_, '_> {
-    /// The setting `key`, decoded; `None` when it is absent or was reported.
-    fn read<T>(
-        &self,
-        key: &str,
-        decode: impl FnOnce(&Layer, bool) -> Result<T, Refusal>,
-    ) -> Option<T> {
-        let Setting { value, origin } = self.layered.get(key)?;
-        decode(value, origin.is_text())
-            .map_err(|Refusal(reason)| self.error(key, format!("{key}: {reason}"), None))
-            .ok()
-    }
-
-    fn origin(&self, key: &str) -> Option<&Origin> {
-        self.layered.get(key).map(|setting| &setting.origin)
-    }
-
-    /// Reports a problem with `key`.
-    fn error(&self, key: &str, message: impl Into<String>, hint: Option<&str>) {
-        let hint = hint.map(str::to_owned);
-        match self.origin(key) {
-            Some(origin) => {
-                origin.report(self.scope, self.fallback, Severity::Error, message, hint);
-            }
-            None => self.scope.error_hint(self.fallback, message, hint),
-        }
-    }
-
     /// Base URL of the Pushgateway.
     fn url(&self) -> Option<Url> {
         const HOST: &str = "ip_pushgateway";
         const PORT: &str = "port_pushgateway";
-        if self.layered.get(HOST).is_none() {
-            self.scope.error(
-                self.fallback,
-                "missing key `ip_pushgateway` in the push configuration",
-            );
-        }
-        let port = self.read(PORT, |value, _| {
+        self.settings.require(HOST, "the push configuration");
+        let port = self.settings.read(PORT, |value, _| {
             let port = match value {
                 Layer::String(..) | Layer::Char(..) => scalar::integer(value, true, 1, 65_535),
                 _ => scalar::integer(value, false, 1, 65_535),
             };
             port.map(|port| u16::try_from(port).unwrap_or(DEFAULT_PORT))
         });
-        let host = self.read(HOST, |value, _| scalar::text(value))?;
+        let host = self.settings.read(HOST, |value, _| scalar::text(value))?;
         let host = host.trim();
         if host.is_empty() {
-            self.error(HOST, "ip_pushgateway is empty", None);
+            self.settings.error(HOST, "ip_pushgateway is empty", None);
             return None;
         }
         if host.contains("://") {
@@ -190,7 +148,8 @@ impl Reader<'_, '_> {
         let Some(mut url) = url.filter(|_| !host.contains(['/', '@', '?', '#', '\\'])) else {
             let hint =
                 "write a host name, an address, or a URL such as `https://push.example/path`";
-            self.error(HOST, "ip_pushgateway is not a host", Some(hint));
+            self.settings
+                .error(HOST, "ip_pushgateway is not a host", Some(hint));
             return None;
         };
         self.set_port(&mut url, port, DEFAULT_PORT)?;
@@ -202,13 +161,14 @@ impl Reader<'_, '_> {
         let mut url = match Url::parse(text) {
             Ok(url) => url,
             Err(error) => {
-                self.error(HOST, format!("ip_pushgateway is not a URL: {error}"), None);
+                self.settings
+                    .error(HOST, format!("ip_pushgateway is not a URL: {error}"), None);
                 return None;
             }
         };
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             let hint = "use `http://…` or `https://…`";
-            self.error(
+            self.settings.error(
                 HOST,
                 "ip_pushgateway is not an http or https URL",
                 Some(hint),
@@ -217,12 +177,14 @@ impl Reader<'_, '_> {
         }
         if !url.username().is_empty() || url.password().is_some() {
             let hint = "use `username_pushgateway` and `pass_pushgateway`, which are never shown";
-            self.error(HOST, "ip_pushgateway holds a user or password", Some(hint));
+            self.settings
+                .error(HOST, "ip_pushgateway holds a user or password", Some(hint));
             return None;
         }
         if url.query().is_some() || url.fragment().is_some() {
             let hint = "write scheme, host, port and path alone";
-            self.error(HOST, "ip_pushgateway has a query or a fragment", Some(hint));
+            self.settings
+                .error(HOST, "ip_pushgateway has a query or a fragment", Some(hint));
             return None;
         }
         let default = url.port_or_known_default().unwrap_or(DEFAULT_PORT);
@@ -237,7 +199,8 @@ impl Reader<'_, '_> {
                 let message = format!(
                     "port_pushgateway ({port}) and the port of ip_pushgateway ({written}) differ"
                 );
-                self.error("port_pushgateway", message, Some("write the port once"));
+                self.settings
+                    .error("port_pushgateway", message, Some("write the port once"));
                 return None;
             }
             (Some(written), _) => written,
@@ -253,28 +216,32 @@ impl Reader<'_, '_> {
         const FILE: &str = "pass_pushgateway_file";
         let errors = self.scope.report.errors();
         let user = self
+            .settings
             .read(USER, |value, _| scalar::text(value))
             .filter(|user| !user.is_empty());
         if user.as_ref().is_some_and(|user| user.contains(':')) {
             let message =
                 "username_pushgateway contains a colon, which basic authentication forbids";
-            self.error(USER, message, None);
+            self.settings.error(USER, message, None);
         }
         let literal = self
+            .settings
             .read(PASS, |value, _| scalar::text(value))
             .filter(|p| !p.is_empty());
         let file = self
+            .settings
             .read(FILE, |value, _| scalar::text(value))
             .filter(|p| !p.is_empty());
         let key = match (&literal, &file) {
             (Some(_), Some(_)) => {
-                let rank = |key| self.origin(key).map_or(0, Origin::rank);
+                let rank = |key| self.settings.origin(key).map_or(0, Origin::rank);
                 match rank(PASS).cmp(&rank(FILE)) {
                     std::cmp::Ordering::Greater => PASS,
                     std::cmp::Ordering::Less => FILE,
                     std::cmp::Ordering::Equal => {
                         let message = "pass_pushgateway and pass_pushgateway_file are both given";
-                        self.error(FILE, message, Some("remove one of them"));
+                        self.settings
+                            .error(FILE, message, Some("remove one of them"));
                         return None;
                     }
                 }
@@ -299,7 +266,7 @@ impl Reader<'_, '_> {
             if unsound {
                 let message =
                     format!("{key}: control characters, such as a newline, cannot be sent");
-                self.error(key, message, None);
+                self.settings.error(key, message, None);
             }
         }
         if self.scope.report.errors() > errors {
@@ -311,12 +278,12 @@ impl Reader<'_, '_> {
             (Some(_), None) => {
                 let message = "username_pushgateway is given, but no password";
                 let hint = "add `pass_pushgateway` or `pass_pushgateway_file`, or remove the user";
-                self.error(USER, message, Some(hint));
+                self.settings.error(USER, message, Some(hint));
                 None
             }
             (None, Some(_)) => {
                 let message = format!("{key} is given, but no user");
-                self.error(
+                self.settings.error(
                     key,
                     message,
                     Some("add `username_pushgateway`, or remove the password"),
@@ -329,7 +296,7 @@ impl Reader<'_, '_> {
     /// The password in a file: its text without the newline at the end.
     fn password_file(&self, file: &Path, watched: &mut Vec<PathBuf>) -> Option<Secret> {
         const FILE: &str = "pass_pushgateway_file";
-        let base = match self.origin(FILE) {
+        let base = match self.settings.origin(FILE) {
             Some(Origin::File(_)) => self.scope.document.path().parent(),
             _ => None,
         };
@@ -337,7 +304,7 @@ impl Reader<'_, '_> {
         watched.push(path.clone());
         let problem = |reason: &str| {
             let message = format!("pass_pushgateway_file: {}: {reason}", path.display());
-            self.error(FILE, message, None);
+            self.settings.error(FILE, message, None);
         };
         let bytes = match read::regular_file(&path) {
             Ok(bytes) => bytes,

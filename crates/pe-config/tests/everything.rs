@@ -134,3 +134,94 @@ fn every_key_of_the_schema_is_read() {
         );
     }
 }
+
+/// The object schemas of the two files, each with the pointer to the object within the group file, or
+/// `None` for the push configuration.
+fn objects() -> Vec<(Option<&'static str>, Value)> {
+    let group = pe_config::group_schema();
+    let conf = group["properties"]["conf"].clone();
+    vec![
+        (Some("/conf"), conf.clone()),
+        (Some("/conf/pacer"), conf["properties"]["pacer"].clone()),
+        (
+            Some("/jobs/0"),
+            group["properties"]["jobs"]["items"].clone(),
+        ),
+        (None, pe_config::push_schema()),
+    ]
+}
+
+/// Problems with `value` in the place of `key`.
+fn problems_with(pointer: Option<&str>, key: &str, value: Value) -> Vec<String> {
+    let (mut group, mut push) = sound();
+    match pointer {
+        Some(pointer) => group.pointer_mut(pointer).unwrap()[key] = value,
+        None => push[key] = value,
+    }
+    problems(&group, &push)
+}
+
+#[test]
+fn the_bounds_of_the_schema_are_those_of_the_loader() {
+    let mut bounds = 0;
+    for (pointer, schema) in objects() {
+        for (key, schema) in schema["properties"].as_object().unwrap() {
+            let forms: Vec<&Value> = schema["oneOf"]
+                .as_array()
+                .map_or(vec![schema], |forms| forms.iter().collect());
+            for form in forms {
+                for (bound, beyond) in [("minimum", -1), ("maximum", 1)] {
+                    let Some(bound) = form[bound].as_i64() else {
+                        continue;
+                    };
+                    let within = problems_with(pointer, key, json!(bound));
+                    assert_eq!(within, Vec::<String>::new(), "{key}: {bound}");
+                    let outside = problems_with(pointer, key, json!(bound + beyond));
+                    assert!(!outside.is_empty(), "{key}: {}", bound + beyond);
+                    bounds += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(
+        bounds,
+        2 * 6,
+        "count twice, max_targets, burst, port, max_parallel_pushes"
+    );
+}
+
+#[test]
+fn the_defaults_of_the_schema_are_those_of_the_loader() {
+    let shown = |group: &Value, push: &Value| {
+        let directory = tempfile::tempdir().unwrap();
+        let (configs, push_config) = (directory.path().join("c"), directory.path().join("p.json"));
+        std::fs::create_dir(&configs).unwrap();
+        std::fs::write(configs.join("group.json"), group.to_string()).unwrap();
+        std::fs::write(&push_config, push.to_string()).unwrap();
+        let mut sources = Sources::new(&configs, &Catalog);
+        sources.env = Environment::empty();
+        sources.push_config = Some(push_config);
+        let shown = format!("{:?}", load(&sources).unwrap().config);
+        shown.replace(&*directory.path().to_string_lossy(), "")
+    };
+    // A host name, so that the family shows.
+    let (mut group, push) = sound();
+    group["jobs"][0]["ip"] = json!("localhost");
+    let expected = shown(&group, &push);
+    let mut defaults = 0;
+    for (pointer, schema) in objects() {
+        for (key, schema) in schema["properties"].as_object().unwrap() {
+            let Some(default) = schema.get("default") else {
+                continue;
+            };
+            let (mut group, mut push) = (group.clone(), push.clone());
+            match pointer {
+                Some(pointer) => group.pointer_mut(pointer).unwrap()[key] = default.clone(),
+                None => push[key] = default.clone(),
+            }
+            assert_eq!(shown(&group, &push), expected, "{key}: {default}");
+            defaults += 1;
+        }
+    }
+    assert_eq!(defaults, 8);
+}
