@@ -87,6 +87,16 @@ impl<'o, 'a> Fields<'o, 'a> {
         value
     }
 
+    /// Reports a `$schema` that is no string. It is for editors, and not used otherwise.
+    pub(crate) fn check_schema_key(&self, scope: Scope<'_, '_>) {
+        if let Some(value) = self.get("$schema")
+            && !matches!(value, Value::StringLit(_))
+        {
+            let message = format!("$schema: found {}, expected a string", found(value));
+            scope.error(start(value), message);
+        }
+    }
+
     /// Byte offset where the object starts.
     pub(crate) fn start(&self) -> usize {
         start(self.object)

@@ -84,15 +84,7 @@ pub(crate) fn read(
     let Some(file) = Fields::open(scope, root, "the file", &GROUP_KEYS) else {
         return outcome;
     };
-    if let Some(schema) = file.get("$schema")
-        && !matches!(schema, Value::StringLit(_))
-    {
-        let message = format!(
-            "$schema: found {}, expected a string",
-            fields::found(schema)
-        );
-        scope.error(start(schema), message);
-    }
+    file.check_schema_key(scope);
     let conf = file
         .require(scope, "conf")
         .and_then(|conf| Fields::open(scope, conf, "conf", &CONF_KEYS).map(|f| (conf, f)))
@@ -186,7 +178,8 @@ struct Conf {
     metrics: Option<Arc<[MetricConfig]>>,
     family: FamilyChoice,
     exclude: Exclusions,
-    max_targets: u64,
+    /// `None` when unsound.
+    max_targets: Option<u64>,
 }
 
 impl Conf {
@@ -199,7 +192,7 @@ impl Conf {
             metrics: None,
             family: FamilyChoice::Any,
             exclude: Exclusions::default(),
-            max_targets: u64::MAX,
+            max_targets: None,
         }
     }
 }
@@ -240,11 +233,9 @@ fn read_conf(
             .and_then(|burst| u32::try_from(burst).ok()),
     };
     result.common = read_common(&settings, result.pacer);
-    result.max_targets = settings
-        .read("max_targets", |value, text| {
-            scalar::integer(value, text, 1, MAX_TARGETS)
-        })
-        .unwrap_or(u64::MAX);
+    result.max_targets = settings.read("max_targets", |value, text| {
+        scalar::integer(value, text, 1, MAX_TARGETS)
+    });
     result.family = settings
         .read("family", |value, _| FamilyChoice::parse(value))
         .unwrap_or_default();

@@ -16,12 +16,16 @@ use crate::document::Document;
 use crate::exclusions::Exclusions;
 use crate::fields::{self, Fields, start};
 use crate::group::{self, Context, Intake, MAX_COUNT};
+use crate::interner::Interner;
 use crate::report::Scope;
 use crate::scalar::{self, Refusal};
 use crate::schema::JOB_KEYS;
 use crate::target::{self, TargetSpec};
 use crate::targets_file::{self, FilePattern};
 use crate::{labels, metrics};
+
+/// Most addresses that a range or subnet stands for where `max_targets` is unsound, and told of already.
+const CAUTION: u64 = 65_536;
 
 /// What `conf` says for all jobs.
 pub(crate) struct JobDefaults {
@@ -30,7 +34,8 @@ pub(crate) struct JobDefaults {
     pub(crate) metrics: Option<Arc<[MetricConfig]>>,
     pub(crate) family: FamilyChoice,
     pub(crate) exclude: Exclusions,
-    pub(crate) max_targets: u64,
+    /// `None` when unsound.
+    pub(crate) max_targets: Option<u64>,
     /// `None` when unsound.
     pub(crate) common: Option<CommonSettings>,
 }
@@ -46,6 +51,8 @@ pub(crate) struct JobReader<'s, 'r, 'd, 'c> {
     documents: Vec<Rc<Document>>,
     /// Lists that were read already, by their text: devices that are alike share theirs.
     labels: HashMap<&'d str, Labels>,
+    /// The labels of targets files, so that those that are equal are there once.
+    interned: Interner,
     metrics: HashMap<&'d str, Arc<[MetricConfig]>>,
 }
 
@@ -58,7 +65,7 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
         intake: &'s mut Intake,
     ) -> Self {
         let exclude = std::mem::take(&mut defaults.exclude);
-        let devices = Devices::new(defaults.max_targets, exclude);
+        let devices = Devices::new(defaults.max_targets.unwrap_or(CAUTION), exclude);
         Self {
             scope,
             defaults,
@@ -67,6 +74,7 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
             devices,
             documents: Vec::new(),
             labels: HashMap::new(),
+            interned: Interner::default(),
             metrics: HashMap::new(),
         }
     }
@@ -248,7 +256,7 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
                 }
                 if !group.labels.is_empty() {
                     let labels = group.labels.iter().map(|(name, value, _)| (*name, *value));
-                    template.labels = template.labels.overlaid(labels);
+                    template.labels = self.interned.overlay(&template.labels, labels);
                     let at = group.labels[0].2;
                     self.check_scraper_labels(scope, &template, at);
                 }
@@ -408,7 +416,9 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
             Expansion::Added => {}
             Expansion::Excluded => scope.warn(place.offset, "all its addresses are excluded", None),
             Expansion::TooMany => {
-                let most = self.defaults.max_targets;
+                let Some(most) = self.defaults.max_targets else {
+                    return;
+                };
                 let message = format!("stands for more than {most} addresses");
                 let hint = "raise `max_targets` in conf if that is meant";
                 scope.error_hint(place.offset, message, hint.to_owned());

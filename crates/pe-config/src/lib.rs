@@ -64,6 +64,7 @@ mod document;
 mod exclusions;
 mod fields;
 mod group;
+mod interner;
 mod jobs;
 mod labels;
 mod metrics;

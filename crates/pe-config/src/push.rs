@@ -7,7 +7,7 @@ use jsonc_parser::ast::Value;
 use url::{Host, Url};
 
 use crate::config::{Grouping, PushConfig};
-use crate::fields::{self, Fields, start};
+use crate::fields::{Fields, start};
 use crate::group::{self, Context};
 use crate::layers::{Layered, Origin, PUSH_SETTINGS};
 use crate::report::Scope;
@@ -41,15 +41,7 @@ pub(crate) fn read(
             return None;
         }
         let file = Fields::open(scope, root, "the push configuration", &PUSH_KEYS)?;
-        if let Some(schema) = file.get("$schema")
-            && !matches!(schema, Value::StringLit(_))
-        {
-            let message = format!(
-                "$schema: found {}, expected a string",
-                fields::found(schema)
-            );
-            scope.error(start(schema), message);
-        }
+        file.check_schema_key(scope);
     }
     let object = root.and_then(|root| root.as_object());
     let (env, overrides) = (context.env, context.overrides);

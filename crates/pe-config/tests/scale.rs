@@ -89,6 +89,26 @@ fn devices_are_small() {
     std::fs::write(directory.path().join("sd/a.json"), targets).unwrap();
     assert!(bytes_for_each(directory.path()) < 400, "targets file");
 
+    let mut targets = String::from("[");
+    for device in 0..100_000u32 {
+        let comma = if device > 0 { "," } else { "" };
+        let ip = std::net::Ipv4Addr::from_bits(0x0a00_0001 + device);
+        let (rack, row) = (device % 1000, device % 10);
+        let labels =
+            format!(r#"{{"device": "switch-{device}", "rack": "{rack}", "row": "{row}"}}"#);
+        write!(
+            targets,
+            r#"{comma}{{"labels": {labels}, "targets": ["{ip}"]}}"#
+        )
+        .unwrap();
+    }
+    targets.push(']');
+    std::fs::write(directory.path().join("sd/a.json"), targets).unwrap();
+    assert!(
+        bytes_for_each(directory.path()) < 400,
+        "targets file with an entry for each device"
+    );
+
     let mut jobs = String::new();
     for device in 0..100_000u32 {
         let comma = if device > 0 { "," } else { "" };
