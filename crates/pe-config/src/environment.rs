@@ -15,9 +15,7 @@ pub(crate) const PREFIX: &str = "PINGEXPORTER_";
 /// Variables of the command line, which are not settings of the files.
 const COMMAND_LINE: &[&str] = &[
     "PINGEXPORTER_CONFIGS",
-    "PINGEXPORTER_DEBUG",
     "PINGEXPORTER_LISTEN",
-    "PINGEXPORTER_LOG",
     "PINGEXPORTER_LOG_FORMAT",
     "PINGEXPORTER_PUSH_CONFIG",
 ];

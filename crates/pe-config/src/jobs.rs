@@ -1,6 +1,6 @@
 //! Reading the entries of `jobs`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,6 +54,8 @@ pub(crate) struct JobReader<'s, 'r, 'd, 'c> {
     /// The labels of targets files, so that those that are equal are there once.
     interned: Interner,
     metrics: HashMap<&'d str, Arc<[MetricConfig]>>,
+    /// Lists of metrics, by their text, and the timeouts and counts with which they were found in order.
+    checked: HashSet<(Option<&'d str>, Duration, u32)>,
 }
 
 impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
@@ -76,6 +78,7 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
             labels: HashMap::new(),
             interned: Interner::default(),
             metrics: HashMap::new(),
+            checked: HashSet::new(),
         }
     }
 
@@ -346,6 +349,8 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
         Some(labels)
     }
 
+    /// The metrics of a job: those of `value`, or those of `conf`. Their settings are checked once for each
+    /// combination with the common settings of a job.
     fn read_metrics(
         &mut self,
         value: Option<&Value<'_>>,
@@ -353,34 +358,35 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
         common: Option<&CommonSettings>,
     ) -> Option<Arc<[MetricConfig]>> {
         let scope = self.scope;
-        let Some(value) = value else {
-            let metrics = self.defaults.metrics.clone()?;
-            // The list of `conf` was checked with the settings of `conf`.
-            if let Some(common) = common.filter(|common| Some(**common) != self.defaults.common) {
-                let (at, scrapers) = (start(entry), self.context.scrapers);
-                metrics::check_settings(scope, None, at, &metrics, scrapers, common);
-            }
+        let scrapers = self.context.scrapers;
+        let source = value.map(|value| scope.document.source(value));
+        let metrics = match (value, source) {
+            (Some(value), Some(source)) => match self.metrics.get(source) {
+                Some(metrics) => metrics.clone(),
+                None => {
+                    let metrics = metrics::parse(scope, value, scrapers)?;
+                    self.metrics.insert(source, metrics.clone());
+                    metrics
+                }
+            },
+            _ => self.defaults.metrics.clone()?,
+        };
+        // The list of `conf` was checked with the settings of `conf`.
+        let checked = source.is_none() && common == self.defaults.common.as_ref();
+        let Some(common) = common.filter(|_| !checked) else {
             return Some(metrics);
         };
-        let source = scope.document.source(value);
-        let usual = common.copied() == self.defaults.common;
-        if let Some(metrics) = self.metrics.get(source).filter(|_| usual) {
-            return Some(metrics.clone());
+        let combination = (source, common.timeout, common.count);
+        if !self.checked.contains(&combination) {
+            let errors = scope.report.errors();
+            let at = value.map_or(start(entry), start);
+            metrics::check_settings(scope, value, at, &metrics, scrapers, common);
+            if scope.report.errors() > errors {
+                return None;
+            }
+            self.checked.insert(combination);
         }
-        let errors = scope.report.errors();
-        let metrics = metrics::parse(scope, value, self.context.scrapers)?;
-        if let Some(common) = common {
-            let (at, scrapers) = (start(value), self.context.scrapers);
-            metrics::check_settings(scope, Some(value), at, &metrics, scrapers, common);
-        }
-        if scope.report.errors() > errors {
-            return None;
-        }
-        let shared = self
-            .metrics
-            .entry(source)
-            .or_insert_with(|| metrics.clone());
-        Some(shared.clone())
+        Some(metrics)
     }
 
     /// Reports a `family` of the job that its address does not have.
