@@ -44,6 +44,8 @@ pub(crate) struct Cycle {
     publish: Publish,
     tick: u64,
     started: (Instant, SystemTime),
+    /// How long the latest finished measurements took.
+    duration: Duration,
     /// Whether a scraper has finished since the last report.
     fresh: bool,
     overrunning: bool,
@@ -86,6 +88,7 @@ impl Cycle {
             publish,
             tick: 0,
             started: (now(), SystemTime::now()),
+            duration: Duration::ZERO,
             fresh: false,
             overrunning: false,
             concurrency,
@@ -212,6 +215,7 @@ impl Cycle {
         let lane = &mut self.lanes[end.lane];
         lane.running = false;
         self.fresh = true;
+        self.duration = now().duration_since(self.started.0);
         lane.store(plan);
 
         let stats = &end.batch.stats;
@@ -235,7 +239,7 @@ impl Cycle {
     fn publish_report(&mut self) {
         self.fresh = false;
         let mut report = CycleReport::new(self.plan.prom_id.clone(), self.tick, self.started.1);
-        report.duration = now().duration_since(self.started.0);
+        report.duration = self.duration;
         report.jobs = self.plan.jobs;
         report.devices = self
             .lanes
@@ -246,11 +250,20 @@ impl Cycle {
         (self.publish)(Arc::new(report));
     }
 
+    /// Goes on with another plan. What is known of devices that stay is published at once, so that devices that are gone
+    /// do not linger in the results until the next tick.
     fn change_plan(&mut self, plan: Arc<Plan>) {
+        let had_results = self.lanes.iter().any(|lane| lane.latest.is_some());
         plan.adopt(&self.plan);
         self.lanes = plan.lanes.iter().map(|_| Lane::default()).collect();
         self.plan = plan;
         info!(config = %self.plan.prom_id, jobs = self.plan.jobs, "the new configuration is in force");
+        if had_results {
+            for (lane, plan) in self.lanes.iter_mut().zip(&self.plan.lanes) {
+                lane.store(plan);
+            }
+            self.publish_report();
+        }
     }
 
     /// Lets running scrapers finish within `grace`, publishes what they measured, and stops the others.

@@ -1,6 +1,8 @@
 //! nginx with basic authentication in front of another server.
 
+use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use crate::Server;
 use crate::spawn::command;
@@ -24,17 +26,52 @@ impl Nginx {
             "a user name of basic authentication has no colon"
         );
         let passwords = format!("{user}:{{PLAIN}}{password}\n");
+        Self::start(upstream, "", move |directory| {
+            let file = directory.join("passwords");
+            std::fs::write(&file, &passwords)?;
+            let file = file.display();
+            Ok(format!(
+                "auth_basic \"pushers only\"; auth_basic_user_file {file};"
+            ))
+        })
+    }
+
+    /// Starts one that speaks TLS in front of `upstream`, with the certificate [`certificate`](Self::certificate) for
+    /// `localhost` and 127.0.0.1. Needs `Program("openssl")` too.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn with_tls(upstream: SocketAddr) -> Self {
+        Self::start(upstream, " ssl", |directory| {
+            make_certificate(directory)?;
+            let directory = directory.display();
+            Ok(format!(
+                "ssl_certificate {directory}/{CERTIFICATE}; ssl_certificate_key {directory}/key.pem;"
+            ))
+        })
+    }
+
+    /// The PEM file of the certificate of [`with_tls`](Self::with_tls), which is its own authority.
+    pub fn certificate(&self) -> PathBuf {
+        self.0.directory().join(CERTIFICATE)
+    }
+
+    fn start(
+        upstream: SocketAddr,
+        listen: &'static str,
+        prepare: impl Fn(&Path) -> io::Result<String> + Send + Sync + 'static,
+    ) -> Self {
         let server = Server::start("nginx", "/", move |address, directory| {
+            let lines = prepare(directory)?;
             let prefix = directory.display();
-            std::fs::write(directory.join("passwords"), &passwords)?;
             let config = format!(
                 "daemon off;\nmaster_process off;\npid {prefix}/nginx.pid;\n\
                  error_log stderr warn;\nevents {{ worker_connections 256; }}\n\
                  http {{\n  access_log {prefix}/access.log;\n  client_max_body_size 0;\n\
                  client_body_temp_path {prefix}/body;\n  proxy_temp_path {prefix}/proxy;\n  \
                  fastcgi_temp_path {prefix}/fastcgi;\n  uwsgi_temp_path {prefix}/uwsgi;\n  \
-                 scgi_temp_path {prefix}/scgi;\n  server {{\n    listen {address};\n    \
-                 auth_basic \"pushers only\";\n    auth_basic_user_file {prefix}/passwords;\n    \
+                 scgi_temp_path {prefix}/scgi;\n  server {{\n    listen {address}{listen};\n    \
+                 {lines}\n    \
                  location / {{ proxy_pass http://{upstream}; proxy_http_version 1.1; }}\n  }}\n}}\n"
             );
             let file = directory.join("nginx.conf");
@@ -71,6 +108,45 @@ impl Nginx {
     pub fn server(&mut self) -> &mut Server {
         &mut self.0
     }
+}
+
+const CERTIFICATE: &str = "certificate.pem";
+
+/// Writes a key and a certificate that is no authority for others.
+fn make_certificate(directory: &Path) -> io::Result<()> {
+    let config = "[req]\ndistinguished_name = name\nx509_extensions = extensions\nprompt = no\n\
+                  [name]\nCN = localhost\n\
+                  [extensions]\nbasicConstraints = critical, CA:FALSE\n\
+                  subjectAltName = DNS:localhost, IP:127.0.0.1\n";
+    std::fs::write(directory.join("openssl.cnf"), config)?;
+    let output = command("openssl")
+        .current_dir(directory)
+        .args([
+            "req",
+            "-x509",
+            "-nodes",
+            "-days",
+            "2",
+            "-config",
+            "openssl.cnf",
+            "-newkey",
+            "ec",
+        ])
+        .args([
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-keyout",
+            "key.pem",
+            "-out",
+            CERTIFICATE,
+        ])
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    ))
 }
 
 #[cfg(test)]
