@@ -218,7 +218,9 @@ impl ScraperRegistry {
     /// Names of the labels that series of the scraper `name` carry beside those of the device; none for an unknown one.
     #[must_use]
     pub fn label_names(&self, name: &str) -> Vec<String> {
-        self.factories.get(name).map_or_else(Vec::new, |factory| factory.label_names())
+        self.factories
+            .get(name)
+            .map_or_else(Vec::new, |factory| factory.label_names())
     }
 
     fn with<T>(
