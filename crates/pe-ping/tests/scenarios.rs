@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
@@ -31,6 +31,8 @@ struct Run {
     /// The scenario is run with each of these payload sizes.
     payloads: Vec<usize>,
     ttl: Option<u8>,
+    /// No other scenario runs at the same time: it needs the machine for itself.
+    alone: bool,
 }
 
 impl Default for Run {
@@ -42,6 +44,7 @@ impl Default for Run {
             linger_ms: 300,
             payloads: vec![56],
             ttl: None,
+            alone: false,
         }
     }
 }
@@ -133,9 +136,7 @@ struct Nominal {
 }
 
 fn main() {
-    let mut arguments = Arguments::from_args();
-    // Each trial has two busy threads: more at a time would make a simulator late on a small machine.
-    arguments.test_threads.get_or_insert(2);
+    let arguments = Arguments::from_args();
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/scenarios");
     let mut files: Vec<PathBuf> = std::fs::read_dir(&directory)
         .unwrap()
@@ -182,6 +183,11 @@ fn run(scenario: &Scenario, family: Family) -> Result<(), String> {
         run => serde_json::from_value(run.clone()).unwrap(),
     };
     let expectation = expectation(scenario, family);
+    static MACHINE: RwLock<()> = RwLock::new(());
+    let _alone = plan
+        .alone
+        .then(|| MACHINE.write().unwrap_or_else(PoisonError::into_inner));
+    let _shared = (!plan.alone).then(|| MACHINE.read().unwrap_or_else(PoisonError::into_inner));
     for payload in &plan.payloads {
         in_namespace(|namespace| {
             let network = Simnet::start(namespace, scenario, family);
@@ -193,18 +199,15 @@ fn run(scenario: &Scenario, family: Family) -> Result<(), String> {
                 wrong.is_empty().then_some(())
             });
             if wrong.is_empty() {
-                Ok(())
-            } else {
-                Err((wrong, network.truth()))
+                return Ok(());
             }
-        })
-        .map_err(|(wrong, truth)| {
-            format!(
-                "{}\nwith a payload of {payload} bytes:\n  {}\n{}",
+            Err(format!(
+                "{}\nwith a payload of {payload} bytes:\n  {}\n{}\n{}",
                 scenario.about,
                 wrong.join("\n  "),
-                describe(&truth)
-            )
+                describe(&network.truth()),
+                seen.describe()
+            ))
         })?;
     }
     Ok(())
@@ -309,6 +312,15 @@ impl Judge {
 }
 
 impl Seen {
+    /// What the engine said of the first few probes.
+    fn describe(&self) -> String {
+        let mut text = String::from("What the engine said:\n");
+        for event in self.events.lock().unwrap().iter().take(40) {
+            text.push_str(&format!("  {event:?}\n"));
+        }
+        text + &format!("  {:?}", self.pinger.counters())
+    }
+
     fn compare(
         &self,
         scenario: &Scenario,
@@ -536,20 +548,13 @@ impl Seen {
         let injected = rfc_3550_jitter(&delays);
         judge.near("jitter, injected", jitter, injected, error);
 
-        for (what, seen, injected) in [
-            (
-                "best",
-                stats.best(),
-                delays.iter().copied().fold(f64::MAX, f64::min),
-            ),
-            (
-                "worst",
-                stats.worst(),
-                delays.iter().copied().fold(0.0, f64::max),
-            ),
-        ] {
-            judge.near(what, seen.unwrap(), injected, sigma);
-        }
+        let best = delays.iter().copied().fold(f64::MAX, f64::min);
+        judge.near("best, injected", stats.best().unwrap(), best, sigma);
+        // One interruption of the simulator or the engine makes a worst one; only the other side is certain.
+        let worst = delays.iter().copied().fold(0.0, f64::max);
+        judge.demand(stats.worst().unwrap() > worst - sigma, || {
+            format!("worst: {:?}, injected {worst}", stats.worst())
+        });
     }
 }
 

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::require::find_program;
+use crate::wait;
 
 /// The network namespace of the thread that opens it.
 pub(crate) const SELF: &str = "/proc/thread-self/ns/net";
@@ -83,13 +84,21 @@ impl Namespace {
         std::fs::write(&file, value).unwrap_or_else(|error| panic!("{file} = {value}: {error}"));
     }
 
-    /// Adds an address (`10.0.0.1/24`, `fd00::1/64`) to an interface. IPv6 ones can be used at once.
+    /// Adds an address (`10.0.0.1/24`, `fd00::1/64`) to an interface, and waits until packets to it are
+    /// taken in: the kernel gets an IPv6 address ready behind the back of whoever adds it.
     ///
     /// # Panics
     /// If it is refused.
     pub fn add_address(&self, interface: &str, address: &str) {
         let no_dad = if address.contains(':') { " nodad" } else { "" };
         self.ip(&format!("addr add {address} dev {interface}{no_dad}"));
+        if !no_dad.is_empty() {
+            let own = address.split('/').next().unwrap_or(address);
+            let show = ["-6", "route", "show", "table", "local", own];
+            wait::until_true("a route to an own address", || {
+                run("ip", &show, "").contains(own)
+            });
+        }
     }
 
     /// Adds a route, such as `"10.1.0.0/16 dev tun0"` or `"fd00::/64 via fe80::1 dev tun0"`.
@@ -150,7 +159,7 @@ pub(crate) fn identity_of(namespace: &File) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-fn run(program: &str, arguments: &[&str], input: &str) {
+fn run(program: &str, arguments: &[&str], input: &str) -> String {
     let attempt = || -> io::Result<_> {
         let mut child = Command::new(find_program(program).unwrap_or_else(|| program.into()))
             .args(arguments)
@@ -170,6 +179,7 @@ fn run(program: &str, arguments: &[&str], input: &str) {
         "{program} {arguments:?} {input}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[cfg(test)]
