@@ -107,6 +107,12 @@ impl Stats {
         self.errors[reason as usize].into()
     }
 
+    /// Whether a probe ended without an answer.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.errors.iter().any(|errors| *errors > 0)
+    }
+
     /// Whether at least one request was answered.
     #[must_use]
     pub fn is_up(&self) -> bool {

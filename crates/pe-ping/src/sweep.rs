@@ -17,6 +17,7 @@ pub struct Sweep {
     pub(crate) probe_interval: Duration,
     pub(crate) timeout: Option<Duration>,
     pub(crate) spread: Duration,
+    pub(crate) pace: Option<(f64, u32)>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) linger: Duration,
 }
@@ -30,6 +31,7 @@ impl Sweep {
             probe_interval: Duration::from_secs(1),
             timeout: None,
             spread: Duration::ZERO,
+            pace: None,
             deadline: None,
             linger: Duration::ZERO,
         }
@@ -61,6 +63,18 @@ impl Sweep {
     #[must_use]
     pub fn spread(mut self, spread: Duration) -> Self {
         self.spread = spread;
+        self
+    }
+
+    /// Sends at most `rate` requests a second, of which `burst` may leave back to back, whatever the pinger's own limit
+    /// allows beyond that.
+    ///
+    /// # Panics
+    /// When `rate` is not above 0.
+    #[must_use]
+    pub fn pace(mut self, rate: f64, burst: u32) -> Self {
+        assert!(rate > 0.0, "a sweep's rate must be above 0");
+        self.pace = Some((rate, burst));
         self
     }
 

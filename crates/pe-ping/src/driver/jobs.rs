@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::PingCommand;
+use super::{GATHER, PingCommand};
 use crate::proto::Nanos;
 use crate::proto::inflight::{Ended, Owner};
+use crate::proto::pacer::Pacer;
 use crate::{EventKind, Outcome, ProbeError, ProbeEvent, Reply, Stats, Sweep, SweepReport};
 
 pub(crate) type Observer = Box<dyn FnMut(ProbeEvent) + Send>;
@@ -57,6 +58,7 @@ struct Running {
     timeout: Nanos,
     /// The time from one probe to the next of the same round.
     gap: f64,
+    pacer: Pacer,
     interval: Nanos,
     /// When the last probe must have ended.
     deadline: Nanos,
@@ -69,11 +71,26 @@ impl Running {
         self.round < self.sweep.count && !self.sweep.targets.is_empty()
     }
 
-    /// When the next probe is due.
-    fn due_at(&self) -> Nanos {
+    /// When the next probe is due by the plan, whatever the rate allows.
+    fn planned_at(&self) -> Nanos {
         self.start
             .saturating_add(u64::from(self.round).saturating_mul(self.interval))
             .saturating_add((f64::from(self.target) * self.gap) as Nanos)
+    }
+
+    /// When the next probe may leave, and when so many may that it pays to get up for them.
+    fn due_at(&self) -> (Nanos, Nanos) {
+        let planned = self.planned_at();
+        let gap = if self.gap > 0.0 {
+            self.gap * GATHER as f64
+        } else {
+            0.0
+        };
+        let several = self
+            .pacer
+            .ready_at(GATHER)
+            .max(planned.saturating_add(gap as Nanos));
+        (self.pacer.ready_at(1).max(planned), several)
     }
 
     fn advance(&mut self) {
@@ -168,6 +185,10 @@ impl Jobs {
             stats: vec![Stats::default(); targets],
             remaining: sweep.probes(),
             gap: sweep.spread.as_nanos() as f64 / targets.max(1) as f64,
+            pacer: match sweep.pace {
+                Some((rate, burst)) => Pacer::new(Some(rate), burst),
+                None => Pacer::new(None, 1),
+            },
             interval: nanos(sweep.probe_interval),
             timeout: nanos(timeout),
             sweep,
@@ -223,9 +244,11 @@ impl Jobs {
             let Some(running) = self.sweep(place) else {
                 continue;
             };
-            if !running.unsent() || now >= running.deadline || running.due_at() > now {
+            let waits = now >= running.deadline || running.planned_at() > now;
+            if !running.unsent() || waits || running.pacer.available(now) == 0 {
                 continue;
             }
+            running.pacer.take(1);
             let due = Due {
                 destination: running.sweep.targets[running.target as usize].to_canonical(),
                 owner: Owner {
@@ -246,19 +269,22 @@ impl Jobs {
         self.waiting > 0 || !self.pings.is_empty()
     }
 
-    /// When the next probe of a sweep is due, `Some(0)` when a ping is.
-    pub(crate) fn next_due(&mut self) -> Option<Nanos> {
+    /// When the next probe of a sweep is due, and when so many are that it pays to get up for them; zeros when a ping
+    /// waits to be sent.
+    pub(crate) fn next_due(&mut self) -> Option<(Nanos, Nanos)> {
         if !self.pings.is_empty() {
-            return Some(0);
+            return Some((0, 0));
         }
-        let mut next = None;
+        let mut next: Option<(Nanos, Nanos)> = None;
         for at in 0..self.sweeps.len() {
             let place = self.sweeps[at];
             if let Some(running) = self.sweep(place)
                 && running.unsent()
             {
-                let due = running.due_at();
-                next = Some(next.map_or(due, |next: Nanos| next.min(due)));
+                let (one, several) = running.due_at();
+                next = Some(next.map_or((one, several), |next| {
+                    (next.0.min(one), next.1.min(several))
+                }));
             }
         }
         next

@@ -230,19 +230,20 @@ impl Driver {
                 _ => return None,
             }
         } else if core.table.has_room()
-            && let Some(due) = core.jobs.next_due()
+            && let Some((one, several)) = core.jobs.next_due()
         {
-            let ready = due.max(self.pacer.ready_at(1));
+            let ready = one.max(self.pacer.ready_at(1));
             if ready <= now {
                 return None;
             }
             sending = true;
-            // Gather some more, so that waking up pays.
-            let gathered = ready.max(self.pacer.ready_at(GATHER).min(ready + QUANTUM / 2));
-            until.at(if core.jobs.has_pings() {
+            // Gather some more, so that getting up pays.
+            let gathered = several.max(self.pacer.ready_at(GATHER));
+            let hurry = core.jobs.has_pings();
+            until.at(if hurry {
                 ready
             } else {
-                gathered
+                gathered.min(ready + QUANTUM)
             });
         }
         if let Some(expiry) = core.table.next_expiry() {

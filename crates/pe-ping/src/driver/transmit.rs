@@ -7,12 +7,14 @@ use super::jobs::Due;
 use crate::channel::Channel;
 use crate::packet::{EchoKey, EchoTemplate};
 use crate::proto::Nanos;
+use crate::proto::departure::Departures;
 use crate::proto::inflight::{InFlight, Key};
 use crate::sys::{self, Layout, Outgoing, SendBatch};
 use crate::{ProbeError, SocketKind};
 
-/// Packets that leave between two readings of the clock. Fewer make the send times more exact and cost more.
-const WINDOW: usize = 8;
+/// Packets that leave between two readings of the clock. Fewer make the departures more exact and cost more; see
+/// `docs/performance.md`.
+const WINDOW: usize = 2;
 
 /// How long nothing is sent after the queue to the network was full, and how often that may happen to one packet.
 const BACK_OFF: Nanos = 1_000_000;
@@ -29,6 +31,7 @@ pub(crate) struct Transmitter {
     scope: u32,
     /// How often the packet at `sent` has been refused.
     refusals: u32,
+    departures: Departures,
     /// Nothing is sent before this moment.
     pub(crate) blocked_until: Nanos,
     /// The socket's own buffer is full: wait until it is writable.
@@ -56,6 +59,7 @@ impl Transmitter {
             sent: 0,
             scope,
             refusals: 0,
+            departures: Departures::default(),
             blocked_until: 0,
             wants_room: false,
         }
@@ -128,7 +132,8 @@ impl Transmitter {
                 Ok(count) => {
                     let after = sys::monotonic();
                     let keys = &self.keys[self.sent..self.sent + count];
-                    for (key, time) in keys.iter().zip(departures(before, after, count)) {
+                    let times = self.departures.between(before, after, count);
+                    for (key, time) in keys.iter().zip(times) {
                         table.set_sent(*key, time);
                     }
                     before = after;
@@ -184,13 +189,4 @@ impl Transmitter {
             }
         }
     }
-}
-
-/// When each of `count` packets left that were sent between two readings of the clock.
-#[inline]
-fn departures(before: Nanos, after: Nanos, count: usize) -> impl Iterator<Item = Nanos> {
-    let span = after.saturating_sub(before);
-    let count = count.max(1) as Nanos;
-    // A packet leaves within its share of the time, not at its end.
-    (0..count).map(move |at| before + (span * (4 * at + 1)) / (4 * count))
 }

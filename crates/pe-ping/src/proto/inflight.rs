@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::Nanos;
+use super::departure::{Departure, Doubt};
 use super::wheel::{Entries, Links, NONE, Wheel};
 
 /// Who wants to know what becomes of a probe.
@@ -63,6 +64,7 @@ struct Slot {
     owner: Owner,
     generation: u32,
     links: Links,
+    doubt: Doubt,
     state: State,
 }
 
@@ -72,11 +74,16 @@ const _: () = assert!(size_of::<Slot>() == 64);
 const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
 impl Slot {
+    /// What is known of the probe when its reply came at `received`, or when it has ended otherwise.
     #[inline]
-    fn ended(&self) -> Ended {
+    fn ended(&self, received: Nanos) -> Ended {
+        let departure = Departure {
+            early: self.sent,
+            doubt: self.doubt,
+        };
         Ended {
             owner: self.owner,
-            sent: self.sent,
+            sent: departure.given_reply_at(received),
             deadline: self.deadline,
             v6: self.address[..12] != MAPPED,
         }
@@ -184,6 +191,7 @@ impl InFlight {
         let slot = &mut self.slots.0[index as usize];
         slot.address = octets(destination);
         slot.sent = sent;
+        slot.doubt = Doubt::default();
         slot.deadline = deadline;
         slot.owner = owner;
         slot.generation = self.generation;
@@ -233,6 +241,7 @@ impl InFlight {
             },
             generation: 0,
             links: Links::UNLINKED,
+            doubt: Doubt::default(),
             state: State::Free,
         });
         Some(index as u32)
@@ -240,9 +249,10 @@ impl InFlight {
 
     /// Corrects the moment at which a probe left, once it is known.
     #[inline]
-    pub(crate) fn set_sent(&mut self, key: Key, sent: Nanos) {
+    pub(crate) fn set_sent(&mut self, key: Key, departure: Departure) {
         if let Some(slot) = self.slots.0.get_mut(key.0 as usize) {
-            slot.sent = sent;
+            slot.sent = departure.early;
+            slot.doubt = departure.doubt;
         }
     }
 
@@ -273,7 +283,7 @@ impl InFlight {
         if slot.address != octets(source) {
             return Match::Unknown;
         }
-        let ended = slot.ended();
+        let ended = slot.ended(received);
         match slot.state {
             State::Free => Match::Unknown,
             State::Answered => Match::Duplicate(ended),
@@ -293,7 +303,7 @@ impl InFlight {
         if slot.state != State::InFlight {
             return None;
         }
-        let ended = slot.ended();
+        let ended = slot.ended(now);
         self.finish(key, State::Ended, now);
         Some(ended)
     }
@@ -321,7 +331,7 @@ impl InFlight {
     /// Ends one probe whose deadline has passed at `now`, if there is one.
     pub(crate) fn expire(&mut self, now: Nanos) -> Option<Ended> {
         let index = self.wheel.pop(&mut self.slots, now)?;
-        let ended = self.slots.0[index as usize].ended();
+        let ended = self.slots.0[index as usize].ended(now);
         self.retire(index, State::Ended, now);
         Some(ended)
     }

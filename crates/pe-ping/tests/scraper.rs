@@ -1,0 +1,208 @@
+//! The ping scraper, as an engine uses it, on loopback.
+#![allow(clippy::unwrap_used)]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use pe_ping::{PingScraperFactory, Resolve, ResolveError};
+use pe_scrape::exposition::{Block, Format, encode};
+use pe_scrape::{
+    Address, Batch, Family, Frame, Schema, Scraper, ScraperRegistry, ScraperSettings, Table, Target,
+};
+use serde_json::{Value, json};
+
+fn settings(own: Value) -> ScraperSettings {
+    ScraperSettings {
+        timeout: Duration::from_millis(500),
+        interval: Duration::from_secs(10),
+        value_dev_down: 5_000.0,
+        own,
+        ..ScraperSettings::default()
+    }
+}
+
+fn name(host: &str) -> Target {
+    let address = Address::Name {
+        host: host.into(),
+        family: Family::V4,
+    };
+    Target::new(host, host, address, []).unwrap()
+}
+
+async fn measure(scraper: &dyn Scraper, targets: Arc<[Target]>) -> (Frame, Batch) {
+    let schema = Schema::new(scraper.descriptors()).unwrap();
+    let table = Arc::new(Table::new(schema, targets.len()));
+    let labels = targets
+        .iter()
+        .map(|target| target.labels().clone())
+        .collect();
+    let batch = Batch::new(
+        targets,
+        table.clone(),
+        Instant::now() + Duration::from_secs(8),
+    );
+    scraper.scrape_batch(&batch).await.unwrap();
+    (Frame::freeze(&table, labels), batch)
+}
+
+#[tokio::test]
+async fn two_thousand_devices_in_one_batch() {
+    let mut registry = ScraperRegistry::new();
+    registry
+        .register("ping", PingScraperFactory::default())
+        .unwrap();
+    let scraper = registry.create("ping", &settings(Value::Null)).unwrap();
+    let targets = (0..2_000)
+        .map(|n| Target::from_ip(Ipv4Addr::from(0x7f02_0001 + n).into()))
+        .collect();
+    let (frame, batch) = measure(&*scraper, targets).await;
+    assert_eq!((batch.stats.errors(), batch.stats.overdue()), (0, false));
+    for row in 0..2_000 {
+        let value = |name| frame.value(row, name);
+        assert_eq!(value("ping_up"), Some(1.0));
+        assert_eq!(value("ping_loss_ratio"), Some(0.0));
+        let seconds = value("ping_rtt_mean_seconds").unwrap();
+        assert!(seconds > 0.0 && seconds < 0.5);
+        assert!((value("dev_ping").unwrap() - seconds * 1e3).abs() < 1e-9);
+        assert_eq!(value("ping_rtt_std_deviation_seconds"), Some(0.0));
+        assert_eq!(value("ping_rtt_jitter_seconds"), None);
+        assert_eq!(value("ping_requests_total"), Some(1.0));
+        assert_eq!(value("ping_reply_ttl"), Some(64.0));
+    }
+}
+
+#[tokio::test]
+async fn several_probes_and_a_histogram() {
+    let factory = PingScraperFactory::default();
+    let own = json!({
+        "count": 4,
+        "probe_interval": "20ms",
+        "histogram": {"buckets": [1e-9, 10], "native": true},
+    });
+    let scraper = factory.scraper(&settings(own)).unwrap();
+    let targets: Arc<[Target]> = ["127.0.0.1", "::1"]
+        .map(|ip| Target::from_ip(ip.parse().unwrap()))
+        .into();
+    let (frame, batch) = measure(&scraper, targets.clone()).await;
+    for row in 0..2 {
+        let value = |name| frame.value(row, name);
+        assert_eq!(value("ping_replies_total"), Some(4.0));
+        assert!(value("ping_rtt_best_seconds") <= value("ping_rtt_mean_seconds"));
+        assert!(value("ping_rtt_mean_seconds") <= value("ping_rtt_worst_seconds"));
+        assert!(value("ping_rtt_jitter_seconds").is_some());
+    }
+    // Counters and the histogram go on in the same table.
+    batch.table.clear_gauges();
+    let again = Batch::new(
+        targets,
+        batch.table.clone(),
+        Instant::now() + Duration::from_secs(8),
+    );
+    scraper.scrape_batch(&again).await.unwrap();
+    let labels = again.targets.iter().map(|target| target.labels().clone());
+    let frame = Frame::freeze(&again.table, labels.collect());
+    assert_eq!(frame.value(0, "ping_requests_total"), Some(8.0));
+    let text = encode(&[Block::new(&frame)], Format::Text);
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains(r#"le="10"} 8"#), "{text}");
+}
+
+/// Knows `good`, says no to `bad`, and never answers for `slow`.
+struct Names;
+
+#[async_trait]
+impl Resolve for Names {
+    async fn resolve(&self, host: &str, family: Family) -> Result<IpAddr, ResolveError> {
+        assert_eq!(family, Family::V4);
+        match host {
+            "good" => Ok([127, 0, 0, 77].into()),
+            "slow" => std::future::pending().await,
+            _ => Err(ResolveError::new(host, "no such host")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_that_fail_hide_nobody_else() {
+    let factory = PingScraperFactory::new(Names);
+    let scraper = factory.scraper(&settings(Value::Null)).unwrap();
+    let targets: Vec<Target> = vec![
+        name("slow"),
+        name("bad"),
+        name("good"),
+        Target::from_ip([127, 0, 0, 1].into()),
+    ];
+    let (frame, batch) = measure(&scraper, targets.into()).await;
+    let up: Vec<_> = (0..4).map(|row| frame.value(row, "ping_up")).collect();
+    assert_eq!(up, [Some(0.0), Some(0.0), Some(1.0), Some(1.0)]);
+    assert_eq!(frame.value(0, "dev_ping"), Some(5_000.0));
+    assert_eq!(frame.value(1, "ping_rtt_mean_seconds"), None);
+    assert_eq!(frame.value(1, "ping_loss_ratio"), None);
+    assert_eq!(frame.value(1, "ping_errors_total"), None);
+    assert_eq!(batch.stats.errors(), 2);
+    assert!(
+        batch
+            .stats
+            .first()
+            .unwrap()
+            .contains("cannot resolve bad: no such host")
+    );
+    let row = batch.table.row(0);
+    let dns = scraper
+        .descriptors()
+        .iter()
+        .position(|descriptor| descriptor.labels().any(|label| label == ("reason", "dns")))
+        .unwrap();
+    assert_eq!(row.get(dns), Some(1.0));
+}
+
+#[tokio::test]
+async fn one_target_by_itself() {
+    let factory = PingScraperFactory::default();
+    let own = json!({"count": 3, "probe_interval": "10ms", "histogram": true});
+    let scraper = factory.scraper(&settings(own)).unwrap();
+    let table = Table::new(Schema::new(scraper.descriptors()).unwrap(), 1);
+    let target = Target::from_ip([127, 0, 0, 5].into());
+    scraper.scrape(&target, table.row(0)).await.unwrap();
+    let frame = Frame::freeze(&table, Arc::new([target.labels().clone()]));
+    assert_eq!(frame.value(0, "ping_replies_total"), Some(3.0));
+}
+
+#[tokio::test]
+async fn scrapers_share_sockets_and_report_once() {
+    let factory = PingScraperFactory::default();
+    let first = factory.scraper(&settings(Value::Null)).unwrap();
+    let second = factory.scraper(&settings(json!({"count": 2}))).unwrap();
+    let other = factory.scraper(&settings(json!({"size": 1_000}))).unwrap();
+    for scraper in [&first, &second, &other] {
+        measure(scraper, Arc::new([Target::from_ip([127, 0, 0, 1].into())])).await;
+    }
+    let sent = |scraper: &dyn Scraper| {
+        let frames = scraper.metrics();
+        let frame = frames.first()?;
+        frame.value(0, "pingexporter_icmp_requests_sent_total")
+    };
+    assert_eq!(sent(&first), Some(4.0));
+    assert_eq!((sent(&second), sent(&other)), (None, None));
+    // What a closed engine counted is not forgotten, and another scraper reports.
+    drop((first, other));
+    assert_eq!(sent(&second), Some(4.0));
+}
+
+#[test]
+fn settings_are_checked_without_sockets() {
+    let mut registry = ScraperRegistry::new();
+    registry
+        .register("ping", PingScraperFactory::default())
+        .unwrap();
+    let check = |own| {
+        registry
+            .check("ping", &settings(own))
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(check(json!({"count": 3, "interface": "nowhere0"})), Ok(()));
+    let unknown = check(json!({"cuont": 3})).unwrap_err();
+    assert!(unknown.contains("unknown field `cuont`"), "{unknown}");
+}
