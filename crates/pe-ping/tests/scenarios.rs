@@ -486,7 +486,7 @@ impl Seen {
         judge.within(
             "RTTs below the injected delay",
             short as u64,
-            (0, truth.replies / 50),
+            (0, 2 + truth.replies / 50),
         );
     }
 
