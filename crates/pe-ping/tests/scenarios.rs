@@ -474,7 +474,11 @@ impl Seen {
     ) {
         // The kernel's stamps and the simulator's are of different clocks, of which one is slewed.
         let slack = Duration::from_micros(50);
-        let delays: BTreeMap<usize, Duration> = truth.delays.iter().copied().collect();
+        let delays: BTreeMap<usize, Duration> = truth
+            .delays
+            .iter()
+            .map(|delay| (delay.request, delay.actual))
+            .collect();
         let short = events
             .iter()
             .filter_map(|event| match event.kind {
@@ -496,11 +500,10 @@ impl Seen {
         let stats = &self.report.stats[0];
         let n = truth.requests as f64;
         let answered = truth.replies as f64;
-        let delays: Vec<f64> = truth
-            .delays
-            .iter()
-            .map(|(_, delay)| delay.as_secs_f64())
-            .collect();
+        let delays = truth.actual_delays();
+        // A busy machine makes the simulator late, which is not the engine's fault.
+        let late = truth.lateness();
+        let (late, late_spread) = (average(&late), deviation(&late));
         let sigma = nominal.deviation_ms / 1e3;
 
         let loss = stats.loss_ratio().unwrap();
@@ -525,12 +528,18 @@ impl Seen {
 
         let error = sigma / answered.sqrt();
         let mean = stats.mean().unwrap();
-        judge.near("mean, nominal", mean, nominal.mean_ms / 1e3, SIGMAS * error);
+        let expected = nominal.mean_ms / 1e3 + late;
+        judge.near("mean, nominal", mean, expected, SIGMAS * error);
         judge.near("mean, injected", mean, average(&delays), SIGMAS * error);
 
         let error = sigma / (2.0 * answered).sqrt();
         let spread = stats.std_deviation().unwrap();
-        judge.near("spread, nominal", spread, sigma, SIGMAS * error);
+        judge.near(
+            "spread, nominal",
+            spread,
+            sigma,
+            SIGMAS * error + late_spread,
+        );
         judge.near(
             "spread, injected",
             spread,
@@ -544,7 +553,8 @@ impl Seen {
         let jitter = stats.jitter().unwrap();
         let expected = 2.0 * sigma / std::f64::consts::PI.sqrt();
         let error = sigma * (2.0 - 4.0 / std::f64::consts::PI).sqrt() * (2.0 / 31.0f64).sqrt();
-        judge.near("jitter, nominal", jitter, expected, SIGMAS * error);
+        let tolerance = SIGMAS * error + 2.0 * late_spread;
+        judge.near("jitter, nominal", jitter, expected, tolerance);
         let injected = rfc_3550_jitter(&delays);
         judge.near("jitter, injected", jitter, injected, error);
 

@@ -64,6 +64,6 @@ pub use require::{Need, SKIPS_FILE, find_program, skip};
 pub use server::{Server, free_port};
 pub use simnet::{
     Action, Delay, DeviceGroup, ErrorKind, ErrorMessage, Family, Fault, Forgery, GroupTruth, Hosts,
-    Identifiers, Noise, Scenario, Simnet, Storm, Truth, When,
+    Identifiers, InjectedDelay, Noise, Scenario, Simnet, Storm, Truth, When,
 };
 pub use spawn::{command, start};

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use super::network::{self, Emission, Kind, Network};
+use super::network::{self, Emission, Network};
 use super::scenario::{Family, Scenario, Storm};
 use super::truth::Truth;
 use crate::netns::Namespace;
@@ -198,7 +198,7 @@ impl Driver {
                 storm_sent = storm_sent.max(due.saturating_sub(u64::from(storm.rate) / 1_000));
                 while storm_sent < due {
                     let packet = lock(&self.network).storm_packet(self.family);
-                    self.send(&packet, Kind::Storm, 0, 0, Duration::ZERO);
+                    self.send(&packet, Network::stormed);
                     storm_sent += 1;
                 }
             }
@@ -241,24 +241,24 @@ impl Driver {
             {
                 return sent == 0;
             }
-            if let Some(Reverse(pending)) = self.queue.pop() {
-                let Emission {
-                    bytes,
-                    kind,
-                    group,
-                    request,
-                    ..
-                } = &pending.emission;
-                self.send(bytes, *kind, *group, *request, now - pending.arrived);
+            if let Some(Reverse(Pending {
+                arrived, emission, ..
+            })) = self.queue.pop()
+            {
+                self.send(&emission.bytes, |network| {
+                    network.gone(&emission, now - arrived);
+                });
             }
         }
         false
     }
 
-    fn send(&self, bytes: &[u8], kind: Kind, group: usize, request: usize, delay: Duration) {
-        match self.device.send(bytes) {
-            Ok(_) => lock(&self.network).gone(kind, group, request, delay),
-            Err(_) => lock(&self.network).refused(),
+    fn send(&self, bytes: &[u8], count: impl FnOnce(&mut Network)) {
+        let sent = self.device.send(bytes);
+        let mut network = lock(&self.network);
+        match sent {
+            Ok(_) => count(&mut network),
+            Err(_) => network.refused(),
         }
     }
 
@@ -324,7 +324,7 @@ mod tests {
                 let truth = network.truth();
                 let group = &truth.groups[0];
                 assert_eq!((group.requests, group.replies, group.dropped), (9, 6, 3));
-                let delays = group.delays_by_request();
+                let delays = group.actual_delays();
                 assert!(delays.iter().all(|delay| *delay >= 0.005), "{delays:?}");
                 assert_eq!((truth.malformed_requests, truth.refused), (0, 0));
 

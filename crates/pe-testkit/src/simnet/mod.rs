@@ -11,4 +11,4 @@ pub use scenario::{
     Action, Delay, DeviceGroup, ErrorKind, ErrorMessage, Family, Fault, Forgery, Hosts,
     Identifiers, Noise, Scenario, Storm, When,
 };
-pub use truth::{GroupTruth, Truth};
+pub use truth::{GroupTruth, InjectedDelay, Truth};

@@ -9,7 +9,7 @@ use super::scenario::{
     Action, DeviceGroup, ErrorKind, ErrorMessage, Family, Forgery, Identifiers, Noise, Scenario,
     Storm,
 };
-use super::truth::{GroupTruth, Truth};
+use super::truth::{GroupTruth, InjectedDelay, Truth};
 
 /// Where the routers' numbers begin: the one at hop 1 is this plus 1.
 const ROUTERS: u32 = 0x00ff_0000;
@@ -56,8 +56,6 @@ pub(super) enum Kind {
     Error,
     /// Something else.
     Noise,
-    /// Part of the storm.
-    Storm,
 }
 
 /// A packet to be sent into the prober's machine.
@@ -194,24 +192,29 @@ impl Network {
         );
     }
 
-    /// Counts a packet that has gone into the prober's machine, `delay` after its request had come.
-    pub(super) fn gone(&mut self, kind: Kind, group: usize, request: usize, delay: Duration) {
-        if kind == Kind::Storm {
-            self.truth.storm += 1;
-            return;
-        }
-        let truth = &mut self.truth.groups[group];
-        match kind {
+    /// Counts a packet of the storm that has gone into the prober's machine.
+    pub(super) fn stormed(&mut self) {
+        self.truth.storm += 1;
+    }
+
+    /// Counts a packet that has gone into the prober's machine, `actual` after its request had come.
+    pub(super) fn gone(&mut self, emission: &Emission, actual: Duration) {
+        let truth = &mut self.truth.groups[emission.group];
+        match emission.kind {
             Kind::Reply => {
                 truth.replies += 1;
-                truth.delays.push((request, delay));
+                let (request, planned) = (emission.request, emission.delay);
+                truth.delays.push(InjectedDelay {
+                    request,
+                    planned,
+                    actual,
+                });
             }
             Kind::Duplicate => truth.duplicates += 1,
             Kind::Altered => truth.altered += 1,
             Kind::Stale => truth.stale += 1,
             Kind::Error => truth.errors += 1,
             Kind::Noise => truth.noise += 1,
-            Kind::Storm => {}
         }
     }
 
@@ -482,12 +485,7 @@ mod tests {
             network.take(&request(family, 1, sequence, 64), &mut out);
         }
         for emission in &out {
-            network.gone(
-                emission.kind,
-                emission.group,
-                emission.request,
-                emission.delay,
-            );
+            network.gone(emission, emission.delay);
         }
         let out = out
             .into_iter()

@@ -53,9 +53,20 @@ pub struct GroupTruth {
     pub errors: u64,
     /// Messages of no meaning that went out.
     pub noise: u64,
-    /// For each true reply, in the order in which they went out: the position of its request, and the
-    /// time from the arrival of the request at the simulator to the departure of the reply.
-    pub delays: Vec<(usize, Duration)>,
+    /// The delay of each true reply, in the order in which they went out.
+    pub delays: Vec<InjectedDelay>,
+}
+
+/// How long a reply was held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InjectedDelay {
+    /// The position of its request among those of the group, from 0.
+    pub request: usize,
+    /// What the scenario wanted.
+    pub planned: Duration,
+    /// From the arrival of the request at the simulator to the departure of the reply: never less than
+    /// planned, and more on a busy machine.
+    pub actual: Duration,
 }
 
 impl GroupTruth {
@@ -75,13 +86,19 @@ impl GroupTruth {
         }
     }
 
-    /// The delays in seconds, in the order of the requests.
-    pub fn delays_by_request(&self) -> Vec<f64> {
-        let mut delays = self.delays.clone();
-        delays.sort_unstable_by_key(|(request, _)| *request);
-        delays
-            .into_iter()
-            .map(|(_, delay)| delay.as_secs_f64())
+    /// The actual delays in seconds, in the order in which the replies went out.
+    pub fn actual_delays(&self) -> Vec<f64> {
+        self.delays
+            .iter()
+            .map(|delay| delay.actual.as_secs_f64())
+            .collect()
+    }
+
+    /// By how many seconds the simulator was late with each of them.
+    pub fn lateness(&self) -> Vec<f64> {
+        self.delays
+            .iter()
+            .map(|delay| delay.actual.saturating_sub(delay.planned).as_secs_f64())
             .collect()
     }
 }
