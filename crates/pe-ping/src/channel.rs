@@ -29,6 +29,9 @@ pub(crate) struct Channel {
     pub(crate) drops: u32,
 }
 
+/// ICMP messages up to this size fit any link in one piece.
+const ATOMIC: usize = 100;
+
 /// Which identifiers are this channel's.
 #[derive(Debug, Clone, Copy)]
 enum Identifiers {
@@ -44,12 +47,15 @@ impl Channel {
         v6: bool,
         ids: IdBlock,
         options: &SocketOptions,
+        message_size: usize,
         receive_buffer: usize,
         force: Option<SocketKind>,
     ) -> Result<Self, OpenError> {
         if force != Some(SocketKind::Datagram) {
             match Socket::raw(v6) {
-                Ok(socket) => return Self::raw(socket, v6, ids, options, receive_buffer),
+                Ok(socket) => {
+                    return Self::raw(socket, v6, ids, options, message_size, receive_buffer);
+                }
                 Err(error) if force.is_some() || !is_permission(&error) => {
                     return Err(OpenError::socket(v6, error));
                 }
@@ -57,7 +63,7 @@ impl Channel {
             }
         }
         let socket = Socket::datagram(v6).map_err(|error| OpenError::socket(v6, error))?;
-        Self::datagram(socket, v6, options, receive_buffer)
+        Self::datagram(socket, v6, options, message_size, receive_buffer)
     }
 
     fn raw(
@@ -65,6 +71,7 @@ impl Channel {
         v6: bool,
         ids: IdBlock,
         options: &SocketOptions,
+        message_size: usize,
         receive_buffer: usize,
     ) -> Result<Self, OpenError> {
         let refused = |name| move |error| OpenError::option(name, error);
@@ -84,6 +91,7 @@ impl Channel {
             SocketKind::Raw,
             Identifiers::Block(ids),
             options,
+            message_size,
             receive_buffer,
         )
     }
@@ -92,6 +100,7 @@ impl Channel {
         socket: Socket,
         v6: bool,
         options: &SocketOptions,
+        message_size: usize,
         receive_buffer: usize,
     ) -> Result<Self, OpenError> {
         let refused = |name| move |error| OpenError::option(name, error);
@@ -104,6 +113,7 @@ impl Channel {
             SocketKind::Datagram,
             Identifiers::Port(0),
             options,
+            message_size,
             receive_buffer,
         )?;
         let mut port = channel.socket.port().map_err(refused("getsockname"))?;
@@ -121,10 +131,13 @@ impl Channel {
         kind: SocketKind,
         ids: Identifiers,
         options: &SocketOptions,
+        message_size: usize,
         receive_buffer: usize,
     ) -> Result<Self, OpenError> {
         let refused = |(name, error)| OpenError::option(name, error);
-        socket.apply(options).map_err(refused)?;
+        socket
+            .apply(options, message_size <= ATOMIC)
+            .map_err(refused)?;
         socket
             .apply_receive(kind == SocketKind::Raw)
             .map_err(refused)?;

@@ -308,6 +308,7 @@ impl PingerBuilder {
         let (secret, id) = random.split_at(8);
         let ids = IdBlock::around(u16::from_ne_bytes([id[0], id[1]]), IDENTIFIERS);
         let secret = secret.try_into().unwrap_or_default();
+        let template = EchoTemplate::new(secret, self.payload);
         let mut channels = Vec::with_capacity(2);
         let mut refused = None;
         for v6 in [false, true] {
@@ -319,7 +320,15 @@ impl PingerBuilder {
             if !wanted || !source_fits {
                 continue;
             }
-            match Channel::open(v6, ids, &self.options, self.receive_buffer, self.kind) {
+            let opened = Channel::open(
+                v6,
+                ids,
+                &self.options,
+                template.message_size(),
+                self.receive_buffer,
+                self.kind,
+            );
+            match opened {
                 Ok(channel) => channels.push(channel),
                 Err(OpenError::Option { name, source }) => {
                     return Err(OpenError::Option { name, source });
@@ -345,7 +354,6 @@ impl PingerBuilder {
             .as_deref()
             .and_then(sys::interface_index)
             .unwrap_or(0);
-        let template = EchoTemplate::new(secret, self.payload);
         let shared = Shared::new().map_err(OpenError::Start)?;
         let driver = Driver::new(
             shared.clone(),

@@ -264,6 +264,15 @@ impl Jobs {
         None
     }
 
+    /// Whether somebody still wants to hear of duplicates to probes that have ended.
+    pub(crate) fn lingers(&mut self) -> bool {
+        (0..self.sweeps.len()).any(|at| {
+            let place = self.sweeps[at];
+            self.sweep(place)
+                .is_some_and(|running| running.forget_at.is_some())
+        })
+    }
+
     /// Whether a single ping waits to be sent, or for its answer.
     pub(crate) fn has_pings(&self) -> bool {
         self.waiting > 0 || !self.pings.is_empty()

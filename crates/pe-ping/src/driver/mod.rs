@@ -39,7 +39,7 @@ const MARGIN: Nanos = GRACE + (2 << 20);
 
 /// While more is due to be sent, the driver sleeps at most this long without looking at the sockets: replies are stamped
 /// by the kernel, so it costs no truth to read them together. Also the time for which due probes are gathered.
-const QUANTUM: Nanos = 10_000_000;
+const QUANTUM: Nanos = 25_000_000;
 
 /// How many probes are gathered at most before the driver gets up to send them.
 const GATHER: u64 = 64;
@@ -118,20 +118,29 @@ impl Driver {
         !self.submitted.closed
     }
 
-    /// Reads the sockets empty, or as far as is fair.
+    /// Reads the sockets empty, or as far as is fair: those from which something is expected.
     fn read_all(&mut self) {
+        let lingers = self.core.jobs.lingers();
         for channel in &mut self.channels {
-            read(channel, &mut self.incoming, &mut self.core);
+            if lingers || self.core.table.len_of(channel.v6) > 0 {
+                read(channel, &mut self.incoming, &mut self.core);
+            }
         }
     }
 
     /// Ends the probes whose time is over. A socket must have been read empty since, so that no reply that arrived in
     /// time still waits there.
     fn give_up(&mut self) {
-        let empty_at = self.channels.iter().map(|channel| channel.empty_at).min();
-        let safe = empty_at.unwrap_or(0).saturating_sub(GRACE);
-        self.core.expire(safe, &mut self.channels);
-        self.core.jobs.tidy(sys::monotonic());
+        let now = sys::monotonic();
+        let empty_at = self
+            .channels
+            .iter()
+            .filter(|channel| self.core.table.len_of(channel.v6) > 0)
+            .map(|channel| channel.empty_at)
+            .fold(now, Nanos::min);
+        self.core
+            .expire(empty_at.saturating_sub(GRACE), &mut self.channels);
+        self.core.jobs.tidy(now);
     }
 
     /// Fills the batches with what is due and what the rate allows.
@@ -195,7 +204,8 @@ impl Driver {
         let mut readable: [Option<BorrowedFd<'_>>; 2] = [None; 2];
         if wait.for_replies {
             for (entry, channel) in readable.iter_mut().zip(&self.channels) {
-                *entry = Some(channel.fd());
+                let awaited = self.core.table.len_of(channel.v6) > 0;
+                *entry = awaited.then(|| channel.fd());
             }
         }
         let writable = self

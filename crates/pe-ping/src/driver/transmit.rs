@@ -12,9 +12,10 @@ use crate::proto::inflight::{InFlight, Key};
 use crate::sys::{self, Layout, Outgoing, SendBatch};
 use crate::{ProbeError, SocketKind};
 
-/// Packets that leave between two readings of the clock. Fewer make the departures more exact and cost more; see
-/// `docs/performance.md`.
+/// Packets that leave between two readings of the clock: the fewer, the more exact their departures, and the more they
+/// cost (see `docs/performance.md`). A full batch shows that the machine has much to do.
 const WINDOW: usize = 2;
+const WINDOW_OF_FULL_BATCH: usize = 4;
 
 /// How long nothing is sent after the queue to the network was full, and how often that may happen to one packet.
 const BACK_OFF: Nanos = 1_000_000;
@@ -126,8 +127,13 @@ impl Transmitter {
         if before < self.blocked_until {
             return 0;
         }
+        let window = if self.has_room() {
+            WINDOW
+        } else {
+            WINDOW_OF_FULL_BATCH
+        };
         while self.is_pending() {
-            let to = (self.sent + WINDOW).min(self.keys.len());
+            let to = (self.sent + window).min(self.keys.len());
             match self.batch.send(channel.fd(), self.sent, to) {
                 Ok(count) => {
                     let after = sys::monotonic();

@@ -74,6 +74,10 @@ const _: () = assert!(size_of::<Slot>() == 64);
 const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
 impl Slot {
+    fn is_v6(&self) -> bool {
+        self.address[..12] != MAPPED
+    }
+
     /// What is known of the probe when its reply came at `received`, or when it has ended otherwise.
     #[inline]
     fn ended(&self, received: Nanos) -> Ended {
@@ -85,7 +89,7 @@ impl Slot {
             owner: self.owner,
             sent: departure.given_reply_at(received),
             deadline: self.deadline,
-            v6: self.address[..12] != MAPPED,
+            v6: self.is_v6(),
         }
     }
 }
@@ -131,7 +135,8 @@ pub(crate) struct InFlight {
     wheel: Wheel,
     limit: usize,
     linger: Nanos,
-    in_flight: usize,
+    /// Of IPv4 and of IPv6.
+    in_flight: [usize; 2],
     generation: u32,
     /// Ended places, in the order of their end.
     free_head: u32,
@@ -159,7 +164,7 @@ impl InFlight {
             wheel: Wheel::new(now),
             limit,
             linger,
-            in_flight: 0,
+            in_flight: [0; 2],
             generation: 0,
             free_head: NONE,
             free_tail: NONE,
@@ -168,12 +173,17 @@ impl InFlight {
 
     /// How many probes are in flight.
     pub(crate) fn len(&self) -> usize {
-        self.in_flight
+        self.in_flight[0] + self.in_flight[1]
+    }
+
+    /// How many probes of one family are in flight.
+    pub(crate) fn len_of(&self, v6: bool) -> usize {
+        self.in_flight[usize::from(v6)]
     }
 
     /// Whether a probe can be added.
     pub(crate) fn has_room(&self) -> bool {
-        self.in_flight < self.limit
+        self.len() < self.limit
     }
 
     /// Adds a probe that is about to be sent at `sent`. Returns its key and its generation, or `None` when the table is
@@ -197,7 +207,7 @@ impl InFlight {
         slot.generation = self.generation;
         slot.state = State::InFlight;
         self.wheel.insert(&mut self.slots, index);
-        self.in_flight += 1;
+        self.in_flight[usize::from(destination.is_ipv6())] += 1;
         Some((Key(index), self.generation))
     }
 
@@ -315,8 +325,8 @@ impl InFlight {
 
     /// Puts an unlinked place at the end of those to use again.
     fn retire(&mut self, index: u32, state: State, now: Nanos) {
-        self.in_flight -= 1;
         let slot = &mut self.slots.0[index as usize];
+        self.in_flight[usize::from(slot.is_v6())] -= 1;
         slot.state = state;
         slot.deadline = now;
         slot.links.next = NONE;

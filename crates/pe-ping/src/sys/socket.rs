@@ -103,8 +103,9 @@ impl Socket {
             .map_err(|error| (name, error))
     }
 
-    /// Sets what the user asked for.
-    pub(crate) fn apply(&self, options: &SocketOptions) -> Result<(), Refused> {
+    /// Sets what the user asked for. `atomic` says that the packets fit any link, so that they need no identification for
+    /// fragments (RFC 6864), which takes the kernel some time to make up.
+    pub(crate) fn apply(&self, options: &SocketOptions, atomic: bool) -> Result<(), Refused> {
         let tos = libc::c_int::from(options.dscp) << 2;
         if self.v6 {
             let level = libc::IPPROTO_IPV6;
@@ -132,7 +133,7 @@ impl Socket {
             if tos != 0 {
                 self.set_int(level, libc::IP_TOS, "IP_TOS", tos)?;
             }
-            let discover = if options.dont_fragment {
+            let discover = if options.dont_fragment || atomic {
                 libc::IP_PMTUDISC_PROBE
             } else {
                 libc::IP_PMTUDISC_DONT
