@@ -67,6 +67,14 @@ impl Namespace {
         run("ip", &arguments.split_whitespace().collect::<Vec<_>>(), "");
     }
 
+    /// Runs a program inside and returns what it prints.
+    ///
+    /// # Panics
+    /// If it fails; the message holds what it said.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> String {
+        run(program, arguments, "")
+    }
+
     /// Loads a ruleset, in the language of `nft -f`. Needs `Program("nft")`.
     ///
     /// # Panics

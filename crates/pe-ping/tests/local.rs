@@ -1,0 +1,216 @@
+//! What this machine itself does to probes is told apart from what the network does: no route, a
+//! firewall, full queues; and the sockets' options are on the packets that leave.
+
+#![allow(clippy::unwrap_used)]
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pe_ping::{EventKind, Pinger, PingerBuilder, ProbeError, Reason, Stats, Sweep, SweepReport};
+use pe_testkit::{Family, Namespace, Scenario, Simnet, in_namespace};
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+fn scenario(devices: &str) -> Scenario {
+    serde_json::from_str(&format!(r#"{{ "about": "local", "devices": {devices} }}"#)).unwrap()
+}
+
+fn sweep(pinger: &Pinger, sweep: Sweep) -> SweepReport {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(pinger.sweep(sweep)).unwrap()
+}
+
+/// The statistics of one probe to one address.
+fn once(builder: PingerBuilder, address: IpAddr) -> Stats {
+    let pinger = builder.timeout(Duration::from_millis(500)).build().unwrap();
+    sweep(&pinger, Sweep::new([address])).stats[0]
+}
+
+/// The packets that a named counter of the nft table `inet t` has counted.
+fn counted(namespace: &Namespace, counter: &str) -> u64 {
+    let listed = namespace.run("nft", &["list", "counter", "inet", "t", counter]);
+    let mut words = listed
+        .split_whitespace()
+        .skip_while(|word| *word != "packets");
+    words.nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_address_without_a_route_is_not_a_loss() {
+    pe_testkit::require!(Namespaces);
+    in_namespace(|_| {
+        for address in ["10.0.0.1", "fd00::1"] {
+            let stats = once(Pinger::builder(), address.parse().unwrap());
+            assert_eq!(stats.errors(Reason::NoRoute), 1, "{address}");
+            assert_eq!((stats.sent(), stats.loss_ratio()), (0, None), "{address}");
+        }
+    });
+}
+
+#[test]
+fn what_the_own_firewall_forbids_is_not_a_loss() {
+    pe_testkit::require!(Namespaces, Program("nft"));
+    in_namespace(|namespace| {
+        namespace.nft(
+            "table inet t {\n chain c {\n type filter hook output priority 0\n \
+             ip daddr 127.0.0.9 drop\n ip6 daddr fd00::9 drop\n }\n}",
+        );
+        namespace.add_address("lo", "fd00::9/128");
+        for address in ["127.0.0.9", "fd00::9"] {
+            let stats = once(Pinger::builder(), address.parse().unwrap());
+            assert_eq!(stats.errors(Reason::PermissionDenied), 1, "{address}");
+            assert_eq!((stats.sent(), stats.loss_ratio()), (0, None), "{address}");
+        }
+    });
+}
+
+#[test]
+#[ignore = "raw sockets do not hear of a full queue yet"]
+fn a_full_queue_to_the_network_is_waited_for_and_never_a_loss() {
+    pe_testkit::require!(Tun);
+    for family in FAMILIES {
+        in_namespace(|namespace| {
+            let network =
+                Simnet::start(namespace, &scenario(r#"[{ "hosts": "1-20000" }]"#), family);
+            namespace.ip("link set sim0 txqueuelen 8");
+            let pinger = Pinger::builder().unlimited_rate().build().unwrap();
+            let targets: Vec<IpAddr> = (1..=20_000).map(|host| network.address(host)).collect();
+            let report = sweep(&pinger, Sweep::new(targets));
+            let errors = |reason| -> u32 { report.stats.iter().map(|s| s.errors(reason)).sum() };
+            let requests = network.truth().requests();
+            assert_eq!(
+                errors(Reason::Timeout),
+                0,
+                "{requests} of 20000 came to the network"
+            );
+            assert_eq!(report.up() as u64, requests);
+        });
+    }
+}
+
+#[test]
+fn replies_that_this_machine_drops_are_unknown_and_never_a_loss() {
+    pe_testkit::require!(Tun);
+    for family in FAMILIES {
+        in_namespace(|namespace| {
+            let devices =
+                r#"[{ "hosts": "1-2000", "delay": 300 }, { "hosts": 2001, "delay": 10 }]"#;
+            let network = Simnet::start(namespace, &scenario(devices), family);
+            let network = Arc::new(network);
+            let builder = Pinger::builder()
+                .unlimited_rate()
+                .timeout(Duration::from_secs(2));
+            let pinger = builder.receive_buffer(1).build().unwrap();
+            let targets: Vec<IpAddr> = (1..=2_001).map(|host| network.address(host)).collect();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
+            let watched = Arc::clone(&network);
+            // The engine is held up until all replies have come and found its buffer full.
+            let report = runtime.block_on(pinger.sweep_with(Sweep::new(targets), move |event| {
+                if event.target == 2_000 && matches!(event.kind, EventKind::Reply(_)) {
+                    pe_testkit::wait::until_true("all replies", || {
+                        watched.truth().groups[0].replies == 2_000
+                    });
+                }
+            }));
+            let report = report.unwrap();
+            let drops = pinger.counters().receive_drops;
+            assert!(drops > 0);
+            let unknown: u32 = report
+                .stats
+                .iter()
+                .map(|stats| stats.errors(Reason::DroppedLocally))
+                .sum();
+            assert_eq!(u64::from(unknown), drops);
+            assert_eq!(report.up() as u64 + drops, 2_001);
+            for stats in &report.stats {
+                assert_ne!(stats.loss_ratio(), Some(1.0), "{stats:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn options_are_on_the_packets_that_leave() {
+    pe_testkit::require!(Namespaces, Program("nft"));
+    in_namespace(|namespace| {
+        namespace.nft(
+            "table inet t {\n counter c_ttl { }\n counter c_dscp { }\n counter c_mark { }\n \
+             counter c_df { }\n counter c_source { }\n counter c_size { }\n chain c {\n \
+             type filter hook output priority 0\n \
+             icmp type echo-reply return\n icmpv6 type echo-reply return\n \
+             ip ttl 7 counter name c_ttl\n ip6 hoplimit 7 counter name c_ttl\n \
+             ip dscp 46 counter name c_dscp\n ip6 dscp 46 counter name c_dscp\n \
+             meta mark 77 counter name c_mark\n \
+             ip frag-off & 0x4000 != 0 counter name c_df\n \
+             ip saddr 127.0.0.5 ip daddr 127.0.0.6 counter name c_source\n \
+             ip6 saddr fd00::5 ip6 daddr fd00::6 counter name c_source\n \
+             ip length 128 counter name c_size\n ip6 length 108 counter name c_size\n }\n}",
+        );
+        namespace.add_address("lo", "fd00::5/128");
+        namespace.add_address("lo", "fd00::6/128");
+        for (v6, from, to) in [(0, "127.0.0.5", "127.0.0.6"), (1, "fd00::5", "fd00::6")] {
+            let to: IpAddr = to.parse().unwrap();
+            let check = |counter: &str, builder: PingerBuilder| {
+                let before = counted(namespace, counter);
+                assert!(once(builder, to).is_up(), "{counter} of {to}");
+                assert_eq!(counted(namespace, counter), before + 1, "{counter} of {to}");
+            };
+            check("c_ttl", Pinger::builder().ttl(7));
+            check("c_dscp", Pinger::builder().dscp(46));
+            check("c_mark", Pinger::builder().mark(77));
+            check("c_source", Pinger::builder().source(from.parse().unwrap()));
+            if v6 == 0 {
+                check("c_df", Pinger::builder().dont_fragment(true));
+            }
+            check("c_size", Pinger::builder().payload_size(100));
+        }
+    });
+}
+
+#[test]
+fn an_interface_is_kept_to() {
+    pe_testkit::require!(Tun);
+    for family in FAMILIES {
+        in_namespace(|namespace| {
+            let network = Simnet::start(namespace, &scenario(r#"[{ "hosts": 1 }]"#), family);
+            assert!(once(Pinger::builder().interface("sim0"), network.address(1)).is_up());
+            let stats = once(Pinger::builder().interface("lo"), network.address(1));
+            assert!(!stats.is_up());
+            assert_eq!(network.truth().requests(), 1);
+        });
+    }
+    in_namespace(|_| {
+        let error = Pinger::builder().interface("nowhere0").build().unwrap_err();
+        assert!(
+            error.to_string().contains("is the interface's name right?"),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn a_packet_too_large_for_the_own_link_is_told_as_such() {
+    pe_testkit::require!(Tun);
+    for family in FAMILIES {
+        in_namespace(|namespace| {
+            let network = Simnet::start(namespace, &scenario(r#"[{ "hosts": 1 }]"#), family);
+            namespace.ip("link set sim0 mtu 1400");
+            let builder = Pinger::builder().dont_fragment(true).payload_size(1_400);
+            let pinger = builder.timeout(Duration::from_millis(500)).build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
+            let outcome = runtime.block_on(pinger.ping(network.address(1)));
+            assert!(
+                matches!(outcome, Err(ProbeError::PacketTooBig { from: None, .. })),
+                "{outcome:?}"
+            );
+            assert_eq!(network.truth().requests(), 0);
+        });
+    }
+}
