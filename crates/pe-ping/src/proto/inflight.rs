@@ -5,6 +5,7 @@
 //! travels in the cookie; so a duplicate or a late reply is known for what it is.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::ops::{Index, IndexMut};
 
 use super::Nanos;
 use super::departure::{Departure, Doubt};
@@ -94,16 +95,65 @@ impl Slot {
     }
 }
 
-struct Slots(Vec<Slot>);
+/// Places by their index, in blocks that stay where they are: a table that grows copies nothing and leaves no holes in
+/// the heap, so that memory is what the places take.
+#[derive(Default)]
+struct Slots {
+    blocks: Vec<Vec<Slot>>,
+    len: usize,
+}
+
+/// Places in a block: 256 KiB, of which only what is used becomes resident.
+const BLOCK: usize = 4096;
+
+impl Slots {
+    fn push(&mut self, slot: Slot) {
+        if self.len.is_multiple_of(BLOCK) {
+            self.blocks.push(Vec::with_capacity(BLOCK));
+        }
+        self.blocks[self.len / BLOCK].push(slot);
+        self.len += 1;
+    }
+
+    #[inline]
+    fn get(&self, index: u32) -> Option<&Slot> {
+        let index = index as usize;
+        self.blocks.get(index / BLOCK)?.get(index % BLOCK)
+    }
+
+    #[inline]
+    fn get_mut(&mut self, index: u32) -> Option<&mut Slot> {
+        let index = index as usize;
+        self.blocks.get_mut(index / BLOCK)?.get_mut(index % BLOCK)
+    }
+}
+
+impl Index<u32> for Slots {
+    type Output = Slot;
+
+    #[inline]
+    fn index(&self, index: u32) -> &Slot {
+        let index = index as usize;
+        &self.blocks[index / BLOCK][index % BLOCK]
+    }
+}
+
+impl IndexMut<u32> for Slots {
+    #[inline]
+    fn index_mut(&mut self, index: u32) -> &mut Slot {
+        let index = index as usize;
+        &mut self.blocks[index / BLOCK][index % BLOCK]
+    }
+}
 
 impl Entries for Slots {
     #[inline]
     fn links(&mut self, index: u32) -> &mut Links {
-        &mut self.0[index as usize].links
+        &mut self[index].links
     }
     #[inline]
     fn deadline(&self, index: u32) -> Nanos {
-        self.0[index as usize].deadline
+        self[index].deadline
     }
 }
 
@@ -160,7 +210,7 @@ impl InFlight {
     /// for `linger`, as long as there are others.
     pub(crate) fn new(now: Nanos, limit: usize, linger: Nanos) -> Self {
         Self {
-            slots: Slots(Vec::new()),
+            slots: Slots::default(),
             wheel: Wheel::new(now),
             limit,
             linger,
@@ -198,7 +248,7 @@ impl InFlight {
     ) -> Option<(Key, u32)> {
         let index = self.vacancy(sent)?;
         self.generation = self.generation.wrapping_add(1);
-        let slot = &mut self.slots.0[index as usize];
+        let slot = &mut self.slots[index];
         slot.address = octets(destination);
         slot.sent = sent;
         slot.doubt = Doubt::default();
@@ -215,15 +265,12 @@ impl InFlight {
     #[inline]
     fn vacancy(&mut self, now: Nanos) -> Option<u32> {
         let head = self.free_head;
-        let can_grow = self.slots.0.len() < self.limit;
+        let can_grow = self.slots.len < self.limit;
         if head != NONE {
             // `deadline` of an ended probe holds the moment of its end.
-            let rested = self.slots.0[head as usize]
-                .deadline
-                .saturating_add(self.linger)
-                <= now;
+            let rested = self.slots[head].deadline.saturating_add(self.linger) <= now;
             if rested || !can_grow {
-                let next = self.slots.0[head as usize].links.next;
+                let next = self.slots[head].links.next;
                 self.free_head = next;
                 if next == NONE {
                     self.free_tail = NONE;
@@ -234,13 +281,8 @@ impl InFlight {
         if !can_grow {
             return None;
         }
-        let index = self.slots.0.len();
-        if index == self.slots.0.capacity() {
-            // Grow by an eighth, not to the double: memory is counted.
-            let more = (index / 8).max(1024).min(self.limit - index);
-            self.slots.0.reserve_exact(more);
-        }
-        self.slots.0.push(Slot {
+        let index = self.slots.len;
+        self.slots.push(Slot {
             address: [0; 16],
             sent: 0,
             deadline: 0,
@@ -260,7 +302,7 @@ impl InFlight {
     /// Corrects the moment at which a probe left, once it is known.
     #[inline]
     pub(crate) fn set_sent(&mut self, key: Key, departure: Departure) {
-        if let Some(slot) = self.slots.0.get_mut(key.0 as usize) {
+        if let Some(slot) = self.slots.get_mut(key.0) {
             slot.sent = departure.early;
             slot.doubt = departure.doubt;
         }
@@ -269,7 +311,7 @@ impl InFlight {
     /// Where the probe at `key` goes and its generation, if it is in flight.
     #[inline]
     pub(crate) fn probe(&self, key: Key) -> Option<(IpAddr, u32)> {
-        let slot = self.slots.0.get(key.0 as usize)?;
+        let slot = self.slots.get(key.0)?;
         (slot.state == State::InFlight).then(|| (address(slot.address), slot.generation))
     }
 
@@ -283,7 +325,7 @@ impl InFlight {
         generation: Option<u32>,
         received: Nanos,
     ) -> Match {
-        let Some(slot) = self.slots.0.get(key.0 as usize) else {
+        let Some(slot) = self.slots.get(key.0) else {
             return Match::Unknown;
         };
         if generation.is_some_and(|generation| generation != slot.generation) {
@@ -309,7 +351,7 @@ impl InFlight {
     /// Ends the probe at `key` for another reason than a reply or its deadline, if it is in flight.
     #[inline]
     pub(crate) fn fail(&mut self, key: Key, now: Nanos) -> Option<Ended> {
-        let slot = self.slots.0.get(key.0 as usize)?;
+        let slot = self.slots.get(key.0)?;
         if slot.state != State::InFlight {
             return None;
         }
@@ -325,7 +367,7 @@ impl InFlight {
 
     /// Puts an unlinked place at the end of those to use again.
     fn retire(&mut self, index: u32, state: State, now: Nanos) {
-        let slot = &mut self.slots.0[index as usize];
+        let slot = &mut self.slots[index];
         self.in_flight[usize::from(slot.is_v6())] -= 1;
         slot.state = state;
         slot.deadline = now;
@@ -333,7 +375,7 @@ impl InFlight {
         if self.free_tail == NONE {
             self.free_head = index;
         } else {
-            self.slots.0[self.free_tail as usize].links.next = index;
+            self.slots[self.free_tail].links.next = index;
         }
         self.free_tail = index;
     }
@@ -341,7 +383,7 @@ impl InFlight {
     /// Ends one probe whose deadline has passed at `now`, if there is one.
     pub(crate) fn expire(&mut self, now: Nanos) -> Option<Ended> {
         let index = self.wheel.pop(&mut self.slots, now)?;
-        let ended = self.slots.0[index as usize].ended(now);
+        let ended = self.slots[index].ended(now);
         self.retire(index, State::Ended, now);
         Some(ended)
     }
@@ -349,5 +391,64 @@ impl InFlight {
     /// When [`expire`](Self::expire) may have something to give.
     pub(crate) fn next_expiry(&self) -> Option<Nanos> {
         self.wheel.next_wake()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(number: u32) -> IpAddr {
+        Ipv6Addr::from(0xfd00_u128 << 112 | u128::from(number)).into()
+    }
+
+    fn owner(number: u32) -> Owner {
+        Owner {
+            job: 0,
+            target: number,
+            round: 0,
+        }
+    }
+
+    #[test]
+    fn a_table_of_many_blocks_knows_each_probe_and_is_full_at_its_limit() {
+        let limit = 3 * BLOCK + 7;
+        let mut table = InFlight::new(0, limit, 1_000);
+        let keys: Vec<(Key, u32)> = (0..limit as u32)
+            .map(|number| {
+                let added = table.add(device(number), owner(number), 10, 1_000_000);
+                added.expect("room for it")
+            })
+            .collect();
+        assert!(!table.has_room());
+        assert_eq!(table.add(device(0), owner(0), 10, 1_000_000), None);
+        for (number, (key, generation)) in keys.iter().enumerate() {
+            let number = number as u32;
+            assert_eq!(table.probe(*key), Some((device(number), *generation)));
+            match table.reply(*key, device(number), Some(*generation), 5_000) {
+                Match::Answer(ended) => assert_eq!(ended.owner, owner(number)),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(table.len(), 0);
+        // The place that was free first is the first to be used again, and its old probe's reply is known to be late.
+        let (key, generation) = table
+            .add(device(0), owner(0), 10_000, 1_000_000)
+            .expect("room");
+        assert_eq!(key, keys[0].0);
+        assert_ne!(generation, keys[0].1);
+        assert_eq!(
+            table.reply(key, device(0), Some(keys[0].1), 11_000),
+            Match::Late(None)
+        );
+        assert_eq!(
+            table.reply(Key(limit as u32), device(0), None, 11_000),
+            Match::Unknown
+        );
+        assert_eq!(
+            table.expire(100_000_000).map(|ended| ended.owner),
+            Some(owner(0))
+        );
+        assert_eq!(table.len_of(true), 0);
     }
 }
