@@ -106,6 +106,13 @@ fn open() -> io::Result<OwnedFd> {
     };
     set(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
     set(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &1)?;
+    // As the engine does for small packets, which spares the kernel the choice of an IP identification.
+    set(
+        &socket,
+        libc::IPPROTO_IP,
+        libc::IP_MTU_DISCOVER,
+        &libc::IP_PMTUDISC_PROBE,
+    )?;
     set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &(16 << 20))?;
     set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &(2 << 20))?;
     Ok(socket)
