@@ -17,6 +17,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("nft", "nftables"),
     ("tcpdump", "tcpdump"),
     ("fping", "fping"),
+    ("dnsmasq", "dnsmasq-base"),
     ("setpriv", "util-linux"),
     ("setcap", "libcap2-bin"),
 ];

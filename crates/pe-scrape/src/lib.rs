@@ -40,6 +40,7 @@ mod frame;
 mod labels;
 mod registry;
 mod report;
+pub mod resolve;
 mod scraper;
 mod sink;
 mod table;

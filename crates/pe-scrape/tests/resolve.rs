@@ -1,0 +1,254 @@
+//! The caching resolver against Debian's dnsmasq, whose answers change meanwhile.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use pe_scrape::Family;
+use pe_scrape::resolve::{CachingResolver, Resolve, ResolverOptions};
+use pe_testkit::require;
+use tempfile::TempDir;
+
+/// A name server for the domain `test.` that knows what its hosts file says.
+struct NameServer {
+    child: Child,
+    directory: TempDir,
+    address: SocketAddr,
+}
+
+impl NameServer {
+    fn start(hosts: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("hosts"), hosts).unwrap();
+        let address = pe_testkit::free_port().unwrap();
+        Self {
+            child: Self::spawn(&directory, address),
+            directory,
+            address,
+        }
+    }
+
+    fn spawn(directory: &TempDir, address: SocketAddr) -> Child {
+        let mut command = pe_testkit::command("dnsmasq");
+        command
+            .args([
+                "--keep-in-foreground",
+                "--no-resolv",
+                "--no-hosts",
+                "--bind-interfaces",
+                "--user=root",
+            ])
+            .args([
+                "--listen-address=127.0.0.1",
+                "--local=/test/",
+                "--local-ttl=1",
+                "--conf-file=/dev/null",
+            ])
+            .args([
+                "--dns-forward-max=10000",
+                "--log-facility=/dev/null",
+                "--pid-file=",
+            ])
+            .arg(format!("--port={}", address.port()))
+            .arg(format!(
+                "--addn-hosts={}",
+                directory.path().join("hosts").display()
+            ));
+        pe_testkit::start(command).unwrap()
+    }
+
+    fn change(&self, hosts: &str) {
+        fs::write(self.directory.path().join("hosts"), hosts).unwrap();
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", "HUP", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn restart(&mut self, hosts: &str) {
+        fs::write(self.directory.path().join("hosts"), hosts).unwrap();
+        self.child = Self::spawn(&self.directory, self.address);
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn resolver(server: SocketAddr) -> CachingResolver {
+    let mut options = ResolverOptions::default();
+    options.servers = vec![server];
+    options.min_ttl = Duration::from_millis(200);
+    options.retry = Duration::from_millis(100);
+    options.timeout = Duration::from_millis(300);
+    CachingResolver::new(options).unwrap()
+}
+
+/// Asks until the answer is as wanted.
+async fn until(
+    resolver: &CachingResolver,
+    host: &str,
+    family: Family,
+    wanted: impl Fn(&Result<IpAddr, String>) -> bool,
+) {
+    let started = Instant::now();
+    loop {
+        let answer = resolver
+            .resolve(host, family)
+            .await
+            .map_err(|error| error.message);
+        if wanted(&answer) {
+            return;
+        }
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "{host}: {answer:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn is(address: &str) -> impl Fn(&Result<IpAddr, String>) -> bool {
+    let address: IpAddr = address.parse().unwrap();
+    move |answer| *answer == Ok(address)
+}
+
+fn counted(resolver: &CachingResolver, metric: &str, result: Option<&str>) -> f64 {
+    resolver
+        .metrics()
+        .iter()
+        .find_map(|frame| {
+            let row = frame
+                .rows()
+                .iter()
+                .position(|row| row.get("result") == result)?;
+            frame.value(row, metric)
+        })
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_follow_the_name_server() {
+    require!(Program("dnsmasq"));
+    let mut server =
+        NameServer::start("127.0.0.5 a.test\n::5 six.test\n127.0.0.6 both.test\n::6 both.test\n");
+    let resolver = resolver(server.address);
+    until(&resolver, "a.test", Family::Any, is("127.0.0.5")).await;
+    until(&resolver, "a.test", Family::V4, is("127.0.0.5")).await;
+    until(&resolver, "six.test", Family::Any, is("::5")).await;
+    until(&resolver, "both.test", Family::V4, is("127.0.0.6")).await;
+    until(&resolver, "both.test", Family::V6, is("::6")).await;
+    for (host, family, words) in [
+        ("a.test", Family::V6, "no address"),
+        ("none.test", Family::Any, "no such name"),
+        ("not a name..", Family::Any, ""),
+    ] {
+        let error = resolver.resolve(host, family).await.unwrap_err();
+        assert!(error.message.contains(words), "{error}");
+    }
+    // Neither a literal address nor the host's own name needs the server.
+    assert_eq!(
+        resolver.resolve("127.0.0.9", Family::V4).await,
+        Ok([127, 0, 0, 9].into())
+    );
+    assert!(resolver.resolve("::1", Family::V4).await.is_err());
+
+    // A changed address is picked up, a removed name is refused, and comes back.
+    server.change("127.0.0.50 a.test\n");
+    until(&resolver, "a.test", Family::Any, is("127.0.0.50")).await;
+    server.change("");
+    until(&resolver, "a.test", Family::Any, Result::is_err).await;
+    server.change("127.0.0.51 a.test\n");
+    until(&resolver, "a.test", Family::Any, is("127.0.0.51")).await;
+
+    // Without a server, the last address is kept, and that is counted.
+    server.kill();
+    let failed = |resolver: &CachingResolver| {
+        counted(resolver, "pingexporter_dns_lookups_total", Some("failed"))
+    };
+    let before = failed(&resolver);
+    while counted(&resolver, "pingexporter_dns_stale_answers_total", None) == 0.0
+        || failed(&resolver) == before
+    {
+        assert_eq!(
+            resolver.resolve("a.test", Family::Any).await,
+            Ok([127, 0, 0, 51].into())
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(
+        resolver
+            .resolve("never-seen.test", Family::Any)
+            .await
+            .is_err()
+    );
+    server.restart("127.0.0.52 a.test\n");
+    until(&resolver, "a.test", Family::Any, is("127.0.0.52")).await;
+    assert!(counted(&resolver, "pingexporter_dns_cache_entries", None) >= 5.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_thousand_names_at_once() {
+    require!(Program("dnsmasq"));
+    let hosts: String = (0..2000)
+        .map(|n| format!("127.1.{}.{} n{n}.test\n", n / 200, n % 200 + 1))
+        .collect();
+    let server = NameServer::start(&hosts);
+    let mut options = ResolverOptions::default();
+    options.servers = vec![server.address];
+    let resolver = CachingResolver::new(options).unwrap();
+    until(&resolver, "n0.test", Family::Any, is("127.1.0.1")).await;
+    let lookups = (0..2000).map(|n| {
+        let resolver = resolver.clone();
+        tokio::spawn(async move { resolver.resolve(&format!("n{n}.test"), Family::V4).await })
+    });
+    for (n, lookup) in lookups.collect::<Vec<_>>().into_iter().enumerate() {
+        let expected: IpAddr = format!("127.1.{}.{}", n / 200, n % 200 + 1)
+            .parse()
+            .unwrap();
+        assert_eq!(lookup.await.unwrap(), Ok(expected));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_delays_only_names_that_are_not_known() {
+    require!(Program("dnsmasq"));
+    let mut server = NameServer::start("127.0.0.5 a.test\n");
+    let resolver = resolver(server.address);
+    until(&resolver, "a.test", Family::Any, is("127.0.0.5")).await;
+    server.kill();
+    // The same address, but nobody answers.
+    let _silent = UdpSocket::bind(server.address).unwrap();
+    // Twenty names wait for the silent server; the known one does not.
+    let waiting: Vec<_> = (0..20)
+        .map(|n| {
+            let resolver = resolver.clone();
+            tokio::spawn(async move { resolver.resolve(&format!("w{n}.test"), Family::Any).await })
+        })
+        .collect();
+    for _ in 0..50 {
+        let known = tokio::time::timeout(
+            Duration::from_secs(30),
+            resolver.resolve("a.test", Family::Any),
+        );
+        assert_eq!(known.await.unwrap(), Ok([127, 0, 0, 5].into()));
+    }
+    assert!(waiting.iter().any(|lookup| !lookup.is_finished()));
+    for lookup in waiting {
+        assert!(lookup.await.unwrap().is_err());
+    }
+}
