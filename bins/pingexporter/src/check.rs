@@ -4,7 +4,8 @@ use crate::cli::FileArgs;
 use crate::load::{self, Failure};
 
 pub(crate) fn check(args: &FileArgs) -> Result<(), Failure> {
-    let loaded = load::load(args, &load::registry()?, None)?;
+    let (registry, _) = load::registry(&args.dns_servers)?;
+    let loaded = load::load(args, &registry, None)?;
     for warning in &loaded.warnings {
         eprintln!("{warning}");
     }

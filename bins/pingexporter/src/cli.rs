@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -45,6 +45,30 @@ pub(crate) struct FileArgs {
     /// JSON file that says which Pushgateway to push to
     #[arg(long, value_name = "FILE", env = "PINGEXPORTER_PUSH_CONFIG")]
     pub(crate) push_config: Option<PathBuf>,
+    /// Name servers to ask instead of the system's, as addresses with or without a port
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "PINGEXPORTER_DNS_SERVERS",
+        value_delimiter = ','
+    )]
+    pub(crate) dns_servers: Vec<NameServer>,
+}
+
+/// The address of a name server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NameServer(pub(crate) SocketAddr);
+
+impl FromStr for NameServer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let full = text.parse::<SocketAddr>().ok();
+        let full = full.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 53)));
+        full.map(Self).ok_or_else(|| {
+            "not an address such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:5353".to_owned()
+        })
+    }
 }
 
 #[derive(Debug, Clone, Args)]
@@ -56,6 +80,14 @@ pub(crate) struct RunArgs {
     /// JSON file that says which Pushgateway to push to
     #[arg(long, value_name = "FILE", env = "PINGEXPORTER_PUSH_CONFIG")]
     push_config: Option<PathBuf>,
+    /// Name servers to ask instead of the system's, as addresses with or without a port
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "PINGEXPORTER_DNS_SERVERS",
+        value_delimiter = ','
+    )]
+    dns_servers: Vec<NameServer>,
     /// Address to serve /metrics and the status page on, or "none"
     #[arg(
         long,
@@ -88,6 +120,7 @@ impl RunArgs {
         FileArgs {
             configs: self.configs.clone(),
             push_config: self.push_config.clone(),
+            dns_servers: self.dns_servers.clone(),
         }
     }
 }
@@ -246,6 +279,16 @@ mod tests {
         assert!(matches!(cli.command, Some(Command::Check(_))));
         let missing = Cli::try_parse_from(["pingexporter"]).unwrap_err();
         assert_eq!(missing.exit_code(), 2);
+    }
+
+    #[test]
+    fn name_servers_may_have_a_port() {
+        assert_eq!("::1".parse(), Ok(NameServer("[::1]:53".parse().unwrap())));
+        assert_eq!(
+            "127.0.0.1:5353".parse(),
+            Ok(NameServer("127.0.0.1:5353".parse().unwrap()))
+        );
+        assert!("ns.example".parse::<NameServer>().is_err());
     }
 
     #[test]

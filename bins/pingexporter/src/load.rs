@@ -2,12 +2,13 @@
 
 use std::io::{ErrorKind, Write, stdout};
 
-use pe_config::{Loaded, Sources, TargetFiles};
+use pe_config::{Environment, Loaded, Sources, TargetFiles};
 use pe_engine::{RegistryCatalog, ScraperRegistry};
 use pe_ping::PingScraperFactory;
+use pe_scrape::resolve::{CachingResolver, ResolverOptions};
 use tracing::warn;
 
-use crate::cli::FileArgs;
+use crate::cli::{FileArgs, NameServer};
 
 /// Why the program ends with exit code 1.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,8 @@ pub(crate) enum Failure {
     Web(#[from] pe_web::WebError),
     #[error("pingexporter: {0}")]
     Registry(#[from] pe_scrape::RegistryError),
+    #[error("pingexporter: {0}; name servers can be given with --dns-servers")]
+    Resolver(#[from] pe_scrape::resolve::ResolverError),
     #[error("pingexporter: {0}")]
     Ping(#[from] pe_ping::OpenError),
     #[error("pingexporter: {0}")]
@@ -49,11 +52,16 @@ pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// The scrapers that configuration files may name.
-pub(crate) fn registry() -> Result<ScraperRegistry, Failure> {
+/// The scrapers that configuration files may name, and the resolver that they share.
+pub(crate) fn registry(
+    name_servers: &[NameServer],
+) -> Result<(ScraperRegistry, CachingResolver), Failure> {
+    let mut options = ResolverOptions::default();
+    options.servers = name_servers.iter().map(|server| server.0).collect();
+    let resolver = CachingResolver::new(options)?;
     let mut registry = ScraperRegistry::new();
-    registry.register("ping", PingScraperFactory::default())?;
-    Ok(registry)
+    registry.register("ping", PingScraperFactory::new(resolver.clone()))?;
+    Ok((registry, resolver))
 }
 
 /// Reads all files. At a reload `previous` keeps targets files that are out of order as they were.
@@ -66,6 +74,7 @@ pub(crate) fn load(
     let mut sources = Sources::new(&args.configs, &catalog);
     sources.push_config.clone_from(&args.push_config);
     sources.previous = previous;
+    sources.env = Environment::process().with_others(["PINGEXPORTER_DNS_SERVERS"]);
     Ok(pe_config::load(&sources)?)
 }
 

@@ -7,11 +7,13 @@ use crate::cli::FileArgs;
 use crate::load::{self, Failure};
 
 pub(crate) async fn once(args: &FileArgs) -> Result<(), Failure> {
-    let registry = load::registry()?;
+    let (registry, resolver) = load::registry(&args.dns_servers)?;
     let loaded = load::load(args, &registry, None)?;
     load::warn_about(&loaded);
     let pushes = loaded.config.push.is_some();
-    let engine = Engine::builder(loaded.config, registry).build()?;
+    let engine = Engine::builder(loaded.config, registry)
+        .metrics(move || resolver.metrics())
+        .build()?;
     let handle = engine.handle();
     engine.once().await?;
     if pushes {

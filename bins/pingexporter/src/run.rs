@@ -10,7 +10,8 @@ use crate::load::{self, Failure};
 use crate::reload::Reloader;
 
 pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
-    let (registry, files) = (load::registry()?, args.files());
+    let files = args.files();
+    let (registry, resolver) = load::registry(&files.dns_servers)?;
     let loaded = load::load(&files, &registry, None)?;
     load::warn_about(&loaded);
     let mut signals = Signals::new()?;
@@ -25,7 +26,9 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
         push = loaded.config.push.as_ref().map(|push| push.url.as_str()),
         "started"
     );
-    let engine = Engine::builder(loaded.config, registry.clone()).build()?;
+    let engine = Engine::builder(loaded.config, registry.clone())
+        .metrics(move || resolver.metrics())
+        .build()?;
     if let Some(server) = server {
         info!(
             "results are served on http://{}/metrics",

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use pe_ping::{PingScraperFactory, Resolve, ResolveError};
+use pe_ping::PingScraperFactory;
 use pe_scrape::exposition::{Block, Format, encode};
+use pe_scrape::resolve::{Resolve, ResolveError};
 use pe_scrape::{
     Address, Batch, Family, Frame, Schema, Scraper, ScraperRegistry, ScraperSettings, Table, Target,
 };

@@ -8,7 +8,9 @@ use pe_scrape::{Frame, LabelSet, Scraper, ScraperFactory, ScraperSettings, Setti
 
 use super::PingScraper;
 use super::settings::{Settings, SocketSettings};
-use crate::{Counters, Pinger, Resolve, SystemResolver};
+use pe_scrape::resolve::{Resolve, SystemResolver};
+
+use crate::{Counters, Pinger};
 
 /// Makes [`PingScraper`]s, to be registered under the name `ping`.
 ///

@@ -13,7 +13,9 @@ use async_trait::async_trait;
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use pe_scrape::{Address, Batch, Frame, MetricDescriptor, Row, ScrapeError, Scraper, Target};
 
-use crate::{EventKind, ProbeEvent, Resolve, Stats, Sweep};
+use pe_scrape::resolve::Resolve;
+
+use crate::{EventKind, ProbeEvent, Stats, Sweep};
 use factory::Group;
 pub use factory::PingScraperFactory;
 pub use settings::DEFAULT_BUCKETS;
