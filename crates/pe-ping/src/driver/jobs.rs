@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{GATHER, PingCommand};
+use super::{PingCommand, gathering};
 use crate::proto::Nanos;
 use crate::proto::inflight::{Ended, Owner};
 use crate::proto::pacer::Pacer;
@@ -78,19 +78,14 @@ impl Running {
             .saturating_add((f64::from(self.target) * self.gap) as Nanos)
     }
 
-    /// When the next probe may leave, and when so many may that it pays to get up for them.
+    /// When the next probe may leave, and when it is best sent: together with those that follow closely.
     fn due_at(&self) -> (Nanos, Nanos) {
-        let planned = self.planned_at();
-        let gap = if self.gap > 0.0 {
-            self.gap * GATHER as f64
+        let (planned, allowed) = (self.planned_at(), self.pacer.ready_at());
+        if allowed > planned {
+            (allowed, allowed + gathering(self.pacer.gap()))
         } else {
-            0.0
-        };
-        let several = self
-            .pacer
-            .ready_at(GATHER)
-            .max(planned.saturating_add(gap as Nanos));
-        (self.pacer.ready_at(1).max(planned), several)
+            (planned, planned + gathering(self.gap as Nanos))
+        }
     }
 
     fn advance(&mut self) {
@@ -278,8 +273,7 @@ impl Jobs {
         self.waiting > 0 || !self.pings.is_empty()
     }
 
-    /// When the next probe of a sweep is due, and when so many are that it pays to get up for them; zeros when a ping
-    /// waits to be sent.
+    /// When the next probe of a sweep is due, and when it is best sent; zeros when a ping waits to be sent.
     pub(crate) fn next_due(&mut self) -> Option<(Nanos, Nanos)> {
         if !self.pings.is_empty() {
             return Some((0, 0));
@@ -290,10 +284,8 @@ impl Jobs {
             if let Some(running) = self.sweep(place)
                 && running.unsent()
             {
-                let (one, several) = running.due_at();
-                next = Some(next.map_or((one, several), |next| {
-                    (next.0.min(one), next.1.min(several))
-                }));
+                let (due, best) = running.due_at();
+                next = Some(next.map_or((due, best), |next| (next.0.min(due), next.1.min(best))));
             }
         }
         next

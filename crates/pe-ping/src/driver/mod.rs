@@ -240,20 +240,20 @@ impl Driver {
                 _ => return None,
             }
         } else if core.table.has_room()
-            && let Some((one, several)) = core.jobs.next_due()
+            && let Some((due, best)) = core.jobs.next_due()
         {
-            let ready = one.max(self.pacer.ready_at(1));
+            let allowed = self.pacer.ready_at();
+            let ready = due.max(allowed);
             if ready <= now {
                 return None;
             }
             sending = true;
-            // Gather some more, so that getting up pays.
-            let gathered = several.max(self.pacer.ready_at(GATHER));
-            let hurry = core.jobs.has_pings();
-            until.at(if hurry {
+            until.at(if core.jobs.has_pings() {
                 ready
+            } else if allowed > due {
+                allowed + gathering(self.pacer.gap())
             } else {
-                gathered.min(ready + QUANTUM)
+                best.max(ready)
             });
         }
         if let Some(expiry) = core.table.next_expiry() {
@@ -272,6 +272,14 @@ impl Driver {
             until: until.0,
             for_replies: in_flight && !patient,
         })
+    }
+}
+
+/// How long to wait for more probes that follow each other every `gap`, so that getting up pays.
+fn gathering(gap: Nanos) -> Nanos {
+    match gap {
+        0 => 0,
+        gap => gap * (QUANTUM / gap).min(GATHER),
     }
 }
 

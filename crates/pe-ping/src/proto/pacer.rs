@@ -43,10 +43,14 @@ impl Pacer {
             .saturating_add(self.gap.saturating_mul(packets));
     }
 
-    /// The moment from which `packets` may leave at once (never more than the burst).
-    pub(crate) fn ready_at(&self, packets: u64) -> Nanos {
-        let wanted = self.gap.saturating_mul(packets.max(1));
-        self.spent_until.saturating_add(wanted.min(self.depth))
+    /// The moment from which the next packet may leave.
+    pub(crate) fn ready_at(&self) -> Nanos {
+        self.spent_until.saturating_add(self.gap)
+    }
+
+    /// The time that the rate gives to each packet; 0 for no limit.
+    pub(crate) fn gap(&self) -> Nanos {
+        self.gap
     }
 }
 
@@ -71,11 +75,10 @@ mod tests {
         assert_eq!(pacer.available(start), 10);
         pacer.take(10);
         assert_eq!(pacer.available(start), 0);
-        let ready = pacer.ready_at(4);
-        assert_eq!(ready, start + 4_000_000);
-        assert_eq!(pacer.available(ready - 1), 3);
-        assert_eq!(pacer.available(ready), 4);
-        assert_eq!(pacer.ready_at(1_000), start + 10_000_000);
+        let ready = pacer.ready_at();
+        assert_eq!(ready, start + pacer.gap());
+        assert_eq!(pacer.available(ready - 1), 0);
+        assert_eq!(pacer.available(ready), 1);
     }
 
     proptest! {
