@@ -23,6 +23,15 @@ pub(crate) fn number(value: usize) -> String {
     text
 }
 
+/// A number with two decimals, if it has any.
+fn short(value: f64) -> String {
+    if value.fract() == 0.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
 /// A table in Markdown.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
@@ -106,12 +115,12 @@ impl Goal {
                 goal.measured <= goal.limit
             };
             println!(
-                "- {}: {}: {:.2}, goal at {} {}",
+                "- {}: {}: {}, goal at {} {}",
                 if reached { "PASS" } else { "MISS" },
                 goal.what,
-                goal.measured,
+                short(goal.measured),
                 if goal.at_least { "least" } else { "most" },
-                goal.limit
+                short(goal.limit)
             );
         }
     }
