@@ -4,8 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::proto::Nanos;
+use crate::proto::corruption::{Corruption, checksum_errors};
 use crate::proto::filter::{self, IdBlock};
-use crate::sys::{Socket, SocketOptions};
+use crate::sys::{self, Socket, SocketOptions};
 use crate::{OpenError, SocketKind};
 
 /// How many identifiers an engine with raw sockets uses at most; 65,536 probes can be in flight under each.
@@ -26,7 +27,17 @@ pub(crate) struct Channel {
     /// The last moment at which nothing was left to read.
     pub(crate) empty_at: Nanos,
     /// How many packets the socket had dropped when that was last looked at.
-    pub(crate) drops: u32,
+    drops: u32,
+    corruption: Corruption,
+}
+
+/// Packets that a socket has discarded between two looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Discarded {
+    /// For want of room in the receive buffer.
+    pub(crate) overflow: u32,
+    /// For a wrong checksum.
+    pub(crate) corrupted: u32,
 }
 
 /// ICMP messages up to this size fit any link in one piece.
@@ -143,7 +154,7 @@ impl Channel {
             .map_err(refused)?;
         let receive_buffer = socket.receive_buffer(receive_buffer);
         socket.send_buffer(SEND_BUFFER);
-        Ok(Self {
+        let mut channel = Self {
             drops: socket.drops().unwrap_or(0),
             socket,
             v6,
@@ -151,7 +162,35 @@ impl Channel {
             receive_buffer,
             ids,
             empty_at: 0,
-        })
+            corruption: Corruption::default(),
+        };
+        // The first count is what later ones are compared with.
+        channel.look_for_drops(sys::monotonic());
+        Ok(channel)
+    }
+
+    /// Whether `drops`, as a received packet tells it, is more than is known.
+    #[inline]
+    pub(crate) fn has_new_drops(&self, drops: u32) -> bool {
+        drops != self.drops
+    }
+
+    /// Asks the socket what it has discarded since the last look.
+    pub(crate) fn look_for_drops(&mut self, now: Nanos) -> Discarded {
+        let drops = self.socket.drops().unwrap_or(self.drops);
+        let risen = drops.wrapping_sub(std::mem::replace(&mut self.drops, drops));
+        let mut corrupted = 0;
+        if self.v6 && self.kind == SocketKind::Raw && self.corruption.wants_look(risen, now) {
+            // This thread, the engine's or the one that opens it, is in the socket's network namespace; the process's
+            // first may not be.
+            let table = std::fs::read_to_string("/proc/thread-self/net/snmp6");
+            let count = table.ok().and_then(|table| checksum_errors(&table));
+            corrupted = self.corruption.look(risen, now, count);
+        }
+        Discarded {
+            overflow: risen - corrupted,
+            corrupted,
+        }
     }
 
     /// How many probes can be in flight: 65,536 for each identifier.

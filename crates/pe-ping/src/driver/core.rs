@@ -99,7 +99,9 @@ impl Core {
             let time = control.stamp.map_or(pair.after, |stamp| {
                 self.base.monotonic(stamp, earliest, pair.after)
             });
-            dropped |= control.dropped.is_some_and(|drops| drops != channel.drops);
+            dropped |= control
+                .dropped
+                .is_some_and(|drops| channel.has_new_drops(drops));
             self.packet(channel, &received, &control, time);
         }
         if dropped {
@@ -291,10 +293,11 @@ impl Core {
 
     /// Asks a socket whether it has dropped packets since the last look.
     fn look_for_drops(&mut self, channel: &mut Channel, now: Nanos) {
-        let drops = channel.socket.drops().unwrap_or(channel.drops);
-        let risen = drops.wrapping_sub(std::mem::replace(&mut channel.drops, drops));
-        self.shared.counters.receive_drops.add(risen.into());
-        self.drops[usize::from(channel.v6)].look(now, risen > 0);
+        let discarded = channel.look_for_drops(now);
+        let counters = &self.shared.counters;
+        counters.receive_drops.add(discarded.overflow.into());
+        counters.bad_checksum.add(discarded.corrupted.into());
+        self.drops[usize::from(channel.v6)].look(now, discarded.overflow > 0);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod checksum;
 pub mod control;
+pub(crate) mod corruption;
 pub(crate) mod departure;
 pub(crate) mod drops;
 pub(crate) mod filter;
