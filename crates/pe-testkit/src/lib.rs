@@ -30,6 +30,32 @@
 //! }
 //! ```
 //!
+//! A network that behaves as badly as a test needs is a [`Simnet`]: a TUN device in a namespace with a
+//! simulator behind it, which a [`Scenario`] tells who answers, how late, and with which faults. What it
+//! really did is in its [`Truth`], counted exactly, to compare with what the program under test says:
+//!
+//! ```no_run
+//! use pe_testkit::{Family, Scenario, Simnet, in_namespace};
+//!
+//! // #[test]
+//! fn every_third_request_is_lost() {
+//!     pe_testkit::require!(Tun);
+//!     let scenario: Scenario = serde_json::from_str(r#"{
+//!         "about": "A device that loses every third request",
+//!         "devices": [{ "hosts": 1, "delay": 5, "faults": [{ "when": { "every": 3 }, "do": "drop" }] }]
+//!     }"#).expect("a scenario");
+//!     in_namespace(|namespace| {
+//!         let network = Simnet::start(namespace, &scenario, Family::V4);
+//!         let device = network.address(1);
+//!         // … ping `device` nine times …
+//!         assert_eq!(network.truth().groups[0].dropped, 3);
+//!     });
+//! }
+//! ```
+//!
+//! The scenarios that the ping engine has to pass are files under `fixtures/scenarios`; its page says
+//! what they can hold.
+//!
 //! Tests wait for conditions ([`wait::until`]), never for a fixed time. All processes that are
 //! started here end with the value that stands for them, and at the latest with the test program.
 //!

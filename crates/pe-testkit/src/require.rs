@@ -11,7 +11,7 @@ use crate::netns;
 /// The environment variable that names a file to which every skipped test appends its line.
 ///
 /// `cargo xtask test` sets it to count the skipped tests of all test programs of a run.
-pub const SKIPS_FILE: &str = "PE_TEST_SKIPS";
+pub const SKIPS_FILE: &str = "PE_TESTKIT_SKIPS";
 
 /// Something that a test needs from the machine it runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
