@@ -45,6 +45,7 @@ impl Reloader {
                     info!("SIGHUP received: loading the configuration again");
                     // Someone wants to hear about it, even for the second time.
                     self.refused = None;
+                    self.watcher.mark();
                 }
                 () = self.watcher.changed() => {}
             }

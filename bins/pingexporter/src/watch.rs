@@ -5,18 +5,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use pe_config::Watched;
+use pe_config::{Fingerprint, Watched};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::warn;
 
-/// Files are often written in several steps: changes count when so much time has passed without another.
+/// Files are often written in several steps: changes count when so much time has passed without another,
 const QUIET: Duration = Duration::from_millis(300);
+/// but no later than this, as something else in the directory may change all the time: a log, for instance.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Watches the directories of a configuration's files, where new files appear and old ones are replaced by renaming.
 pub(crate) struct Watcher {
     system: Option<RecommendedWatcher>,
     changes: mpsc::Receiver<()>,
     directories: BTreeSet<PathBuf>,
+    watched: Watched,
+    fingerprint: Fingerprint,
 }
 
 impl Watcher {
@@ -37,6 +42,8 @@ impl Watcher {
             system,
             changes,
             directories: BTreeSet::new(),
+            watched: watched.clone(),
+            fingerprint: watched.fingerprint(),
         };
         watcher.follow(watched);
         watcher
@@ -44,6 +51,10 @@ impl Watcher {
 
     /// Watches what a newly loaded configuration consists of.
     pub(crate) fn follow(&mut self, watched: &Watched) {
+        if *watched != self.watched {
+            self.watched = watched.clone();
+            self.fingerprint = watched.fingerprint();
+        }
         let parents = watched.files.iter().filter_map(|file| file.parent());
         let wanted: BTreeSet<PathBuf> = parents
             .chain(watched.directories.iter().map(PathBuf::as_path))
@@ -74,11 +85,25 @@ impl Watcher {
         self.directories = wanted;
     }
 
-    /// Waits for a change, and for the quiet after it. Never returns where nothing can be watched.
+    /// Takes the files' present state as known.
+    pub(crate) fn mark(&mut self) {
+        self.fingerprint = self.watched.fingerprint();
+    }
+
+    /// Waits until a file of the configuration has changed. Never returns where nothing can be watched.
     pub(crate) async fn changed(&mut self) {
-        if self.changes.recv().await.is_none() {
-            std::future::pending::<()>().await;
+        loop {
+            if self.changes.recv().await.is_none() {
+                std::future::pending::<()>().await;
+            }
+            let quiet =
+                async { while let Ok(Some(())) = timeout(QUIET, self.changes.recv()).await {} };
+            let _ = timeout(LONGEST_WAIT, quiet).await;
+            let now = self.watched.fingerprint();
+            if now != self.fingerprint {
+                self.fingerprint = now;
+                return;
+            }
         }
-        while let Ok(Some(())) = tokio::time::timeout(QUIET, self.changes.recv()).await {}
     }
 }

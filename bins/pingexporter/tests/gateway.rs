@@ -210,6 +210,14 @@ fn a_reload_withdraws_what_is_gone_and_a_bad_file_changes_nothing() {
             && !metrics.contains("job=\"q\""),
         "{metrics}"
     );
+    // The agent's own log lies beside the push configuration; its growth is no change of the configuration.
+    let log = agent.log();
+    assert_eq!(
+        log.matches("the configuration was reloaded").count(),
+        1,
+        "{log}"
+    );
+    assert_eq!(log.matches("stays in force").count(), 1, "{log}");
     assert!(agent.stop().success());
 }
 
