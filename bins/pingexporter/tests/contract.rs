@@ -1,0 +1,81 @@
+//! Names, types and help texts of all metrics, and the page that tells them.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use common::{Agent, Files, PROGRAM, device, fixture, push_to};
+use pe_testkit::{Gateway, require, wait};
+use serde_json::json;
+
+/// `# HELP` and `# TYPE` lines, of a program that shows everything it can: histograms, pushes, errors.
+fn shown() -> Vec<String> {
+    let gateway = Gateway::start();
+    let group = json!({
+        "conf": {"prom_id": "p", "interval": "1s", "timeout": "200ms", "count": 2, "probe_interval": "10ms"},
+        "jobs": [
+            {"job": "a", "ip": "127.0.0.1", "metrics": [{"ping": {"histogram": true}}]},
+            device("unknown", "unknown.test"),
+        ],
+    });
+    let files = Files::new()
+        .group("g.json", &group)
+        .push(&push_to(&gateway.url()));
+    let address = pe_testkit::free_port().unwrap();
+    // Nobody listens there: the name has no address.
+    let nobody = pe_testkit::free_port().unwrap().to_string();
+    let mut command = pe_testkit::command(PROGRAM);
+    command
+        .arg("--configs")
+        .arg(files.configs())
+        .arg("--push-config")
+        .arg(files.push_config());
+    command.args(["--listen", &address.to_string(), "--dns-servers", &nobody]);
+    let agent = Agent::start(command, files.path());
+    let text = wait::until("all metrics", || {
+        let text = pe_testkit::http::get(address, "/metrics").ok()?.text();
+        let late = [
+            "reason=\"dns\"",
+            "pingexporter_push_last_success_timestamp_seconds ",
+            "ping_rtt_jitter_seconds{",
+        ];
+        late.iter().all(|part| text.contains(part)).then_some(text)
+    });
+    assert!(agent.stop().success());
+    text.lines()
+        .filter(|line| line.starts_with("# "))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_metrics_are_those_of_the_contract_and_of_the_documentation() {
+    require!(Program("prometheus-pushgateway"), Root);
+    let mut shown = shown();
+    shown.sort();
+    insta::assert_snapshot!("metrics", shown.join("\n"));
+
+    let page = fs::read_to_string(fixture("../docs/metrics.md")).unwrap();
+    let told: BTreeSet<String> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .flat_map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            let name = cells.next().unwrap().trim_matches('`').to_owned();
+            let (kind, help) = (cells.next().unwrap(), cells.next().unwrap());
+            [
+                format!("# HELP {name} {help}"),
+                format!("# TYPE {name} {kind}"),
+            ]
+        })
+        .collect();
+    let shown: BTreeSet<String> = shown.into_iter().collect();
+    let missing: Vec<_> = shown.difference(&told).collect();
+    let invented: Vec<_> = told.difference(&shown).collect();
+    assert!(
+        missing.is_empty() && invented.is_empty(),
+        "not told: {missing:#?}\nnot there: {invented:#?}"
+    );
+}
