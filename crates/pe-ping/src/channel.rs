@@ -20,6 +20,9 @@ const V6_TYPES: [u8; 5] = [1, 2, 3, 4, 129];
 /// An open socket of one family.
 pub(crate) struct Channel {
     pub(crate) socket: Socket,
+    /// A raw socket for sending only. It asks to be told of full queues (`IP_RECVERR`), which the kernel otherwise keeps
+    /// to itself; on the receiving socket that would also bring every ICMP error twice.
+    sender: Option<Socket>,
     pub(crate) v6: bool,
     pub(crate) kind: SocketKind,
     pub(crate) receive_buffer: usize,
@@ -96,7 +99,7 @@ impl Channel {
         socket
             .filter(&program)
             .map_err(refused("SO_ATTACH_FILTER"))?;
-        Self::finish(
+        let mut channel = Self::finish(
             socket,
             v6,
             SocketKind::Raw,
@@ -104,7 +107,29 @@ impl Channel {
             options,
             message_size,
             receive_buffer,
-        )
+        )?;
+        channel.sender = Some(Self::sending_socket(v6, options, message_size)?);
+        Ok(channel)
+    }
+
+    fn sending_socket(
+        v6: bool,
+        options: &SocketOptions,
+        message_size: usize,
+    ) -> Result<Socket, OpenError> {
+        let refused = |(name, error)| OpenError::option(name, error);
+        let socket = Socket::raw(v6).map_err(|error| OpenError::socket(v6, error))?;
+        socket
+            .admit_types(&[])
+            .map_err(|error| OpenError::option("ICMP_FILTER", error))?;
+        // Nobody reads it; its error queue may overflow.
+        socket.receive_buffer(0);
+        socket.send_buffer(SEND_BUFFER);
+        socket.report_errors().map_err(refused)?;
+        socket
+            .apply(options, message_size <= ATOMIC)
+            .map_err(refused)?;
+        Ok(socket)
     }
 
     fn datagram(
@@ -156,6 +181,7 @@ impl Channel {
         socket.send_buffer(SEND_BUFFER);
         let mut channel = Self {
             drops: socket.drops().unwrap_or(0),
+            sender: None,
             socket,
             v6,
             kind,
@@ -217,6 +243,11 @@ impl Channel {
             Identifiers::Block(ids) => ids.position(id),
             Identifiers::Port(port) => (port == id).then_some(0),
         }
+    }
+
+    /// Where requests are sent.
+    pub(crate) fn sender(&self) -> BorrowedFd<'_> {
+        self.sender.as_ref().unwrap_or(&self.socket).as_fd()
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {

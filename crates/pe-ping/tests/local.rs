@@ -68,14 +68,15 @@ fn what_the_own_firewall_forbids_is_not_a_loss() {
 }
 
 #[test]
-#[ignore = "raw sockets do not hear of a full queue yet"]
 fn a_full_queue_to_the_network_is_waited_for_and_never_a_loss() {
     pe_testkit::require!(Tun);
     for family in FAMILIES {
         in_namespace(|namespace| {
             let network =
                 Simnet::start(namespace, &scenario(r#"[{ "hosts": "1-20000" }]"#), family);
-            namespace.ip("link set sim0 txqueuelen 8");
+            // A link of 10 Mbit/s with room for 30 packets.
+            let queue = "qdisc replace dev sim0 root tbf rate 10mbit burst 3000 limit 3000";
+            namespace.run("tc", &queue.split(' ').collect::<Vec<_>>());
             let pinger = Pinger::builder().unlimited_rate().build().unwrap();
             let targets: Vec<IpAddr> = (1..=20_000).map(|host| network.address(host)).collect();
             let report = sweep(&pinger, Sweep::new(targets));

@@ -283,7 +283,10 @@ impl Core {
 
     fn timed_out(&mut self, ended: &Ended, now: Nanos) {
         let drops = &self.drops[usize::from(ended.v6)];
-        let error = if drops.may_concern(ended.sent, ended.deadline) {
+        let error = if !ended.left {
+            self.shared.counters.send_errors.add(1);
+            ProbeError::NoBuffers
+        } else if drops.may_concern(ended.sent, ended.deadline) {
             ProbeError::DroppedLocally
         } else {
             ProbeError::Timeout

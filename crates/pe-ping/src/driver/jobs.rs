@@ -29,7 +29,10 @@ pub(crate) struct SweepCommand {
 pub(crate) struct Due {
     pub(crate) destination: IpAddr,
     pub(crate) owner: Owner,
+    /// When it times out if it is sent now.
     pub(crate) deadline: Nanos,
+    /// When it times out at the latest, however late it is sent.
+    pub(crate) latest: Nanos,
 }
 
 enum Work {
@@ -108,7 +111,9 @@ impl Running {
         let event = ProbeEvent {
             target: owner.target,
             round: owner.round,
-            sent: ended.map(|ended| Duration::from_nanos(ended.sent.saturating_sub(self.start))),
+            sent: ended
+                .filter(|ended| ended.left)
+                .map(|ended| Duration::from_nanos(ended.sent.saturating_sub(self.start))),
             kind,
         };
         if catch_unwind(AssertUnwindSafe(|| observer(event))).is_err() {
@@ -227,6 +232,7 @@ impl Jobs {
                     round: 0,
                 },
                 deadline: now.saturating_add(timeout),
+                latest: Nanos::MAX,
             });
         }
     }
@@ -252,6 +258,7 @@ impl Jobs {
                     round: running.round,
                 },
                 deadline: now.saturating_add(running.timeout).min(running.deadline),
+                latest: running.deadline,
             };
             running.advance();
             return Some(due);

@@ -174,7 +174,7 @@ impl Driver {
                 .add(due.destination, due.owner, now, due.deadline);
             if let Some((key, generation)) = added {
                 let channel = &self.channels[at];
-                self.outgoing[at].push(channel, &core.template, &due, key, generation);
+                self.outgoing[at].push(channel, &core.template, &due, key, generation, now);
                 taken += 1;
                 allowed -= 1;
             }
@@ -213,7 +213,7 @@ impl Driver {
             .iter()
             .zip(&self.outgoing)
             .find(|(_, outgoing)| outgoing.wants_room)
-            .map(|(channel, _)| channel.fd());
+            .map(|(channel, _)| channel.sender());
         let timeout = wait
             .until
             .map(|until| Duration::from_nanos(until.saturating_sub(now)));

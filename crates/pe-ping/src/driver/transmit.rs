@@ -4,13 +4,13 @@ use std::io;
 use std::net::IpAddr;
 
 use super::jobs::Due;
+use crate::ProbeError;
 use crate::channel::Channel;
 use crate::packet::{EchoKey, EchoTemplate};
 use crate::proto::Nanos;
 use crate::proto::departure::Departures;
 use crate::proto::inflight::{InFlight, Key};
 use crate::sys::{self, Layout, Outgoing, SendBatch};
-use crate::{ProbeError, SocketKind};
 
 /// Packets that leave between two readings of the clock: the fewer, the more exact their departures, and the more they
 /// cost (see `docs/performance.md`). A full batch shows that the machine has much to do.
@@ -22,13 +22,20 @@ const BACK_OFF: Nanos = 1_000_000;
 const BACK_OFFS: u32 = 100;
 
 /// How often a packet is tried again when an error may be about an earlier one (an ICMP error that has come in).
-const RETRIES: u32 = 3;
+const RETRIES: u32 = 2;
 
-/// A batch of one family's requests: those from `sent` up to `keys.len()` have yet to leave.
+/// A wait before sending that is made up for in the deadlines.
+const NOTABLE_WAIT: Nanos = 1_000_000;
+
+/// A batch of one family's requests: those from `sent` up to `queued.len()` have yet to leave.
 pub(crate) struct Transmitter {
     batch: SendBatch,
-    keys: Vec<Key>,
+    queued: Vec<Queued>,
     sent: usize,
+    /// When the first of them was queued.
+    queued_at: Nanos,
+    /// How many to queue at once: few while the queue to the network is full.
+    room: usize,
     scope: u32,
     /// How often the packet at `sent` has been refused.
     refusals: u32,
@@ -37,6 +44,13 @@ pub(crate) struct Transmitter {
     pub(crate) blocked_until: Nanos,
     /// The socket's own buffer is full: wait until it is writable.
     pub(crate) wants_room: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Queued {
+    key: Key,
+    /// When it must have timed out.
+    latest: Nanos,
 }
 
 /// A request that could not be sent.
@@ -56,8 +70,10 @@ impl Transmitter {
         }
         Self {
             batch,
-            keys: Vec::with_capacity(packets),
+            queued: Vec::with_capacity(packets),
             sent: 0,
+            queued_at: 0,
+            room: packets,
             scope,
             refusals: 0,
             departures: Departures::default(),
@@ -69,13 +85,13 @@ impl Transmitter {
     /// Whether another request fits.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        self.keys.len() < self.batch.capacity()
+        self.queued.len() < self.room
     }
 
     /// Whether requests wait to leave.
     #[inline]
     pub(crate) fn is_pending(&self) -> bool {
-        self.sent < self.keys.len()
+        self.sent < self.queued.len()
     }
 
     /// Writes a request into the batch.
@@ -87,8 +103,12 @@ impl Transmitter {
         due: &Due,
         key: Key,
         generation: u32,
+        now: Nanos,
     ) {
-        let at = self.keys.len();
+        let at = self.queued.len();
+        if at == 0 {
+            self.queued_at = now;
+        }
         let echo = EchoKey {
             id: channel.id(key.block()),
             sequence: key.sequence(),
@@ -111,7 +131,10 @@ impl Transmitter {
                 scope,
             },
         );
-        self.keys.push(key);
+        self.queued.push(Queued {
+            key,
+            latest: due.latest,
+        });
     }
 
     /// Sends what waits, as far as the socket takes it. Returns how many left; `fail` gets those that never will.
@@ -127,20 +150,27 @@ impl Transmitter {
         if before < self.blocked_until {
             return 0;
         }
-        let window = if self.has_room() {
-            WINDOW
-        } else {
-            WINDOW_OF_FULL_BATCH
-        };
+        let full = self.queued.len() == self.batch.capacity();
+        let window = if full { WINDOW_OF_FULL_BATCH } else { WINDOW };
         while self.is_pending() {
-            let to = (self.sent + window).min(self.keys.len());
-            match self.batch.send(channel.fd(), self.sent, to) {
+            let waited = before.saturating_sub(self.queued_at);
+            let late = waited > NOTABLE_WAIT;
+            if late && !table.waits(self.queued[self.sent].key) {
+                self.sent += 1;
+                continue;
+            }
+            let to = self.sent + if late { 1 } else { window };
+            let to = to.min(self.queued.len());
+            match self.batch.send(channel.sender(), self.sent, to) {
                 Ok(count) => {
                     let after = sys::monotonic();
-                    let keys = &self.keys[self.sent..self.sent + count];
+                    let queued = &self.queued[self.sent..self.sent + count];
                     let times = self.departures.between(before, after, count);
-                    for (key, time) in keys.iter().zip(times) {
-                        table.set_sent(*key, time);
+                    for (queued, time) in queued.iter().zip(times) {
+                        if late {
+                            table.postpone(queued.key, waited, queued.latest);
+                        }
+                        table.set_sent(queued.key, time);
                     }
                     before = after;
                     self.sent += count;
@@ -148,12 +178,12 @@ impl Transmitter {
                     left += count as u64;
                 }
                 Err(error) => {
-                    if !self.refused(channel, &error) {
+                    if !self.refused(&error) {
                         break;
                     }
                     if self.refusals == 0 {
                         let error = ProbeError::from_send(error.raw_os_error().unwrap_or(0));
-                        let key = self.keys[self.sent];
+                        let key = self.queued[self.sent].key;
                         self.sent += 1;
                         fail(table, Failure { key, error });
                     }
@@ -162,15 +192,16 @@ impl Transmitter {
             }
         }
         if !self.is_pending() {
-            self.keys.clear();
+            self.queued.clear();
             self.sent = 0;
+            self.room = (self.room * 2).min(self.batch.capacity());
         }
         left
     }
 
     /// Decides what to do about a refusal: `false` to stop for now; else go on, with `refusals` at 0 to give the packet
     /// up, or above to try it again.
-    fn refused(&mut self, channel: &Channel, error: &io::Error) -> bool {
+    fn refused(&mut self, error: &io::Error) -> bool {
         self.refusals += 1;
         match error.raw_os_error() {
             Some(libc::EINTR) => true,
@@ -180,6 +211,7 @@ impl Transmitter {
             }
             Some(libc::ENOBUFS | libc::ENOMEM) => {
                 if self.refusals < BACK_OFFS {
+                    self.room = 1;
                     self.blocked_until = sys::monotonic() + BACK_OFF;
                     return false;
                 }
@@ -188,7 +220,7 @@ impl Transmitter {
             }
             // With an error queue, a call may fail for an error that came in for an earlier packet.
             _ => {
-                if channel.kind == SocketKind::Raw || self.refusals >= RETRIES {
+                if self.refusals > RETRIES {
                     self.refusals = 0;
                 }
                 true

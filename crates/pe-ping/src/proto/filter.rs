@@ -173,3 +173,192 @@ pub(crate) fn v6(ids: IdBlock) -> Vec<Instruction> {
         Plain(RETURN, DROP),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::packet::{EchoKey, EchoTemplate, Message, parse_v4, parse_v6};
+    use crate::proto::checksum::Sum;
+
+    /// Runs a program as the kernel would. Returns whether the packet passes.
+    fn passes(program: &[Instruction], packet: &[u8]) -> bool {
+        let (mut a, mut x, mut at) = (0_u32, 0_u32, 0_usize);
+        let load = |start: u32, size: usize| -> Option<u32> {
+            let start = start as usize;
+            let bytes = packet.get(start..start.checked_add(size)?)?;
+            Some(
+                bytes
+                    .iter()
+                    .fold(0, |value, byte| value << 8 | u32::from(*byte)),
+            )
+        };
+        loop {
+            let instruction = program[at];
+            at += 1;
+            let operand = instruction.operand;
+            let loaded = match instruction.code {
+                LOAD_BYTE => load(operand, 1),
+                LOAD_HALF => load(operand, 2),
+                LOAD_BYTE_X => load(x.wrapping_add(operand), 1),
+                LOAD_HALF_X => load(x.wrapping_add(operand), 2),
+                X_HEADER_SIZE => load(operand, 1).map(|byte| {
+                    x = (byte & 0x0f) * 4;
+                    a
+                }),
+                AND => Some(a & operand),
+                SHIFT_LEFT => Some(a << operand),
+                ADD_X => Some(a.wrapping_add(x)),
+                A_TO_X => {
+                    x = a;
+                    Some(a)
+                }
+                JUMP_EQUAL => {
+                    at += usize::from(if a == operand {
+                        instruction.if_true
+                    } else {
+                        instruction.if_false
+                    });
+                    Some(a)
+                }
+                RETURN => return operand > 0,
+                other => panic!("unknown instruction {other:#x}"),
+            };
+            // A load beyond the end drops the packet.
+            let Some(value) = loaded else { return false };
+            a = value;
+        }
+    }
+
+    fn v4_packet(options: usize, kind: u8, rest: &[u8]) -> Vec<u8> {
+        let header = 20 + 4 * options;
+        let mut packet = vec![0; header];
+        packet[0] = 0x40 | (header / 4) as u8;
+        packet[2..4].copy_from_slice(&((header + 4 + rest.len()) as u16).to_be_bytes());
+        packet[8] = 64;
+        packet[9] = 1;
+        packet.extend([kind, 0, 0, 0]);
+        packet.extend(rest);
+        let sum = Sum::default().bytes(&packet[header..]).checksum();
+        packet[header + 2..header + 4].copy_from_slice(&sum.to_be_bytes());
+        packet
+    }
+
+    fn echo(id: u16) -> [u8; 4] {
+        let id = id.to_be_bytes();
+        [id[0], id[1], 0, 7]
+    }
+
+    const IDS: IdBlock = IdBlock {
+        first: 0x1240,
+        size: 64,
+    };
+
+    #[test]
+    fn a_block_holds_its_identifiers_and_no_other() {
+        let ids = IdBlock::around(0x1277, 64);
+        assert_eq!(ids, IDS);
+        for n in 0..64 {
+            assert_eq!(ids.position(ids.id(n)), Some(n));
+        }
+        assert_eq!((ids.position(0x123f), ids.position(0x1280)), (None, None));
+    }
+
+    #[test]
+    fn only_ours_pass() {
+        let (v4, v6) = (v4(IDS), v6(IDS));
+        let template = EchoTemplate::new([1; 8], 20);
+        let mut request = vec![0; template.message_size()];
+        template.prepare(&mut request);
+        for (id, ours) in [
+            (0x1240, true),
+            (0x127f, true),
+            (0x123f, false),
+            (0x1280, false),
+        ] {
+            for options in [0, 1, 10] {
+                assert_eq!(passes(&v4, &v4_packet(options, 0, &echo(id))), ours);
+                template.write_v4(
+                    &mut request,
+                    EchoKey {
+                        id,
+                        sequence: 7,
+                        generation: 1,
+                    },
+                );
+                let quoted = v4_packet(options, 8, &request[4..12]);
+                for kind in [3, 11, 12] {
+                    let rest = [&[0; 4], &quoted[..]].concat();
+                    let packet = v4_packet(0, kind, &rest);
+                    assert_eq!(passes(&v4, &packet), ours);
+                    let message = parse_v4(&packet, false).unwrap().message;
+                    assert!(matches!(message, Message::Error { quote, .. } if quote.id == id));
+                }
+                assert!(!passes(
+                    &v4,
+                    &v4_packet(0, 5, &[&[0; 4], &quoted[..]].concat())
+                ));
+                // A quoted reply, and a quoted packet of another protocol, are not a request of ours.
+                let reply = v4_packet(options, 0, &request[4..12]);
+                assert!(!passes(
+                    &v4,
+                    &v4_packet(0, 3, &[&[0; 4], &reply[..]].concat())
+                ));
+                let mut other = quoted.clone();
+                other[9] = 17;
+                assert!(!passes(
+                    &v4,
+                    &v4_packet(0, 3, &[&[0; 4], &other[..]].concat())
+                ));
+            }
+            assert!(!passes(&v4, &v4_packet(0, 8, &echo(id))));
+
+            let reply = [&[129, 0, 0, 0], &echo(id)[..]].concat();
+            assert_eq!(passes(&v6, &reply), ours);
+            let mut quoted = vec![0_u8; 40];
+            (quoted[0], quoted[6]) = (0x60, 58);
+            quoted.extend([128, 0, 0, 0]);
+            quoted.extend(echo(id));
+            for kind in [1, 2, 3, 4] {
+                let packet = [&[kind, 0, 0, 0, 0, 0, 0, 0], &quoted[..]].concat();
+                assert_eq!(passes(&v6, &packet), ours);
+            }
+            assert!(!passes(&v6, &[&[128, 0, 0, 0], &echo(id)[..]].concat()));
+        }
+    }
+
+    proptest! {
+        /// Whatever the parsers find to be ours must get through the filter.
+        #[test]
+        fn nothing_of_ours_is_held_back(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0..6_usize, fix: bool) {
+            if fix && bytes.len() >= 80 {
+                // Make it likely to be something.
+                bytes[0] = 0x45;
+                bytes[9] = 1;
+                let length = bytes.len() as u16;
+                bytes[2..4].copy_from_slice(&length.to_be_bytes());
+                bytes[20] = [0, 3, 11, 12, 3, 11][kind];
+                bytes[28] = 0x45;
+                bytes[34..36].fill(0);
+                bytes[37] = 1;
+                bytes[48..50].copy_from_slice(&[8, 0]);
+                bytes[22..24].fill(0);
+                let sum = Sum::default().bytes(&bytes[20..]).checksum();
+                bytes[22..24].copy_from_slice(&sum.to_be_bytes());
+            }
+            let id_of = |message| match message {
+                Message::EchoReply { id, .. } => id,
+                Message::Error { quote, .. } => quote.id,
+            };
+            if let Ok(packet) = parse_v4(&bytes, false) {
+                let ids = IdBlock::around(id_of(packet.message), 64);
+                prop_assert!(passes(&v4(ids), &bytes));
+            }
+            if let Ok(message) = parse_v6(&bytes, false) {
+                let ids = IdBlock::around(id_of(message), 64);
+                prop_assert!(passes(&v6(ids), &bytes));
+            }
+        }
+    }
+}

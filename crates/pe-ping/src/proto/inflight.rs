@@ -47,6 +47,8 @@ impl Key {
 enum State {
     /// Never used, or its probe was never sent.
     Free,
+    /// A probe waits to be sent.
+    Waiting,
     /// A probe is in flight.
     InFlight,
     /// A reply was counted.
@@ -91,6 +93,7 @@ impl Slot {
             sent: departure.given_reply_at(received),
             deadline: self.deadline,
             v6: self.is_v6(),
+            left: self.state != State::Waiting,
         }
     }
 }
@@ -164,6 +167,8 @@ pub(crate) struct Ended {
     pub(crate) sent: Nanos,
     pub(crate) deadline: Nanos,
     pub(crate) v6: bool,
+    /// Whether it left at all; `sent` is otherwise the moment at which it was added.
+    pub(crate) left: bool,
 }
 
 /// What a reply turned out to be.
@@ -236,7 +241,7 @@ impl InFlight {
         self.len() < self.limit
     }
 
-    /// Adds a probe that is about to be sent at `sent`. Returns its key and its generation, or `None` when the table is
+    /// Adds a probe at `sent`, that is about to be sent. Returns its key and its generation, or `None` when the table is
     /// full.
     #[inline]
     pub(crate) fn add(
@@ -255,7 +260,7 @@ impl InFlight {
         slot.deadline = deadline;
         slot.owner = owner;
         slot.generation = self.generation;
-        slot.state = State::InFlight;
+        slot.state = State::Waiting;
         self.wheel.insert(&mut self.slots, index);
         self.in_flight[usize::from(destination.is_ipv6())] += 1;
         Some((Key(index), self.generation))
@@ -299,13 +304,33 @@ impl InFlight {
         Some(index as u32)
     }
 
-    /// Corrects the moment at which a probe left, once it is known.
+    /// Notes the moment at which a probe left.
     #[inline]
     pub(crate) fn set_sent(&mut self, key: Key, departure: Departure) {
-        if let Some(slot) = self.slots.get_mut(key.0) {
+        if let Some(slot) = self.slots.get_mut(key.0)
+            && slot.state == State::Waiting
+        {
             slot.sent = departure.early;
             slot.doubt = departure.doubt;
+            slot.state = State::InFlight;
         }
+    }
+
+    /// Whether a probe waits to be sent.
+    pub(crate) fn waits(&self, key: Key) -> bool {
+        let slot = self.slots.get(key.0);
+        slot.is_some_and(|slot| slot.state == State::Waiting)
+    }
+
+    /// Gives a probe that had to wait before it was sent that much more time, but not beyond `latest`.
+    pub(crate) fn postpone(&mut self, key: Key, by: Nanos, latest: Nanos) {
+        if !self.waits(key) {
+            return;
+        }
+        let slot = &mut self.slots[key.0];
+        slot.deadline = slot.deadline.saturating_add(by).min(latest);
+        self.wheel.remove(&mut self.slots, key.0);
+        self.wheel.insert(&mut self.slots, key.0);
     }
 
     /// Where the probe at `key` goes and its generation, if it is in flight.
@@ -337,7 +362,7 @@ impl InFlight {
         }
         let ended = slot.ended(received);
         match slot.state {
-            State::Free => Match::Unknown,
+            State::Free | State::Waiting => Match::Unknown,
             State::Answered => Match::Duplicate(ended),
             State::Ended => Match::Late(Some(ended)),
             State::InFlight if received > slot.deadline => Match::Late(Some(ended)),
@@ -352,7 +377,7 @@ impl InFlight {
     #[inline]
     pub(crate) fn fail(&mut self, key: Key, now: Nanos) -> Option<Ended> {
         let slot = self.slots.get(key.0)?;
-        if slot.state != State::InFlight {
+        if !matches!(slot.state, State::Waiting | State::InFlight) {
             return None;
         }
         let ended = slot.ended(now);
@@ -369,7 +394,11 @@ impl InFlight {
     fn retire(&mut self, index: u32, state: State, now: Nanos) {
         let slot = &mut self.slots[index];
         self.in_flight[usize::from(slot.is_v6())] -= 1;
-        slot.state = state;
+        // What never left can have no reply, late or otherwise.
+        slot.state = match slot.state {
+            State::Waiting => State::Free,
+            _ => state,
+        };
         slot.deadline = now;
         slot.links.next = NONE;
         if self.free_tail == NONE {
@@ -396,6 +425,8 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn device(number: u32) -> IpAddr {
@@ -410,6 +441,154 @@ mod tests {
         }
     }
 
+    fn left_at(early: Nanos) -> Departure {
+        Departure {
+            early,
+            doubt: Doubt::default(),
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// Add a probe to one of a few devices; send it unless it shall wait.
+        Add {
+            device: u8,
+            timeout: Nanos,
+            sent: bool,
+        },
+        /// A reply to one of the probes so far, from the right device or the next one.
+        Reply {
+            which: prop::sample::Index,
+            honest: bool,
+            counted: bool,
+        },
+        Fail(prop::sample::Index),
+        Pass(Nanos),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            5 => (0..4_u8, 0..80_000_000_u64, prop::bool::weighted(0.9))
+                .prop_map(|(device, timeout, sent)| Step::Add { device, timeout, sent }),
+            4 => (any::<prop::sample::Index>(), prop::bool::weighted(0.9), any::<bool>())
+                .prop_map(|(which, honest, counted)| Step::Reply { which, honest, counted }),
+            1 => any::<prop::sample::Index>().prop_map(Step::Fail),
+            2 => (0..40_000_000_u64).prop_map(Step::Pass),
+        ];
+        proptest::collection::vec(step, 1..200)
+    }
+
+    /// What the table should know of a probe.
+    struct Known {
+        key: Key,
+        generation: u32,
+        device: u32,
+        sent: Nanos,
+        deadline: Nanos,
+        left: bool,
+        end: Option<State>,
+    }
+
+    proptest! {
+        /// Against a list of all probes ever: each ends exactly once, a reply is never taken for another probe's, and a
+        /// duplicate or a late reply is known as long as its place is not used again.
+        #[test]
+        fn agrees_with_a_list_of_all_probes(limit in 1..30_usize, linger in 0..50_000_000_u64, steps in steps()) {
+            let mut now: Nanos = 1_000_000_000;
+            let mut table = InFlight::new(now, limit, linger);
+            let mut all: Vec<Known> = Vec::new();
+            for step in steps {
+                now += 1_000;
+                match step {
+                    Step::Add { device: number, timeout, sent } => {
+                        let in_flight = all.iter().filter(|known| known.end.is_none()).count();
+                        prop_assert_eq!(table.len(), in_flight);
+                        let number = u32::from(number);
+                        let deadline = now + timeout;
+                        let added = table.add(device(number), owner(all.len() as u32), now, deadline);
+                        prop_assert_eq!(added.is_some(), in_flight < limit);
+                        let Some((key, generation)) = added else { continue };
+                        prop_assert!(all.iter().all(|known| known.end.is_some() || known.key != key));
+                        if sent {
+                            table.set_sent(key, left_at(now));
+                        }
+                        all.push(Known { key, generation, device: number, sent: now, deadline, left: sent, end: None });
+                    }
+                    Step::Reply { which, honest, counted } if !all.is_empty() => {
+                        let at = which.index(all.len());
+                        let newest = all.iter().rposition(|known| known.key == all[at].key).unwrap();
+                        let known = &all[at];
+                        let source = device(known.device + u32::from(!honest));
+                        let counted = counted || newest != at;
+                        let generation = counted.then_some(known.generation);
+                        let got = table.reply(known.key, source, generation, now);
+                        if newest != at {
+                            prop_assert_eq!(got, Match::Late(None));
+                        } else if !honest || !known.left {
+                            prop_assert_eq!(got, Match::Unknown);
+                        } else {
+                            let whose = owner(at as u32);
+                            match (known.end, got) {
+                                (None, Match::Answer(ended)) => {
+                                    prop_assert!(now <= known.deadline);
+                                    prop_assert_eq!((ended.owner, ended.sent), (whose, known.sent));
+                                    all[at].end = Some(State::Answered);
+                                }
+                                (None, Match::Late(Some(ended))) => {
+                                    prop_assert!(now > known.deadline);
+                                    prop_assert_eq!(ended.owner, whose);
+                                }
+                                (Some(State::Answered), Match::Duplicate(ended))
+                                | (Some(State::Ended), Match::Late(Some(ended))) => {
+                                    prop_assert_eq!(ended.owner, whose);
+                                }
+                                (end, got) => prop_assert!(false, "{:?} {:?}", end, got),
+                            }
+                        }
+                    }
+                    Step::Fail(which) if !all.is_empty() => {
+                        let at = which.index(all.len());
+                        let newest = all.iter().rposition(|known| known.key == all[at].key);
+                        if newest == Some(at) {
+                            let failed = table.fail(all[at].key, now).map(|ended| ended.owner);
+                            let expected = all[at].end.is_none().then(|| owner(at as u32));
+                            prop_assert_eq!(failed, expected);
+                            all[at].end.get_or_insert(State::Ended);
+                        }
+                    }
+                    Step::Pass(time) => {
+                        now += time;
+                        while let Some(ended) = table.expire(now) {
+                            let known = &mut all[ended.owner.target as usize];
+                            prop_assert!(known.end.is_none() && known.deadline < now);
+                            prop_assert_eq!((ended.left, ended.v6), (known.left, true));
+                            known.end = Some(State::Ended);
+                        }
+                        // What is left expires within one and a bit milliseconds.
+                        let overdue = all
+                            .iter()
+                            .filter(|known| known.end.is_none() && known.deadline + 1_100_000 < now);
+                        prop_assert_eq!(overdue.count(), 0);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_wait_before_sending_is_made_up_for() {
+        let mut table = InFlight::new(0, 10, 0);
+        let (key, _) = table.add(device(1), owner(1), 0, 50_000_000).expect("room");
+        assert!(table.waits(key));
+        table.postpone(key, 100_000_000, 120_000_000);
+        table.set_sent(key, left_at(100_000_000));
+        assert!(!table.waits(key));
+        assert_eq!(table.expire(119_000_000), None);
+        let ended = table.expire(122_000_000).expect("its time is over");
+        assert_eq!((ended.deadline, ended.left), (120_000_000, true));
+    }
+
     #[test]
     fn a_table_of_many_blocks_knows_each_probe_and_is_full_at_its_limit() {
         let limit = 3 * BLOCK + 7;
@@ -417,7 +596,9 @@ mod tests {
         let keys: Vec<(Key, u32)> = (0..limit as u32)
             .map(|number| {
                 let added = table.add(device(number), owner(number), 10, 1_000_000);
-                added.expect("room for it")
+                let added = added.expect("room for it");
+                table.set_sent(added.0, left_at(10));
+                added
             })
             .collect();
         assert!(!table.has_room());
