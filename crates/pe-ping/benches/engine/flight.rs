@@ -150,11 +150,11 @@ fn storm() -> Measurement {
     }
 }
 
-/// The program, if it was built: `pingexporter ping` of 100,000 targets and more.
+/// The program, if it was built: 131,070 targets as fast as they go.
 fn program() -> Measurement {
     let program = std::env::args().next_back().expect("the program's path");
     let output = Command::new(program)
-        .args(["ping", "127.0.0.0/15", "-c", "1", "--json"])
+        .args(["ping", "127.0.0.0/15", "--rate", "0"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())
@@ -164,7 +164,7 @@ fn program() -> Measurement {
         "the program failed"
     );
     Measurement {
-        pings: 1 << 17,
+        pings: 131_070,
         cpu: process::cpu(UsageWho::RUSAGE_CHILDREN),
         peak: process::peak_of_children(),
         ..Measurement::default()
