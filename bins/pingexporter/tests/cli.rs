@@ -181,13 +181,7 @@ fn two_thousand_devices_are_all_up() {
 fn the_first_start_needs_no_gateway() {
     require!(Root);
     let files = Files::new().group("g.json", &group("p", &[device("d", "127.0.0.1")]));
-    let address = pe_testkit::free_port().unwrap();
-    let mut command = pe_testkit::command(PROGRAM);
-    command
-        .arg("--configs")
-        .arg(files.configs())
-        .args(["--listen", &address.to_string()]);
-    let agent = common::Agent::start(command, files.path());
+    let (agent, address) = files.serve(&[]);
     let metrics = wait::until("results over HTTP", || {
         let text = pe_testkit::http::get(address, "/metrics").ok()?.text();
         text.contains("dev_ping{exporter=\"p\",device=\"d\",ip=\"127.0.0.1\"}")

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 
-use common::{Agent, Files, PROGRAM, device, fixture, push_to};
+use common::{Files, device, fixture, push_to};
 use pe_testkit::{Gateway, require, wait};
 use serde_json::json;
 
@@ -23,17 +23,9 @@ fn shown() -> Vec<String> {
     let files = Files::new()
         .group("g.json", &group)
         .push(&push_to(&gateway.url()));
-    let address = pe_testkit::free_port().unwrap();
     // Nobody listens there: the name has no address.
     let nobody = pe_testkit::free_port().unwrap().to_string();
-    let mut command = pe_testkit::command(PROGRAM);
-    command
-        .arg("--configs")
-        .arg(files.configs())
-        .arg("--push-config")
-        .arg(files.push_config());
-    command.args(["--listen", &address.to_string(), "--dns-servers", &nobody]);
-    let agent = Agent::start(command, files.path());
+    let (agent, address) = files.serve(&["--dns-servers", &nobody]);
     let text = wait::until("all metrics", || {
         let text = pe_testkit::http::get(address, "/metrics").ok()?.text();
         let late = [

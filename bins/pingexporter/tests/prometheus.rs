@@ -3,25 +3,9 @@
 
 mod common;
 
-use std::net::SocketAddr;
-
-use common::{Agent, Files, PROGRAM, device, group, push_to};
+use common::{Files, device, group, push_to};
 use pe_testkit::{Gateway, Prometheus, PrometheusOptions, require, wait};
 use serde_json::{Value, json};
-
-/// Starts the agent with an HTTP address.
-fn serve(files: &Files) -> (Agent, SocketAddr) {
-    let address = pe_testkit::free_port().unwrap();
-    let mut command = pe_testkit::command(PROGRAM);
-    command
-        .arg("--configs")
-        .arg(files.configs())
-        .args(["--listen", &address.to_string()]);
-    if files.push_config().exists() {
-        command.arg("--push-config").arg(files.push_config());
-    }
-    (Agent::start(command, files.path()), address)
-}
 
 #[test]
 fn histograms_of_both_kinds_answer_quantile_queries() {
@@ -38,7 +22,7 @@ fn histograms_of_both_kinds_answer_quantile_queries() {
     let files = Files::new()
         .group("g.json", &group)
         .push(&push_to(&gateway.url()));
-    let (agent, address) = serve(&files);
+    let (agent, address) = files.serve(&[]);
 
     // With native histograms, Prometheus asks for protobuf and keeps the native buckets alone.
     let native = PrometheusOptions::default()
@@ -97,7 +81,7 @@ fn many(last: Value) -> Value {
 fn a_reload_of_ten_thousand_devices_leaves_no_gap() {
     require!(Program("prometheus"), Root);
     let files = Files::new().group("g.json", &many(device("before", "127.0.0.1")));
-    let (agent, address) = serve(&files);
+    let (agent, address) = files.serve(&[]);
     wait::until_true("the first results", || {
         pe_testkit::http::get(address, "/-/ready").is_ok_and(|response| response.status == 200)
     });

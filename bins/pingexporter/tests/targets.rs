@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 
-use common::{Agent, Files, PROGRAM, value};
+use common::{Files, value};
 use pe_testkit::{require, wait};
 use serde_json::json;
 
@@ -28,13 +28,7 @@ fn targets_files_are_followed_and_broken_ones_change_nothing() {
     let file = targets.join("a.json");
     fs::write(&file, list(&["127.0.0.2", "127.0.0.3"])).unwrap();
 
-    let address = pe_testkit::free_port().unwrap();
-    let mut command = pe_testkit::command(PROGRAM);
-    command
-        .arg("--configs")
-        .arg(files.configs())
-        .args(["--listen", &address.to_string()]);
-    let agent = Agent::start(command, files.path());
+    let (agent, address) = files.serve(&[]);
     let metrics =
         || pe_testkit::http::get(address, "/metrics").map_or_else(|_| String::new(), |r| r.text());
     let up = |ip: &str| {
@@ -66,7 +60,7 @@ fn targets_files_are_followed_and_broken_ones_change_nothing() {
     // Half written, gone, a directory: the targets stay and go on counting.
     let breakages: [(&str, &dyn Fn()); 3] = [
         ("half written", &|| {
-            fs::write(&file, "[{\"targets\": [\"127.0.0.2\"").unwrap()
+            fs::write(&file, "[{\"targets\": [\"127.0.0.2\"").unwrap();
         }),
         ("gone", &|| fs::remove_file(&file).unwrap()),
         ("a directory", &|| fs::create_dir(&file).unwrap()),

@@ -1,93 +1,12 @@
 //! The caching resolver against Debian's dnsmasq, whose answers change meanwhile.
 #![allow(clippy::unwrap_used)]
 
-use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use pe_scrape::Family;
 use pe_scrape::resolve::{CachingResolver, Resolve, ResolverOptions};
-use pe_testkit::require;
-use tempfile::TempDir;
-
-/// A name server for the domain `test.` that knows what its hosts file says.
-struct NameServer {
-    child: Child,
-    directory: TempDir,
-    address: SocketAddr,
-}
-
-impl NameServer {
-    fn start(hosts: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("hosts"), hosts).unwrap();
-        let address = pe_testkit::free_port().unwrap();
-        Self {
-            child: Self::spawn(&directory, address),
-            directory,
-            address,
-        }
-    }
-
-    fn spawn(directory: &TempDir, address: SocketAddr) -> Child {
-        let mut command = pe_testkit::command("dnsmasq");
-        command
-            .args([
-                "--keep-in-foreground",
-                "--no-resolv",
-                "--no-hosts",
-                "--bind-interfaces",
-                "--user=root",
-            ])
-            .args([
-                "--listen-address=127.0.0.1",
-                "--local=/test/",
-                "--local-ttl=1",
-                "--conf-file=/dev/null",
-            ])
-            .args([
-                "--dns-forward-max=10000",
-                "--log-facility=/dev/null",
-                "--pid-file=",
-            ])
-            .arg(format!("--port={}", address.port()))
-            .arg(format!(
-                "--addn-hosts={}",
-                directory.path().join("hosts").display()
-            ));
-        pe_testkit::start(command).unwrap()
-    }
-
-    fn change(&self, hosts: &str) {
-        fs::write(self.directory.path().join("hosts"), hosts).unwrap();
-        let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-s", "HUP", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn restart(&mut self, hosts: &str) {
-        fs::write(self.directory.path().join("hosts"), hosts).unwrap();
-        self.child = Self::spawn(&self.directory, self.address);
-    }
-}
-
-impl Drop for NameServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use pe_testkit::{NameServer, require};
 
 fn resolver(server: SocketAddr) -> CachingResolver {
     let mut options = ResolverOptions::default();
@@ -146,7 +65,7 @@ async fn answers_follow_the_name_server() {
     require!(Program("dnsmasq"));
     let mut server =
         NameServer::start("127.0.0.5 a.test\n::5 six.test\n127.0.0.6 both.test\n::6 both.test\n");
-    let resolver = resolver(server.address);
+    let resolver = resolver(server.address());
     until(&resolver, "a.test", Family::Any, is("127.0.0.5")).await;
     until(&resolver, "a.test", Family::V4, is("127.0.0.5")).await;
     until(&resolver, "six.test", Family::Any, is("::5")).await;
@@ -209,7 +128,7 @@ async fn two_thousand_names_at_once() {
         .collect();
     let server = NameServer::start(&hosts);
     let mut options = ResolverOptions::default();
-    options.servers = vec![server.address];
+    options.servers = vec![server.address()];
     let resolver = CachingResolver::new(options).unwrap();
     until(&resolver, "n0.test", Family::Any, is("127.1.0.1")).await;
     let lookups = (0..2000).map(|n| {
@@ -228,11 +147,11 @@ async fn two_thousand_names_at_once() {
 async fn a_server_that_hangs_delays_only_names_that_are_not_known() {
     require!(Program("dnsmasq"));
     let mut server = NameServer::start("127.0.0.5 a.test\n");
-    let resolver = resolver(server.address);
+    let resolver = resolver(server.address());
     until(&resolver, "a.test", Family::Any, is("127.0.0.5")).await;
     server.kill();
     // The same address, but nobody answers.
-    let _silent = UdpSocket::bind(server.address).unwrap();
+    let _silent = UdpSocket::bind(server.address()).unwrap();
     // Twenty names wait for the silent server; the known one does not.
     let waiting: Vec<_> = (0..20)
         .map(|n| {

@@ -62,7 +62,7 @@
 //! | for | use |
 //! | --- | --- |
 //! | needs, skipped tests | [`require!`], [`skip`], [`Need`] |
-//! | servers | [`Gateway`], [`Nginx`], [`Prometheus`], any other: [`Server`] |
+//! | servers | [`Gateway`], [`Nginx`], [`Prometheus`], [`NameServer`], any other: [`Server`] |
 //! | metrics that others accept | [`promtool_check_metrics`], [`promtool`] |
 //! | a private network | [`in_namespace`], [`Namespace`] |
 //! | devices with delay, loss, errors and lies | [`Simnet`], [`Scenario`], [`Truth`] |
@@ -72,6 +72,7 @@
 pub mod http;
 pub mod wait;
 
+mod dns;
 mod gateway;
 mod netns;
 mod nginx;
@@ -81,6 +82,7 @@ mod server;
 mod simnet;
 mod spawn;
 
+pub use dns::NameServer;
 pub use gateway::Gateway;
 pub use netns::{Namespace, in_namespace};
 pub use nginx::Nginx;

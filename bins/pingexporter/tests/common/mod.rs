@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output};
 
@@ -67,6 +68,21 @@ impl Files {
             command.arg("--push-config").arg(self.push_config());
         }
         Agent::start(command, self.path())
+    }
+
+    /// Starts `run` on these files with HTTP on a free address, and with further arguments.
+    pub fn serve(&self, further: &[&str]) -> (Agent, SocketAddr) {
+        let address = pe_testkit::free_port().unwrap();
+        let mut command = pe_testkit::command(PROGRAM);
+        command
+            .arg("--configs")
+            .arg(self.configs())
+            .args(["--listen", &address.to_string()]);
+        if self.push_config().exists() {
+            command.arg("--push-config").arg(self.push_config());
+        }
+        command.args(further);
+        (Agent::start(command, self.path()), address)
     }
 
     /// Runs `once` on these files to its end.
