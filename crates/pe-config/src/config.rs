@@ -61,6 +61,11 @@ impl GroupConfig {
     pub fn count_of(&self, job: &JobConfig) -> u32 {
         job.count.unwrap_or(self.count)
     }
+
+    /// Time between two probes of `job` within a cycle.
+    pub fn probe_interval_of(&self, job: &JobConfig) -> Duration {
+        job.probe_interval.unwrap_or(self.probe_interval)
+    }
 }
 
 /// How fast the probes of a cycle may leave. `None`: the prober chooses.
@@ -92,6 +97,8 @@ pub struct JobConfig {
     pub timeout: Option<Duration>,
     /// Overrides [`GroupConfig::count`].
     pub count: Option<u32>,
+    /// Overrides [`GroupConfig::probe_interval`].
+    pub probe_interval: Option<Duration>,
 }
 
 /// One scraper of a device, with the settings given for it.

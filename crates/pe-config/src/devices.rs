@@ -67,6 +67,7 @@ pub(crate) struct Template {
     pub(crate) metrics: Arc<[MetricConfig]>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) count: Option<u32>,
+    pub(crate) probe_interval: Option<Duration>,
 }
 
 impl Template {
@@ -241,6 +242,7 @@ impl Devices {
             metrics: template.metrics.clone(),
             timeout: template.timeout,
             count: template.count,
+            probe_interval: template.probe_interval,
         });
     }
 }

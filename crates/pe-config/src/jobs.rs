@@ -54,9 +54,12 @@ pub(crate) struct JobReader<'s, 'r, 'd, 'c> {
     /// The labels of targets files, so that those that are equal are there once.
     interned: Interner,
     metrics: HashMap<&'d str, Arc<[MetricConfig]>>,
-    /// Lists of metrics, by their text, and the timeouts and counts with which they were found in order.
-    checked: HashSet<(Option<&'d str>, Duration, u32)>,
+    /// Lists of metrics, by their text, and the timeouts, counts and probe intervals with which they were found in order.
+    checked: HashSet<Combination<'d>>,
 }
+
+/// A list of metrics, by its text, with a timeout, a count and a probe interval.
+type Combination<'d> = (Option<&'d str>, Duration, u32, Duration);
 
 impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
     /// A reader for the jobs of the file of `scope`.
@@ -108,17 +111,14 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
         let exclude = job
             .get("exclude")
             .map(|value| group::read_exclude(scope, value));
-        let timeout = job.get("timeout").and_then(|value| {
-            let read = scalar::duration(&to_layer(value));
-            self.accept(value, "timeout", read)
-                .map(|timeout| (timeout, start(value)))
-        });
+        let timeout = self.read_duration(&job, "timeout");
+        let probe_interval = self.read_duration(&job, "probe_interval");
         let count = job.get("count").and_then(|value| {
             let read = scalar::integer(&to_layer(value), false, 1, MAX_COUNT);
             let count = self.accept(value, "count", read)?;
             Some((u32::try_from(count).ok()?, start(value)))
         });
-        let common = self.common(timeout, count);
+        let common = self.common(timeout, count, probe_interval);
         let labels = self.read_labels(job.get("labels"));
         let metrics = self.read_metrics(job.get("metrics"), entry, common.as_ref());
         let (Some(name), Some(source), Some(labels), Some(metrics)) =
@@ -134,6 +134,7 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
             metrics,
             timeout: timeout.map(|(timeout, _)| timeout),
             count: count.map(|(count, _)| count),
+            probe_interval: probe_interval.map(|(interval, _)| interval),
         };
         self.check_scraper_labels(
             scope,
@@ -301,15 +302,26 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
             .ok()
     }
 
-    /// The common settings of a job with its own `timeout` and `count`; reports a timeout that is not
-    /// below the interval and warns of a cycle that cannot fit.
+    fn read_duration(&self, job: &Fields<'_, '_>, key: &str) -> Option<(Duration, usize)> {
+        let value = job.get(key)?;
+        let read = scalar::duration(&to_layer(value));
+        let duration = self.accept(value, key, read)?;
+        Some((duration, start(value)))
+    }
+
+    /// The common settings of a job with its own `timeout`, `count` and `probe_interval`; reports a timeout that is
+    /// not below the interval and warns of a cycle that cannot fit.
     fn common(
         &self,
         timeout: Option<(Duration, usize)>,
         count: Option<(u32, usize)>,
+        probe_interval: Option<(Duration, usize)>,
     ) -> Option<CommonSettings> {
         let mut common = self.defaults.common?;
-        let at = count.map(|(_, at)| at).or(timeout.map(|(_, at)| at));
+        let at = count.map(|(_, at)| at);
+        let at = at
+            .or(probe_interval.map(|(_, at)| at))
+            .or(timeout.map(|(_, at)| at));
         if let Some((timeout, at)) = timeout {
             if timeout >= common.interval {
                 let message = format!(
@@ -324,6 +336,9 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
         }
         if let Some((count, _)) = count {
             common.count = count;
+        }
+        if let Some((interval, _)) = probe_interval {
+            common.probe_interval = interval;
         }
         if let Some(at) = at
             && let Some((message, hint)) = group::overrun(&common)
@@ -376,7 +391,7 @@ impl<'s, 'r, 'd, 'c> JobReader<'s, 'r, 'd, 'c> {
         let Some(common) = common.filter(|_| !checked) else {
             return Some(metrics);
         };
-        let combination = (source, common.timeout, common.count);
+        let combination = (source, common.timeout, common.count, common.probe_interval);
         if !self.checked.contains(&combination) {
             let errors = scope.report.errors();
             let at = value.map_or(start(entry), start);

@@ -102,6 +102,8 @@ pub(crate) struct Job {
     /// Probes in each cycle, instead of what `conf` says.
     #[schemars(range(min = 1, max = 10000))]
     count: Option<u32>,
+    /// Time between two of these probes, instead of what `conf` says.
+    probe_interval: Option<Span>,
 }
 
 /// The push configuration: where results are pushed.

@@ -24,6 +24,7 @@ type Combination = (
     *const pe_config::MetricConfig,
     Option<Duration>,
     Option<u32>,
+    Option<Duration>,
 );
 
 /// One scraper with one set of settings, and the targets it measures.
@@ -48,7 +49,12 @@ impl Plan {
         let mut known: HashMap<Combination, Vec<usize>> = HashMap::new();
         for job in &group.jobs {
             let target = target(group, job)?;
-            let combination = (job.metrics.as_ptr(), job.timeout, job.count);
+            let combination = (
+                job.metrics.as_ptr(),
+                job.timeout,
+                job.count,
+                job.probe_interval,
+            );
             let lanes = known.entry(combination).or_insert_with(|| {
                 let lane_of = |metric: &pe_config::MetricConfig| {
                     let settings = settings(group, job, metric.settings.clone());
@@ -204,7 +210,7 @@ fn settings(group: &GroupConfig, job: &JobConfig, own: serde_json::Value) -> Scr
         interval: group.interval,
         value_dev_down: group.value_dev_down,
         count: group.count_of(job),
-        probe_interval: group.probe_interval,
+        probe_interval: group.probe_interval_of(job),
         rate: group.pacer.rate,
         burst: group.pacer.burst,
         own,

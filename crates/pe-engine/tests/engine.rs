@@ -73,6 +73,7 @@ fn job(name: &str, settings: &serde_json::Value) -> JobConfig {
         metrics: Arc::new([metric]),
         timeout: None,
         count: None,
+        probe_interval: None,
     }
 }
 
@@ -417,5 +418,41 @@ async fn exposition_holds_results_and_own_metrics_in_both_styles() {
     assert!(
         text.contains("actor_scenes_total{exporter=\"g\",device=\"b\",ip=\"127.0.0.1\"} 1.0"),
         "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_may_have_times_and_counts_of_its_own() {
+    static SEEN: Mutex<Vec<(u32, Duration, Duration)>> = Mutex::new(Vec::new());
+    let mut registry = ScraperRegistry::new();
+    registry
+        .register("actor", |settings: &ScraperSettings| {
+            SEEN.lock()
+                .unwrap()
+                .push((settings.count, settings.probe_interval, settings.timeout));
+            let descriptors = [
+                MetricDescriptor::gauge("actor_up", ""),
+                MetricDescriptor::counter("n_total", ""),
+            ];
+            Ok(Arc::new(Actor {
+                descriptors,
+                settings: settings.own.clone(),
+            }) as Arc<dyn Scraper>)
+        })
+        .unwrap();
+    let mut own = job("own", &json!({}));
+    own.count = Some(7);
+    own.probe_interval = Some(SECOND / 10);
+    own.timeout = Some(SECOND / 4);
+    // The same list of metrics, as devices of one subnet share it.
+    let mut plain = own.clone();
+    (plain.job, plain.count, plain.probe_interval, plain.timeout) =
+        ("plain".into(), None, None, None);
+    let config = config(vec![group("g", SECOND, vec![own, plain])]);
+    Engine::builder(config, registry).build().unwrap();
+    let seen = SEEN.lock().unwrap().clone();
+    assert_eq!(
+        seen,
+        [(7, SECOND / 10, SECOND / 4), (1, SECOND, SECOND / 2)]
     );
 }

@@ -47,6 +47,7 @@ fn engine() -> Engine {
         }]),
         timeout: None,
         count: None,
+        probe_interval: None,
     };
     let group = GroupConfig {
         file: "plant.json".into(),
