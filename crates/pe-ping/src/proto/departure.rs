@@ -14,6 +14,9 @@ const LEAVES_AT: Nanos = 38;
 /// The shortest round trip: a departure cannot be told more exactly than this, and a reply is never before its request.
 const SHORTEST: Nanos = 1_000;
 
+/// Interruptions above this are longer than round trips in a local network.
+const LONG: Nanos = 200_000;
+
 /// When a packet left, or when it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Departure {
@@ -53,8 +56,11 @@ impl Departure {
         if doubt == 0 || received <= late {
             return self.early.min(received.saturating_sub(SHORTEST));
         }
-        // A round trip far longer than the doubt tells nothing; one that is shorter was hardly preceded by it.
-        if received - late < doubt || self.doubt.0 & PROBABLY_LATE != 0 {
+        // A round trip far longer than the doubt tells nothing; one that is shorter was hardly preceded by it. The longer
+        // the interruption, the more of the real round trips it could pass for, so the shorter the rest must be.
+        let rest = received - late;
+        let bound = if doubt > LONG { doubt / 8 } else { doubt };
+        if rest < bound || self.doubt.0 & PROBABLY_LATE != 0 {
             late.min(received.saturating_sub(SHORTEST))
         } else {
             self.early
@@ -150,6 +156,15 @@ mod tests {
         // A reply from far away does not tell: the first probably left before, the second after it.
         assert_eq!(times[0].given_reply_at(9_000_000), 1_001_900);
         assert_eq!(times[1].given_reply_at(9_000_000), 1_106_900);
+    }
+
+    #[test]
+    fn a_round_trip_of_some_milliseconds_is_no_proof_of_a_late_departure() {
+        // Interrupted for 2 ms; the reply came 3 ms after the call began.
+        let times: Vec<_> = warm().between(1_000_000, 3_010_000, 2).collect();
+        assert_eq!(times[0].given_reply_at(4_000_000), 1_001_900);
+        // 100 µs after the call ended: the request had hardly left before the interruption.
+        assert!(times[0].given_reply_at(3_110_000) > 3_000_000);
     }
 
     proptest! {
