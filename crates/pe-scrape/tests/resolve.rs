@@ -171,3 +171,62 @@ async fn a_server_that_hangs_delays_only_names_that_are_not_known() {
         assert!(lookup.await.unwrap().is_err());
     }
 }
+
+/// A name server on its own thread that answers A with 127.0.0.5 at first and SERVFAIL from then on, and AAAA with nothing.
+fn ailing_server() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut buffer, mut asked) = ([0; 512], 0);
+        while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+            // RFC 1035, section 4.1: the header, then the question: labels up to an empty one, type, class.
+            let labels = buffer[12..length]
+                .iter()
+                .position(|byte| *byte == 0)
+                .unwrap();
+            let question = &buffer[12..12 + labels + 5];
+            let is_a = question[labels + 2] == 1;
+            let found = is_a && asked == 0;
+            asked += u32::from(is_a);
+            let code = if is_a && !found { 2 } else { 0 };
+            let mut reply = vec![
+                buffer[0],
+                buffer[1],
+                0x81,
+                0x80 | code,
+                0,
+                1,
+                0,
+                u8::from(found),
+                0,
+                0,
+                0,
+                0,
+            ];
+            reply.extend_from_slice(question);
+            if found {
+                reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, 127, 0, 0, 5]);
+            }
+            let _ = socket.send_to(&reply, peer);
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_for_one_family_is_no_denial_of_the_name() {
+    let resolver = resolver(ailing_server());
+    until(&resolver, "a.test", Family::Any, is("127.0.0.5")).await;
+    let failed = || counted(&resolver, "pingexporter_dns_lookups_total", Some("failed"));
+    while failed() < 3.0 {
+        assert_eq!(
+            resolver.resolve("a.test", Family::Any).await,
+            Ok([127, 0, 0, 5].into())
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(
+        resolver.resolve("a.test", Family::Any).await,
+        Ok([127, 0, 0, 5].into())
+    );
+}

@@ -78,8 +78,8 @@ impl Drop for Refresher {
 }
 
 struct Shared {
-    /// One for each [`Family`].
-    lookups: [TokioResolver; 3],
+    v4: TokioResolver,
+    v6: TokioResolver,
     bounds: Bounds,
     names: Mutex<HashMap<(Box<str>, Family), Name>>,
     places: Semaphore,
@@ -106,18 +106,14 @@ impl CachingResolver {
     /// [`ResolverError`] when no servers are given and the system's configuration cannot be read.
     pub fn new(options: ResolverOptions) -> Result<Self, ResolverError> {
         let lookup = |strategy| build(&options, strategy).map_err(ResolverError);
-        let lookups = [
-            lookup(LookupIpStrategy::Ipv4Only)?,
-            lookup(LookupIpStrategy::Ipv6Only)?,
-            lookup(LookupIpStrategy::Ipv4thenIpv6)?,
-        ];
         let bounds = Bounds {
             min_ttl: options.min_ttl,
             max_ttl: options.max_ttl.max(options.min_ttl),
             retry: options.retry,
         };
         let shared = Shared {
-            lookups,
+            v4: lookup(LookupIpStrategy::Ipv4Only)?,
+            v6: lookup(LookupIpStrategy::Ipv6Only)?,
             bounds,
             names: Mutex::default(),
             places: Semaphore::new(CONCURRENT),
@@ -228,18 +224,13 @@ impl Shared {
 
     async fn look_up(self: Arc<Self>, host: Box<str>, family: Family) {
         let _place = self.places.acquire().await;
-        let lookup = &self.lookups[family as usize];
-        let answer = match lookup.lookup_ip(&*host).await {
-            Ok(found) => {
-                let ttl = found
-                    .valid_until()
-                    .saturating_duration_since(Instant::now());
-                match found.iter().find(|address| family.admits(*address)) {
-                    Some(address) => Answer::Found(address, ttl),
-                    None => Answer::Absent("the name has no address of the wanted family".into()),
-                }
-            }
-            Err(error) => classify(&error),
+        let answer = match family {
+            Family::V4 => ask(&self.v4, &host).await,
+            Family::V6 => ask(&self.v6, &host).await,
+            Family::Any => match ask(&self.v4, &host).await {
+                found @ Answer::Found(..) => found,
+                other => Answer::of_either(other, ask(&self.v6, &host).await),
+            },
         };
         let counter = match &answer {
             Answer::Found(..) => &self.counters.found,
@@ -279,7 +270,23 @@ async fn refresh(shared: Weak<Shared>, period: Duration) {
     }
 }
 
-/// Whether a name server denied the name, or none could be asked.
+/// Asks for the addresses of one family.
+async fn ask(resolver: &TokioResolver, host: &str) -> Answer {
+    match resolver.lookup_ip(host).await {
+        Ok(found) => {
+            let ttl = found
+                .valid_until()
+                .saturating_duration_since(Instant::now());
+            match found.iter().next() {
+                Some(address) => Answer::Found(address, ttl),
+                None => Answer::Absent("the name has no address".into()),
+            }
+        }
+        Err(error) => classify(&error),
+    }
+}
+
+/// Whether a name server denied the name, or none could be asked. A malformed answer is no denial.
 fn classify(error: &NetError) -> Answer {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(_)) if error.is_nx_domain() => {
@@ -288,8 +295,6 @@ fn classify(error: &NetError) -> Answer {
         NetError::Dns(DnsError::NoRecordsFound(_)) => {
             Answer::Absent("the name has no address".into())
         }
-        // A name that cannot be asked for at all.
-        NetError::Proto(error) => Answer::Absent(format!("the name cannot be used: {error}")),
         error => Answer::Failed(error.to_string()),
     }
 }

@@ -14,6 +14,18 @@ pub(super) enum Answer {
     Failed(String),
 }
 
+impl Answer {
+    /// The answer for a name of either family, from one for each. A name has no address only if both say so: where one of
+    /// them failed, nothing is known.
+    pub(super) fn of_either(v4: Self, v6: Self) -> Self {
+        match (v4, v6) {
+            (found @ Self::Found(..), _) | (_, found @ Self::Found(..)) => found,
+            (failed @ Self::Failed(_), _) | (_, failed @ Self::Failed(_)) => failed,
+            (absent, _) => absent,
+        }
+    }
+}
+
 /// What can be told of a name right now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum View {
