@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use pe_config::{GroupConfig, JobConfig};
 use pe_scrape::{
-    Address, Family, LabelSet, Schema, Scraper, ScraperRegistry, ScraperSettings, Table, Target,
+    Address, FamilyChoice, LabelSet, Schema, Scraper, ScraperRegistry, ScraperSettings, Table,
+    Target,
 };
 
 use crate::EngineError;
@@ -185,9 +186,9 @@ fn target(group: &GroupConfig, job: &JobConfig) -> Result<Target, EngineError> {
         pe_config::Address::Name { host, family } => Address::Name {
             host: host.clone(),
             family: match family {
-                pe_config::Family::V4 => Family::V4,
-                pe_config::Family::V6 => Family::V6,
-                pe_config::Family::Any => Family::Any,
+                pe_config::Family::V4 => FamilyChoice::V4,
+                pe_config::Family::V6 => FamilyChoice::V6,
+                pe_config::Family::Any => FamilyChoice::Any,
             },
         },
     };

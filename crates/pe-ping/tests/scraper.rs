@@ -10,7 +10,8 @@ use pe_ping::PingScraperFactory;
 use pe_scrape::exposition::{Block, Format, encode};
 use pe_scrape::resolve::{Resolve, ResolveError};
 use pe_scrape::{
-    Address, Batch, Family, Frame, Schema, Scraper, ScraperRegistry, ScraperSettings, Table, Target,
+    Address, Batch, FamilyChoice, Frame, Schema, Scraper, ScraperRegistry, ScraperSettings, Table,
+    Target,
 };
 use serde_json::{Value, json};
 
@@ -27,7 +28,7 @@ fn settings(own: Value) -> ScraperSettings {
 fn name(host: &str) -> Target {
     let address = Address::Name {
         host: host.into(),
-        family: Family::V4,
+        family: FamilyChoice::V4,
     };
     Target::new(host, host, address, []).unwrap()
 }
@@ -115,8 +116,8 @@ struct Names;
 
 #[async_trait]
 impl Resolve for Names {
-    async fn resolve(&self, host: &str, family: Family) -> Result<IpAddr, ResolveError> {
-        assert_eq!(family, Family::V4);
+    async fn resolve(&self, host: &str, family: FamilyChoice) -> Result<IpAddr, ResolveError> {
+        assert_eq!(family, FamilyChoice::V4);
         match host {
             "good" => Ok([127, 0, 0, 77].into()),
             "slow" => std::future::pending().await,

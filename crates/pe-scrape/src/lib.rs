@@ -34,6 +34,7 @@
 //! assert_eq!(registry.names(), ["name_length"]);
 //! ```
 
+mod address;
 mod descriptor;
 pub mod exposition;
 mod frame;
@@ -46,6 +47,7 @@ mod sink;
 mod table;
 mod target;
 
+pub use address::{Address, Family, FamilyChoice};
 pub use async_trait::async_trait;
 pub use descriptor::{
     HistogramSpec, MetricDescriptor, MetricKind, NativeBuckets, Schema, SchemaError, Unit,
@@ -59,4 +61,4 @@ pub use report::CycleReport;
 pub use scraper::{Batch, BatchStats, ScrapeError, Scraper};
 pub use sink::Sink;
 pub use table::{ABSENT, Row, Table, is_absent};
-pub use target::{Address, Family, Target};
+pub use target::Target;

@@ -1,64 +1,9 @@
 //! What is measured.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
-use serde::{Deserialize, Serialize};
-
-use crate::{LabelError, LabelSet};
-
-/// Which address family a host name is resolved to.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
-)]
-pub enum Family {
-    /// IPv4 only.
-    #[serde(rename = "4")]
-    V4,
-    /// IPv6 only.
-    #[serde(rename = "6")]
-    V6,
-    /// Whatever the resolver puts first.
-    #[default]
-    #[serde(rename = "any")]
-    Any,
-}
-
-impl Family {
-    /// Whether an address is of this family.
-    #[must_use]
-    pub fn admits(self, address: IpAddr) -> bool {
-        match self {
-            Self::V4 => address.is_ipv4(),
-            Self::V6 => address.is_ipv6(),
-            Self::Any => true,
-        }
-    }
-}
-
-/// Where a target is: an address, or a host name that the scraper resolves.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Address {
-    /// A literal address.
-    Ip(IpAddr),
-    /// A host name, and the family to resolve it to.
-    Name {
-        /// The host name, without a port.
-        host: Arc<str>,
-        /// Which addresses of it to use.
-        family: Family,
-    },
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ip(ip) => ip.fmt(f),
-            Self::Name { host, .. } => f.write_str(host),
-        }
-    }
-}
+use crate::{Address, LabelError, LabelSet};
 
 /// One device to measure: where it is, and the labels of its series. Cloning is cheap.
 ///

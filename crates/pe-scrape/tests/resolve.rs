@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use pe_scrape::Family;
+use pe_scrape::FamilyChoice;
 use pe_scrape::resolve::{CachingResolver, Resolve, ResolverOptions};
 use pe_testkit::{NameServer, require};
 
@@ -21,7 +21,7 @@ fn resolver(server: SocketAddr) -> CachingResolver {
 async fn until(
     resolver: &CachingResolver,
     host: &str,
-    family: Family,
+    family: FamilyChoice,
     wanted: impl Fn(&Result<IpAddr, String>) -> bool,
 ) {
     let started = Instant::now();
@@ -66,33 +66,33 @@ async fn answers_follow_the_name_server() {
     let mut server =
         NameServer::start("127.0.0.5 a.test\n::5 six.test\n127.0.0.6 both.test\n::6 both.test\n");
     let resolver = resolver(server.address());
-    until(&resolver, "a.test", Family::Any, is("127.0.0.5")).await;
-    until(&resolver, "a.test", Family::V4, is("127.0.0.5")).await;
-    until(&resolver, "six.test", Family::Any, is("::5")).await;
-    until(&resolver, "both.test", Family::V4, is("127.0.0.6")).await;
-    until(&resolver, "both.test", Family::V6, is("::6")).await;
+    until(&resolver, "a.test", FamilyChoice::Any, is("127.0.0.5")).await;
+    until(&resolver, "a.test", FamilyChoice::V4, is("127.0.0.5")).await;
+    until(&resolver, "six.test", FamilyChoice::Any, is("::5")).await;
+    until(&resolver, "both.test", FamilyChoice::V4, is("127.0.0.6")).await;
+    until(&resolver, "both.test", FamilyChoice::V6, is("::6")).await;
     for (host, family, words) in [
-        ("a.test", Family::V6, "no address"),
-        ("none.test", Family::Any, "no such name"),
-        ("not a name..", Family::Any, ""),
+        ("a.test", FamilyChoice::V6, "no address"),
+        ("none.test", FamilyChoice::Any, "no such name"),
+        ("not a name..", FamilyChoice::Any, ""),
     ] {
         let error = resolver.resolve(host, family).await.unwrap_err();
         assert!(error.message.contains(words), "{error}");
     }
     // Neither a literal address nor the host's own name needs the server.
     assert_eq!(
-        resolver.resolve("127.0.0.9", Family::V4).await,
+        resolver.resolve("127.0.0.9", FamilyChoice::V4).await,
         Ok([127, 0, 0, 9].into())
     );
-    assert!(resolver.resolve("::1", Family::V4).await.is_err());
+    assert!(resolver.resolve("::1", FamilyChoice::V4).await.is_err());
 
     // A changed address is picked up, a removed name is refused, and comes back.
     server.change("127.0.0.50 a.test\n");
-    until(&resolver, "a.test", Family::Any, is("127.0.0.50")).await;
+    until(&resolver, "a.test", FamilyChoice::Any, is("127.0.0.50")).await;
     server.change("");
-    until(&resolver, "a.test", Family::Any, Result::is_err).await;
+    until(&resolver, "a.test", FamilyChoice::Any, Result::is_err).await;
     server.change("127.0.0.51 a.test\n");
-    until(&resolver, "a.test", Family::Any, is("127.0.0.51")).await;
+    until(&resolver, "a.test", FamilyChoice::Any, is("127.0.0.51")).await;
 
     // Without a server, the last address is kept, and that is counted.
     server.kill();
@@ -104,19 +104,19 @@ async fn answers_follow_the_name_server() {
         || failed(&resolver) == before
     {
         assert_eq!(
-            resolver.resolve("a.test", Family::Any).await,
+            resolver.resolve("a.test", FamilyChoice::Any).await,
             Ok([127, 0, 0, 51].into())
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(
         resolver
-            .resolve("never-seen.test", Family::Any)
+            .resolve("never-seen.test", FamilyChoice::Any)
             .await
             .is_err()
     );
     server.restart("127.0.0.52 a.test\n");
-    until(&resolver, "a.test", Family::Any, is("127.0.0.52")).await;
+    until(&resolver, "a.test", FamilyChoice::Any, is("127.0.0.52")).await;
     assert!(counted(&resolver, "pingexporter_dns_cache_entries", None) >= 5.0);
 }
 
@@ -130,10 +130,14 @@ async fn two_thousand_names_at_once() {
     let mut options = ResolverOptions::default();
     options.servers = vec![server.address()];
     let resolver = CachingResolver::new(options).unwrap();
-    until(&resolver, "n0.test", Family::Any, is("127.1.0.1")).await;
+    until(&resolver, "n0.test", FamilyChoice::Any, is("127.1.0.1")).await;
     let lookups = (0..2000).map(|n| {
         let resolver = resolver.clone();
-        tokio::spawn(async move { resolver.resolve(&format!("n{n}.test"), Family::V4).await })
+        tokio::spawn(async move {
+            resolver
+                .resolve(&format!("n{n}.test"), FamilyChoice::V4)
+                .await
+        })
     });
     for (n, lookup) in lookups.collect::<Vec<_>>().into_iter().enumerate() {
         let expected: IpAddr = format!("127.1.{}.{}", n / 200, n % 200 + 1)
@@ -148,7 +152,7 @@ async fn a_server_that_hangs_delays_only_names_that_are_not_known() {
     require!(Program("dnsmasq"));
     let mut server = NameServer::start("127.0.0.5 a.test\n");
     let resolver = resolver(server.address());
-    until(&resolver, "a.test", Family::Any, is("127.0.0.5")).await;
+    until(&resolver, "a.test", FamilyChoice::Any, is("127.0.0.5")).await;
     server.kill();
     // The same address, but nobody answers.
     let _silent = UdpSocket::bind(server.address()).unwrap();
@@ -156,13 +160,17 @@ async fn a_server_that_hangs_delays_only_names_that_are_not_known() {
     let waiting: Vec<_> = (0..20)
         .map(|n| {
             let resolver = resolver.clone();
-            tokio::spawn(async move { resolver.resolve(&format!("w{n}.test"), Family::Any).await })
+            tokio::spawn(async move {
+                resolver
+                    .resolve(&format!("w{n}.test"), FamilyChoice::Any)
+                    .await
+            })
         })
         .collect();
     for _ in 0..50 {
         let known = tokio::time::timeout(
             Duration::from_secs(30),
-            resolver.resolve("a.test", Family::Any),
+            resolver.resolve("a.test", FamilyChoice::Any),
         );
         assert_eq!(known.await.unwrap(), Ok([127, 0, 0, 5].into()));
     }
@@ -216,17 +224,17 @@ fn ailing_server() -> SocketAddr {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_for_one_family_is_no_denial_of_the_name() {
     let resolver = resolver(ailing_server());
-    until(&resolver, "a.test", Family::Any, is("127.0.0.5")).await;
+    until(&resolver, "a.test", FamilyChoice::Any, is("127.0.0.5")).await;
     let failed = || counted(&resolver, "pingexporter_dns_lookups_total", Some("failed"));
     while failed() < 3.0 {
         assert_eq!(
-            resolver.resolve("a.test", Family::Any).await,
+            resolver.resolve("a.test", FamilyChoice::Any).await,
             Ok([127, 0, 0, 5].into())
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(
-        resolver.resolve("a.test", Family::Any).await,
+        resolver.resolve("a.test", FamilyChoice::Any).await,
         Ok([127, 0, 0, 5].into())
     );
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use pe_ping::{EventKind, Pinger, PingerBuilder, ProbeEvent, Stats, Sweep};
-use pe_scrape::Family;
+use pe_scrape::FamilyChoice;
 use tokio::sync::mpsc;
 
 use crate::cli::PingArgs;
@@ -26,9 +26,9 @@ const LINGER: Duration = Duration::from_millis(100);
 
 pub(crate) async fn ping(args: PingArgs) -> Result<(), Failure> {
     let family = match (args.v4, args.v6) {
-        (true, _) => Family::V4,
-        (_, true) => Family::V6,
-        _ => Family::Any,
+        (true, _) => FamilyChoice::V4,
+        (_, true) => FamilyChoice::V6,
+        _ => FamilyChoice::Any,
     };
     let targets = targets::expand(&args.targets, family).await?;
     let pinger = pinger(&args)?.build()?;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use pe_scrape::Family;
+use pe_scrape::FamilyChoice;
 
 use crate::load::Failure;
 
@@ -29,7 +29,7 @@ impl Target {
 }
 
 /// Expands subnets and resolves names.
-pub(crate) async fn expand(words: &[String], family: Family) -> Result<Vec<Target>, Failure> {
+pub(crate) async fn expand(words: &[String], family: FamilyChoice) -> Result<Vec<Target>, Failure> {
     let mut targets = Vec::new();
     for word in words {
         if let Ok(address) = word.parse::<IpAddr>() {
@@ -69,7 +69,7 @@ pub(crate) async fn expand(words: &[String], family: Family) -> Result<Vec<Targe
     Ok(targets)
 }
 
-async fn resolve(host: &str, family: Family) -> Result<Target, Failure> {
+async fn resolve(host: &str, family: FamilyChoice) -> Result<Target, Failure> {
     let failed = |why: String| usage(format!("cannot resolve {host:?}: {why}"));
     let addresses = tokio::net::lookup_host((host, 0))
         .await
@@ -93,7 +93,7 @@ fn usage(message: String) -> Failure {
 mod tests {
     use super::*;
 
-    async fn expand_text(words: &[&str], family: Family) -> Result<Vec<String>, String> {
+    async fn expand_text(words: &[&str], family: FamilyChoice) -> Result<Vec<String>, String> {
         let words: Vec<String> = words.iter().map(ToString::to_string).collect();
         let targets = expand(&words, family)
             .await
@@ -103,21 +103,25 @@ mod tests {
 
     #[tokio::test]
     async fn subnets_give_their_hosts_and_bad_words_are_told() {
-        let hosts = expand_text(&["127.0.0.8/30", "::1", "127.0.0.1"], Family::Any)
+        let hosts = expand_text(&["127.0.0.8/30", "::1", "127.0.0.1"], FamilyChoice::Any)
             .await
             .unwrap();
         assert_eq!(hosts, ["127.0.0.9", "127.0.0.10", "::1", "127.0.0.1"]);
-        let six = expand_text(&["127.0.0.8/30", "::1"], Family::V6)
+        let six = expand_text(&["127.0.0.8/30", "::1"], FamilyChoice::V6)
             .await
             .unwrap();
         assert_eq!(six, ["::1"]);
-        let slip = expand_text(&["10.0.0.0/8"], Family::Any).await.unwrap_err();
+        let slip = expand_text(&["10.0.0.0/8"], FamilyChoice::Any)
+            .await
+            .unwrap_err();
         assert!(slip.contains("more than 1048576 addresses"), "{slip}");
-        let bad = expand_text(&["127.0.0.1/33"], Family::Any)
+        let bad = expand_text(&["127.0.0.1/33"], FamilyChoice::Any)
             .await
             .unwrap_err();
         assert!(bad.contains("is not a subnet"), "{bad}");
-        let none = expand_text(&["127.0.0.1"], Family::V6).await.unwrap_err();
+        let none = expand_text(&["127.0.0.1"], FamilyChoice::V6)
+            .await
+            .unwrap_err();
         assert!(none.contains("no target is left"), "{none}");
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use pe_scrape::{Family, HistogramSpec, NativeBuckets, ScraperSettings, SettingsError};
+use pe_scrape::{FamilyChoice, HistogramSpec, NativeBuckets, ScraperSettings, SettingsError};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ struct Own {
     source: Option<IpAddr>,
     interface: Option<String>,
     mark: Option<u32>,
-    family: Option<Family>,
+    family: Option<FamilyChoice>,
     histogram: Option<Histogram>,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Settings {
     pub(super) value_dev_down: f64,
     pub(super) rate: Option<f64>,
     pub(super) burst: u32,
-    pub(super) family: Option<Family>,
+    pub(super) family: Option<FamilyChoice>,
     pub(super) histogram: Option<HistogramSpec>,
     pub(super) socket: SocketSettings,
 }

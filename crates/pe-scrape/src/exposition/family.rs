@@ -6,7 +6,7 @@ use super::Block;
 use crate::{Cell, LabelSet, MetricDescriptor};
 
 /// All series of one metric name.
-pub struct Family<'a> {
+pub struct MetricFamily<'a> {
     pub(super) descriptor: &'a MetricDescriptor,
     members: Vec<(&'a Block<'a>, usize)>,
     /// Whether two members may hold the same series.
@@ -48,13 +48,13 @@ impl<'a> Series<'a> {
 
 /// Gathers the series of all blocks by metric name, in the order of first appearance. The formats are written from this.
 #[must_use]
-pub fn families<'a>(blocks: &'a [Block<'a>]) -> Vec<Family<'a>> {
-    let mut families: Vec<Family<'a>> = Vec::new();
+pub fn families<'a>(blocks: &'a [Block<'a>]) -> Vec<MetricFamily<'a>> {
+    let mut families: Vec<MetricFamily<'a>> = Vec::new();
     let mut by_name: HashMap<&str, usize> = HashMap::new();
     for block in blocks {
         for (metric, descriptor) in block.frame.schema().descriptors().iter().enumerate() {
             let index = *by_name.entry(descriptor.name()).or_insert_with(|| {
-                families.push(Family {
+                families.push(MetricFamily {
                     descriptor,
                     members: Vec::new(),
                     overlapping: false,
@@ -75,7 +75,7 @@ pub fn families<'a>(blocks: &'a [Block<'a>]) -> Vec<Family<'a>> {
     families
 }
 
-impl<'a> Family<'a> {
+impl<'a> MetricFamily<'a> {
     /// Name, help, type and unit of all series; labels of single series may differ from this descriptor's.
     #[must_use]
     pub fn descriptor(&self) -> &'a MetricDescriptor {

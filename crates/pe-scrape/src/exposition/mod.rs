@@ -21,7 +21,7 @@ mod text;
 
 use crate::{Frame, LabelSet, MetricDescriptor, MetricKind};
 
-pub use family::{Family, Series, families};
+pub use family::{MetricFamily, Series, families};
 
 /// The formats that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

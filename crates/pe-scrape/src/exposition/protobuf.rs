@@ -3,10 +3,10 @@
 //! Field numbers and types are those of `metrics.proto` of the Prometheus client model. Messages are written straight
 //! from the frames: a message object for each of a million series would cost more than everything else.
 
-use super::family::{Family, Series};
+use super::family::{MetricFamily, Series};
 use crate::{Cell, HistogramSpec, MetricKind, NativeBuckets, Unit};
 
-pub(super) fn encode(families: &[Family<'_>]) -> Vec<u8> {
+pub(super) fn encode(families: &[MetricFamily<'_>]) -> Vec<u8> {
     let mut out = Vec::new();
     let (mut body, mut metric) = (Vec::new(), Vec::new());
     for family in families {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::family::{Family, Series};
+use super::family::{MetricFamily, Series};
 use crate::{Cell, MetricKind, Unit};
 
 #[derive(Clone, Copy, PartialEq)]
@@ -11,7 +11,7 @@ pub(super) enum Dialect {
     OpenMetrics,
 }
 
-pub(super) fn encode(families: &[Family<'_>], dialect: Dialect) -> Vec<u8> {
+pub(super) fn encode(families: &[MetricFamily<'_>], dialect: Dialect) -> Vec<u8> {
     let mut out = Vec::new();
     for family in families {
         let mut series = family.series().peekable();
@@ -59,7 +59,7 @@ pub(super) fn encode(families: &[Family<'_>], dialect: Dialect) -> Vec<u8> {
     out
 }
 
-fn header(out: &mut Vec<u8>, family: &Family<'_>, dialect: Dialect) {
+fn header(out: &mut Vec<u8>, family: &MetricFamily<'_>, dialect: Dialect) {
     let descriptor = family.descriptor;
     let mut name = descriptor.name();
     if dialect == Dialect::OpenMetrics && *descriptor.kind() == MetricKind::Counter {

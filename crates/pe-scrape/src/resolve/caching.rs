@@ -18,7 +18,7 @@ use tracing::debug;
 
 use super::entry::{Answer, Bounds, Entry, View};
 use super::{Resolve, ResolveError};
-use crate::{Family, Frame, FrameBuilder, LabelSet, MetricDescriptor, Schema};
+use crate::{FamilyChoice, Frame, FrameBuilder, LabelSet, MetricDescriptor, Schema};
 
 /// Lookups under way at one time.
 const CONCURRENT: usize = 64;
@@ -81,7 +81,7 @@ struct Shared {
     v4: TokioResolver,
     v6: TokioResolver,
     bounds: Bounds,
-    names: Mutex<HashMap<(Box<str>, Family), Name>>,
+    names: Mutex<HashMap<(Box<str>, FamilyChoice), Name>>,
     places: Semaphore,
     counters: Counters,
 }
@@ -171,7 +171,7 @@ static CACHE: LazyLock<Option<Arc<Schema>>> = LazyLock::new(|| {
 
 #[async_trait]
 impl Resolve for CachingResolver {
-    async fn resolve(&self, host: &str, family: Family) -> Result<IpAddr, ResolveError> {
+    async fn resolve(&self, host: &str, family: FamilyChoice) -> Result<IpAddr, ResolveError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return match family.admits(address) {
                 true => Ok(address),
@@ -218,16 +218,16 @@ impl Resolve for CachingResolver {
 }
 
 impl Shared {
-    fn names(&self) -> MutexGuard<'_, HashMap<(Box<str>, Family), Name>> {
+    fn names(&self) -> MutexGuard<'_, HashMap<(Box<str>, FamilyChoice), Name>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn look_up(self: Arc<Self>, host: Box<str>, family: Family) {
+    async fn look_up(self: Arc<Self>, host: Box<str>, family: FamilyChoice) {
         let _place = self.places.acquire().await;
         let answer = match family {
-            Family::V4 => ask(&self.v4, &host).await,
-            Family::V6 => ask(&self.v6, &host).await,
-            Family::Any => match ask(&self.v4, &host).await {
+            FamilyChoice::V4 => ask(&self.v4, &host).await,
+            FamilyChoice::V6 => ask(&self.v6, &host).await,
+            FamilyChoice::Any => match ask(&self.v4, &host).await {
                 found @ Answer::Found(..) => found,
                 other => Answer::of_either(other, ask(&self.v6, &host).await),
             },

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use async_trait::async_trait;
 use thiserror::Error;
 
-use crate::Family;
+use crate::FamilyChoice;
 
 #[cfg(feature = "dns")]
 pub use caching::{CachingResolver, ResolverError, ResolverOptions};
@@ -26,7 +26,7 @@ pub trait Resolve: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ResolveError`] when there is none.
-    async fn resolve(&self, host: &str, family: Family) -> Result<IpAddr, ResolveError>;
+    async fn resolve(&self, host: &str, family: FamilyChoice) -> Result<IpAddr, ResolveError>;
 }
 
 /// Why a host name has no address.
@@ -55,7 +55,7 @@ pub struct SystemResolver;
 
 #[async_trait]
 impl Resolve for SystemResolver {
-    async fn resolve(&self, host: &str, family: Family) -> Result<IpAddr, ResolveError> {
+    async fn resolve(&self, host: &str, family: FamilyChoice) -> Result<IpAddr, ResolveError> {
         let found = tokio::net::lookup_host((host, 0))
             .await
             .map_err(|error| ResolveError::new(host, error.to_string()))?;
