@@ -36,6 +36,7 @@
 
 mod address;
 mod descriptor;
+mod diagnostic;
 pub mod exposition;
 mod frame;
 mod labels;
@@ -43,6 +44,8 @@ mod registry;
 mod report;
 pub mod resolve;
 mod scraper;
+mod secret;
+pub mod settings;
 mod sink;
 mod table;
 mod target;
@@ -52,13 +55,16 @@ pub use async_trait::async_trait;
 pub use descriptor::{
     HistogramSpec, MetricDescriptor, MetricKind, NativeBuckets, Schema, SchemaError, Unit,
 };
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use frame::{Cell, Frame, FrameBuilder};
 pub use labels::{Label, LabelError, LabelSet, is_label_name, is_metric_name};
-pub use registry::{
-    RegistryError, ScraperFactory, ScraperRegistry, ScraperSettings, SettingsError,
-};
+pub use registry::{RegistryError, ScraperFactory, ScraperRegistry, ScraperSettings};
 pub use report::CycleReport;
 pub use scraper::{Batch, BatchStats, ScrapeError, Scraper};
+pub use secret::Secret;
+#[doc(hidden)]
+pub use serde_json::{Map, Value};
+pub use settings::SettingsError;
 pub use sink::Sink;
 pub use table::{ABSENT, Row, Table, is_absent};
 pub use target::Target;

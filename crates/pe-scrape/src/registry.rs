@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::{Scraper, is_label_name};
+use crate::{Scraper, SettingsError, is_label_name};
 
 /// What a factory is told about the scraper to make: the values of the configuration file that hold for all its scrapers,
 /// and the scraper's own settings.
@@ -58,38 +58,6 @@ impl ScraperSettings {
             Value::Null => Ok(T::default()),
             own => T::deserialize(own).map_err(|error| SettingsError::new(error.to_string())),
         }
-    }
-}
-
-/// Why a scraper's settings were refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{message}")]
-pub struct SettingsError {
-    key: Option<String>,
-    message: String,
-}
-
-impl SettingsError {
-    /// An error about the settings as a whole.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            key: None,
-            message: message.into(),
-        }
-    }
-
-    /// An error about one key of the settings.
-    pub fn at(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            key: Some(key.into()),
-            message: message.into(),
-        }
-    }
-
-    /// The key that is wrong, if one is.
-    #[must_use]
-    pub fn key(&self) -> Option<&str> {
-        self.key.as_deref()
     }
 }
 
