@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pcap_parser::PcapCapture;
-use pe_ping::{EventKind, Pinger, Sweep};
+use pe_ping::{EventKind, Family, Pinger, Sweep};
 use pe_testkit::{Namespace, Need, in_namespace, wait};
 
 /// Devices in one cycle.
@@ -43,9 +43,8 @@ fn main() {
         "", "RTTs", "median", "p90", "p99", "max", "signed"
     );
     let fping = pe_testkit::find_program("fping").is_some();
-    for v6 in [false, true] {
-        let family = if v6 { "IPv6" } else { "IPv4" };
-        let addresses: Vec<IpAddr> = (1..=DEVICES).map(|number| device(v6, number)).collect();
+    for family in Family::ALL {
+        let addresses: Vec<IpAddr> = (1..=DEVICES).map(|number| device(family, number)).collect();
         let paced = |pinger: pe_ping::PingerBuilder| pinger.rate(RATE);
         measure(&format!("pe-ping, {RATE}/s, {family}"), rounds, |file| {
             with_pe_ping(paced(Pinger::builder()), &addresses, file)
@@ -65,11 +64,10 @@ fn main() {
     }
 }
 
-fn device(v6: bool, number: u32) -> IpAddr {
-    if v6 {
-        Ipv6Addr::from_bits((0xfd00_0001 << 96) + u128::from(number)).into()
-    } else {
-        Ipv4Addr::from_bits(0x7f01_0000 + number).into()
+fn device(family: Family, number: u32) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::from_bits(0x7f01_0000 + number).into(),
+        Family::V6 => Ipv6Addr::from_bits((0xfd00_0001 << 96) + u128::from(number)).into(),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use pe_scrape::Family;
+
 use crate::proto::Nanos;
 use crate::proto::corruption::{Corruption, checksum_errors};
 use crate::proto::filter::{self, IdBlock};
@@ -23,7 +25,7 @@ pub(crate) struct Channel {
     /// A raw socket for sending only. It asks to be told of full queues (`IP_RECVERR`), which the kernel otherwise keeps
     /// to itself; on the receiving socket that would also bring every ICMP error twice.
     sender: Option<Socket>,
-    pub(crate) v6: bool,
+    pub(crate) family: Family,
     pub(crate) kind: SocketKind,
     pub(crate) receive_buffer: usize,
     ids: Identifiers,
@@ -58,7 +60,7 @@ enum Identifiers {
 impl Channel {
     /// Opens a raw socket, or a datagram socket where raw ones are not permitted.
     pub(crate) fn open(
-        v6: bool,
+        family: Family,
         ids: IdBlock,
         options: &SocketOptions,
         message_size: usize,
@@ -66,23 +68,23 @@ impl Channel {
         force: Option<SocketKind>,
     ) -> Result<Self, OpenError> {
         if force != Some(SocketKind::Datagram) {
-            match Socket::raw(v6) {
+            match Socket::raw(family) {
                 Ok(socket) => {
-                    return Self::raw(socket, v6, ids, options, message_size, receive_buffer);
+                    return Self::raw(socket, family, ids, options, message_size, receive_buffer);
                 }
                 Err(error) if force.is_some() || !is_permission(&error) => {
-                    return Err(OpenError::socket(v6, error));
+                    return Err(OpenError::socket(family, error));
                 }
                 Err(_) => {}
             }
         }
-        let socket = Socket::datagram(v6).map_err(|error| OpenError::socket(v6, error))?;
-        Self::datagram(socket, v6, options, message_size, receive_buffer)
+        let socket = Socket::datagram(family).map_err(|error| OpenError::socket(family, error))?;
+        Self::datagram(socket, family, options, message_size, receive_buffer)
     }
 
     fn raw(
         socket: Socket,
-        v6: bool,
+        family: Family,
         ids: IdBlock,
         options: &SocketOptions,
         message_size: usize,
@@ -90,10 +92,9 @@ impl Channel {
     ) -> Result<Self, OpenError> {
         let refused = |name| move |error| OpenError::option(name, error);
         // The filters come first, so that nothing foreign gets into the buffer.
-        let (types, program) = if v6 {
-            (&V6_TYPES[..], filter::v6(ids))
-        } else {
-            (&V4_TYPES[..], filter::v4(ids))
+        let (types, program) = match family {
+            Family::V4 => (&V4_TYPES[..], filter::v4(ids)),
+            Family::V6 => (&V6_TYPES[..], filter::v6(ids)),
         };
         socket.admit_types(types).map_err(refused("ICMP_FILTER"))?;
         socket
@@ -101,24 +102,24 @@ impl Channel {
             .map_err(refused("SO_ATTACH_FILTER"))?;
         let mut channel = Self::finish(
             socket,
-            v6,
+            family,
             SocketKind::Raw,
             Identifiers::Block(ids),
             options,
             message_size,
             receive_buffer,
         )?;
-        channel.sender = Some(Self::sending_socket(v6, options, message_size)?);
+        channel.sender = Some(Self::sending_socket(family, options, message_size)?);
         Ok(channel)
     }
 
     fn sending_socket(
-        v6: bool,
+        family: Family,
         options: &SocketOptions,
         message_size: usize,
     ) -> Result<Socket, OpenError> {
         let refused = |(name, error)| OpenError::option(name, error);
-        let socket = Socket::raw(v6).map_err(|error| OpenError::socket(v6, error))?;
+        let socket = Socket::raw(family).map_err(|error| OpenError::socket(family, error))?;
         socket
             .admit_types(&[])
             .map_err(|error| OpenError::option("ICMP_FILTER", error))?;
@@ -134,7 +135,7 @@ impl Channel {
 
     fn datagram(
         socket: Socket,
-        v6: bool,
+        family: Family,
         options: &SocketOptions,
         message_size: usize,
         receive_buffer: usize,
@@ -145,7 +146,7 @@ impl Channel {
             .map_err(|(name, error)| OpenError::option(name, error))?;
         let mut channel = Self::finish(
             socket,
-            v6,
+            family,
             SocketKind::Datagram,
             Identifiers::Port(0),
             options,
@@ -163,7 +164,7 @@ impl Channel {
 
     fn finish(
         socket: Socket,
-        v6: bool,
+        family: Family,
         kind: SocketKind,
         ids: Identifiers,
         options: &SocketOptions,
@@ -183,7 +184,7 @@ impl Channel {
             drops: socket.drops().unwrap_or(0),
             sender: None,
             socket,
-            v6,
+            family,
             kind,
             receive_buffer,
             ids,
@@ -206,7 +207,10 @@ impl Channel {
         let drops = self.socket.drops().unwrap_or(self.drops);
         let risen = drops.wrapping_sub(std::mem::replace(&mut self.drops, drops));
         let mut corrupted = 0;
-        if self.v6 && self.kind == SocketKind::Raw && self.corruption.wants_look(risen, now) {
+        if self.family.is_v6()
+            && self.kind == SocketKind::Raw
+            && self.corruption.wants_look(risen, now)
+        {
             // This thread, the engine's or the one that opens it, is in the socket's network namespace; the process's
             // first may not be.
             let table = std::fs::read_to_string("/proc/thread-self/net/snmp6");

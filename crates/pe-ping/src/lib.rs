@@ -22,6 +22,7 @@ mod sys;
 
 pub use counters::Counters;
 pub use outcome::{Outcome, ProbeError, Reason, Reply};
+pub use pe_scrape::Family;
 pub use pinger::{Closed, OpenError, Pinger, PingerBuilder, SocketInfo, SocketKind};
 pub use proto::{control, packet};
 pub use scraper::{DEFAULT_BUCKETS, PingScraper, PingScraperFactory};

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use pe_scrape::Family;
 use thiserror::Error;
 
 use crate::packet::Unreachable;
@@ -84,10 +85,10 @@ pub enum ProbeError {
     #[error("not sent: the deadline came first")]
     NotSent,
     /// Never sent: there is no socket of the address's family.
-    #[error("not sent: this machine has no {} socket", if *v6 { "IPv6" } else { "IPv4" })]
+    #[error("not sent: this machine has no {family} socket")]
     NoSocket {
         /// The family that is missing.
-        v6: bool,
+        family: Family,
     },
     /// The engine has ended.
     #[error("the ping engine has ended")]

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pe_scrape::Family;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -61,8 +62,8 @@ pub enum SocketKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketInfo {
-    /// Whether it is the IPv6 socket.
-    pub v6: bool,
+    /// Whose packets it sends and receives.
+    pub family: Family,
     /// Its kind.
     pub kind: SocketKind,
     /// The size of its receive buffer, in the kernel's accounting: a small packet takes 768 bytes or more.
@@ -85,10 +86,10 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Opening a socket failed for another reason.
-    #[error("cannot open an {} ICMP socket: {source}", if *v6 { "IPv6" } else { "IPv4" })]
+    #[error("cannot open an {family} ICMP socket: {source}")]
     Socket {
-        /// Whether it is the IPv6 socket.
-        v6: bool,
+        /// The family of the socket.
+        family: Family,
         /// What the kernel said.
         source: io::Error,
     },
@@ -118,11 +119,11 @@ fn hint(option: &str) -> &'static str {
 }
 
 impl OpenError {
-    pub(crate) fn socket(v6: bool, source: io::Error) -> Self {
+    pub(crate) fn socket(family: Family, source: io::Error) -> Self {
         if channel::is_permission(&source) {
             Self::Permission { source }
         } else {
-            Self::Socket { v6, source }
+            Self::Socket { family, source }
         }
     }
 
@@ -142,8 +143,7 @@ pub struct PingerBuilder {
     burst: u32,
     receive_buffer: usize,
     kind: Option<SocketKind>,
-    v4: bool,
-    v6: bool,
+    families: [bool; 2],
 }
 
 impl Default for PingerBuilder {
@@ -156,8 +156,7 @@ impl Default for PingerBuilder {
             burst: 64,
             receive_buffer: 32 << 20,
             kind: None,
-            v4: true,
-            v6: true,
+            families: [true; 2],
         }
     }
 }
@@ -264,14 +263,14 @@ impl PingerBuilder {
     /// Whether to open the IPv4 socket; yes if not set.
     #[must_use]
     pub fn ipv4(mut self, wanted: bool) -> Self {
-        self.v4 = wanted;
+        self.families[Family::V4 as usize] = wanted;
         self
     }
 
     /// Whether to open the IPv6 socket; yes if not set.
     #[must_use]
     pub fn ipv6(mut self, wanted: bool) -> Self {
-        self.v6 = wanted;
+        self.families[Family::V6 as usize] = wanted;
         self
     }
 
@@ -311,17 +310,17 @@ impl PingerBuilder {
         let template = EchoTemplate::new(secret, self.payload);
         let mut channels = Vec::with_capacity(2);
         let mut refused = None;
-        for v6 in [false, true] {
-            let wanted = if v6 { self.v6 } else { self.v4 };
+        for family in Family::ALL {
+            let wanted = self.families[family as usize];
             let source_fits = self
                 .options
                 .source
-                .is_none_or(|source| source.is_ipv6() == v6);
+                .is_none_or(|source| Family::of(source) == family);
             if !wanted || !source_fits {
                 continue;
             }
             let opened = Channel::open(
-                v6,
+                family,
                 ids,
                 &self.options,
                 template.message_size(),
@@ -343,7 +342,7 @@ impl PingerBuilder {
         let sockets = channels
             .iter()
             .map(|channel| SocketInfo {
-                v6: channel.v6,
+                family: channel.family,
                 kind: channel.kind,
                 receive_buffer: channel.receive_buffer,
             })

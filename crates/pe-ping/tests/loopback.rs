@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pe_ping::{EventKind, Pinger, ProbeError, Sweep};
+use pe_ping::{EventKind, Family, Pinger, ProbeError, Sweep};
 
 fn loopback(count: u32) -> Arc<[IpAddr]> {
     (0..count)
@@ -130,7 +130,7 @@ async fn a_panicking_observer_harms_nobody_else() {
 async fn a_missing_family_is_told() {
     let pinger = Pinger::builder().ipv6(false).build().unwrap();
     let outcome = pinger.ping(Ipv6Addr::LOCALHOST).await;
-    assert_eq!(outcome, Err(ProbeError::NoSocket { v6: true }));
+    assert_eq!(outcome, Err(ProbeError::NoSocket { family: Family::V6 }));
     let source = IpAddr::from([127, 0, 0, 9]);
     let pinger = Pinger::builder().source(source).build().unwrap();
     assert_eq!(pinger.sockets().len(), 1);

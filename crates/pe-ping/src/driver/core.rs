@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pe_scrape::Family;
+
 use super::Shared;
 use super::jobs::Jobs;
 use super::transmit::{Failure, Transmitter};
@@ -120,18 +122,18 @@ impl Core {
         let Received {
             bytes, cut, name, ..
         } = *received;
-        let parsed = match (channel.v6, channel.kind) {
-            (true, _) => {
+        let parsed = match (channel.family, channel.kind) {
+            (Family::V6, _) => {
                 packet::parse_v6(bytes, cut).map(|message| (message, name, control.hop_limit))
             }
-            (false, SocketKind::Raw) => packet::parse_v4(bytes, cut).map(
+            (Family::V4, SocketKind::Raw) => packet::parse_v4(bytes, cut).map(
                 |V4Packet {
                      source,
                      ttl,
                      message,
                  }| (message, Some(source.into()), Some(ttl)),
             ),
-            (false, SocketKind::Datagram) => {
+            (Family::V4, SocketKind::Datagram) => {
                 packet::parse_v4_icmp(bytes, cut).map(|message| (message, name, control.hop_limit))
             }
         };
@@ -217,7 +219,7 @@ impl Core {
                 sequence: quote.sequence,
                 generation,
             };
-            let checksum = !channel.v6 && channel.kind == SocketKind::Raw;
+            let checksum = !channel.family.is_v6() && channel.kind == SocketKind::Raw;
             let fits =
                 destination == quote.destination && self.template.fits_quote(quote, echo, checksum);
             fits.then(|| self.table.fail(key, now)).flatten()
@@ -282,7 +284,7 @@ impl Core {
     }
 
     fn timed_out(&mut self, ended: &Ended, now: Nanos) {
-        let drops = &self.drops[usize::from(ended.v6)];
+        let drops = &self.drops[ended.family as usize];
         let error = if !ended.left {
             self.shared.counters.send_errors.add(1);
             ProbeError::NoBuffers
@@ -300,7 +302,7 @@ impl Core {
         let counters = &self.shared.counters;
         counters.receive_drops.add(discarded.overflow.into());
         counters.bad_checksum.add(discarded.corrupted.into());
-        self.drops[usize::from(channel.v6)].look(now, discarded.overflow > 0);
+        self.drops[channel.family as usize].look(now, discarded.overflow > 0);
     }
 }
 

@@ -10,6 +10,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pe_scrape::Family;
+
 pub(crate) use jobs::SweepCommand;
 pub(crate) use shared::{PingCommand, Shared};
 
@@ -122,7 +124,7 @@ impl Driver {
     fn read_all(&mut self) {
         let lingers = self.core.jobs.lingers();
         for channel in &mut self.channels {
-            if lingers || self.core.table.len_of(channel.v6) > 0 {
+            if lingers || self.core.table.len_of(channel.family) > 0 {
                 read(channel, &mut self.incoming, &mut self.core);
             }
         }
@@ -135,7 +137,7 @@ impl Driver {
         let empty_at = self
             .channels
             .iter()
-            .filter(|channel| self.core.table.len_of(channel.v6) > 0)
+            .filter(|channel| self.core.table.len_of(channel.family) > 0)
             .map(|channel| channel.empty_at)
             .fold(now, Nanos::min);
         self.core
@@ -163,9 +165,13 @@ impl Driver {
             else {
                 break;
             };
-            let v6 = due.destination.is_ipv6();
-            let Some(at) = self.channels.iter().position(|channel| channel.v6 == v6) else {
-                let error = Err(ProbeError::NoSocket { v6 });
+            let family = Family::of(due.destination);
+            let Some(at) = self
+                .channels
+                .iter()
+                .position(|channel| channel.family == family)
+            else {
+                let error = Err(ProbeError::NoSocket { family });
                 core.jobs.end(due.owner, None, error, now);
                 continue;
             };
@@ -204,7 +210,7 @@ impl Driver {
         let mut readable: [Option<BorrowedFd<'_>>; 2] = [None; 2];
         if wait.for_replies {
             for (entry, channel) in readable.iter_mut().zip(&self.channels) {
-                let awaited = self.core.table.len_of(channel.v6) > 0;
+                let awaited = self.core.table.len_of(channel.family) > 0;
                 *entry = awaited.then(|| channel.fd());
             }
         }
@@ -299,7 +305,7 @@ impl Earliest {
 
 /// Reads a socket until it is empty, or so often that others must have their turn.
 fn read(channel: &mut Channel, incoming: &mut ReceiveBatch, core: &mut Core) {
-    let named = channel.v6 || channel.kind == SocketKind::Datagram;
+    let named = channel.family.is_v6() || channel.kind == SocketKind::Datagram;
     for _ in 0..READS {
         let before = sys::monotonic();
         let count = match incoming.receive(channel.fd(), named, 0) {

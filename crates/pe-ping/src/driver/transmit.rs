@@ -3,6 +3,8 @@
 use std::io;
 use std::net::IpAddr;
 
+use pe_scrape::Family;
+
 use super::jobs::Due;
 use crate::ProbeError;
 use crate::channel::Channel;
@@ -115,10 +117,9 @@ impl Transmitter {
             generation,
         };
         let bytes = self.batch.bytes(at);
-        if channel.v6 {
-            template.write_v6(bytes, echo);
-        } else {
-            template.write_v4(bytes, echo);
+        match channel.family {
+            Family::V4 => template.write_v4(bytes, echo),
+            Family::V6 => template.write_v6(bytes, echo),
         }
         let scope = match due.destination {
             IpAddr::V6(address) if address.is_unicast_link_local() => self.scope,

@@ -7,6 +7,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::{Index, IndexMut};
 
+use pe_scrape::Family;
+
 use super::Nanos;
 use super::departure::{Departure, Doubt};
 use super::wheel::{Entries, Links, NONE, Wheel};
@@ -77,8 +79,12 @@ const _: () = assert!(size_of::<Slot>() == 64);
 const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
 impl Slot {
-    fn is_v6(&self) -> bool {
-        self.address[..12] != MAPPED
+    fn family(&self) -> Family {
+        if self.address[..12] == MAPPED {
+            Family::V4
+        } else {
+            Family::V6
+        }
     }
 
     /// What is known of the probe when its reply came at `received`, or when it has ended otherwise.
@@ -92,7 +98,7 @@ impl Slot {
             owner: self.owner,
             sent: departure.given_reply_at(received),
             deadline: self.deadline,
-            v6: self.is_v6(),
+            family: self.family(),
             left: self.state != State::Waiting,
         }
     }
@@ -166,7 +172,7 @@ pub(crate) struct Ended {
     pub(crate) owner: Owner,
     pub(crate) sent: Nanos,
     pub(crate) deadline: Nanos,
-    pub(crate) v6: bool,
+    pub(crate) family: Family,
     /// Whether it left at all; `sent` is otherwise the moment at which it was added.
     pub(crate) left: bool,
 }
@@ -232,8 +238,8 @@ impl InFlight {
     }
 
     /// How many probes of one family are in flight.
-    pub(crate) fn len_of(&self, v6: bool) -> usize {
-        self.in_flight[usize::from(v6)]
+    pub(crate) fn len_of(&self, family: Family) -> usize {
+        self.in_flight[family as usize]
     }
 
     /// Whether a probe can be added.
@@ -262,7 +268,7 @@ impl InFlight {
         slot.generation = self.generation;
         slot.state = State::Waiting;
         self.wheel.insert(&mut self.slots, index);
-        self.in_flight[usize::from(destination.is_ipv6())] += 1;
+        self.in_flight[Family::of(destination) as usize] += 1;
         Some((Key(index), self.generation))
     }
 
@@ -393,7 +399,7 @@ impl InFlight {
     /// Puts an unlinked place at the end of those to use again.
     fn retire(&mut self, index: u32, state: State, now: Nanos) {
         let slot = &mut self.slots[index];
-        self.in_flight[usize::from(slot.is_v6())] -= 1;
+        self.in_flight[slot.family() as usize] -= 1;
         // What never left can have no reply, late or otherwise.
         slot.state = match slot.state {
             State::Waiting => State::Free,
@@ -561,7 +567,7 @@ mod tests {
                         while let Some(ended) = table.expire(now) {
                             let known = &mut all[ended.owner.target as usize];
                             prop_assert!(known.end.is_none() && known.deadline < now);
-                            prop_assert_eq!((ended.left, ended.v6), (known.left, true));
+                            prop_assert_eq!((ended.left, ended.family), (known.left, Family::V6));
                             known.end = Some(State::Ended);
                         }
                         // What is left expires within one and a bit milliseconds.
@@ -630,6 +636,6 @@ mod tests {
             table.expire(100_000_000).map(|ended| ended.owner),
             Some(owner(0))
         );
-        assert_eq!(table.len_of(true), 0);
+        assert_eq!(table.len_of(Family::V6), 0);
     }
 }

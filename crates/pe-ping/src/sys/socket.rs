@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use pe_scrape::Family;
 use pnet::packet::ip::IpNextHeaderProtocols::{Icmp, Icmpv6};
 use pnet::transport::{TransportChannelType, TransportProtocol, transport_channel};
 
@@ -14,7 +15,7 @@ use crate::proto::filter::Instruction;
 #[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
-    v6: bool,
+    family: Family,
 }
 
 /// What [`Socket::apply`] sets; see [`PingerBuilder`](crate::PingerBuilder) for the meaning.
@@ -47,11 +48,10 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 
 impl Socket {
     /// Opens a raw ICMP socket through pnet and takes a descriptor of our own.
-    pub(crate) fn raw(v6: bool) -> io::Result<Self> {
-        let protocol = if v6 {
-            TransportProtocol::Ipv6(Icmpv6)
-        } else {
-            TransportProtocol::Ipv4(Icmp)
+    pub(crate) fn raw(family: Family) -> io::Result<Self> {
+        let protocol = match family {
+            Family::V4 => TransportProtocol::Ipv4(Icmp),
+            Family::V6 => TransportProtocol::Ipv6(Icmpv6),
         };
         let (sender, receiver) = transport_channel(0, TransportChannelType::Layer4(protocol))?;
         // pnet's ends share one descriptor that the last of them closes. Ours is a duplicate, which lives on.
@@ -60,22 +60,21 @@ impl Socket {
         drop((sender, receiver));
         // SAFETY: `fd` was just made, is open, and nobody else has it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self { fd, v6 })
+        Ok(Self { fd, family })
     }
 
     /// Opens a datagram ICMP socket, which needs no capability where `net.ipv4.ping_group_range` admits our group.
-    pub(crate) fn datagram(v6: bool) -> io::Result<Self> {
-        let (family, protocol) = if v6 {
-            (libc::AF_INET6, libc::IPPROTO_ICMPV6)
-        } else {
-            (libc::AF_INET, libc::IPPROTO_ICMP)
+    pub(crate) fn datagram(family: Family) -> io::Result<Self> {
+        let (domain, protocol) = match family {
+            Family::V4 => (libc::AF_INET, libc::IPPROTO_ICMP),
+            Family::V6 => (libc::AF_INET6, libc::IPPROTO_ICMPV6),
         };
         let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
         // SAFETY: no memory is passed.
-        let fd = check(unsafe { libc::socket(family, kind, protocol) })?;
+        let fd = check(unsafe { libc::socket(domain, kind, protocol) })?;
         // SAFETY: `fd` was just made, is open, and nobody else has it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self { fd, v6 })
+        Ok(Self { fd, family })
     }
 
     fn set<T>(&self, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
@@ -107,7 +106,7 @@ impl Socket {
     /// fragments (RFC 6864), which takes the kernel some time to make up.
     pub(crate) fn apply(&self, options: &SocketOptions, atomic: bool) -> Result<(), Refused> {
         let tos = libc::c_int::from(options.dscp) << 2;
-        if self.v6 {
+        if self.family.is_v6() {
             let level = libc::IPPROTO_IPV6;
             if let Some(ttl) = options.ttl {
                 self.set_int(
@@ -153,7 +152,7 @@ impl Socket {
                 .map_err(|error| ("SO_BINDTODEVICE", error))?;
         }
         match options.source {
-            Some(source) if source.is_ipv6() == self.v6 => {
+            Some(source) if Family::of(source) == self.family => {
                 self.bind(source).map_err(|error| ("bind", error))?;
             }
             _ => {}
@@ -165,7 +164,7 @@ impl Socket {
     pub(crate) fn apply_receive(&self, raw: bool) -> Result<(), Refused> {
         self.set_int(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, "SO_TIMESTAMPNS", 1)?;
         self.set_int(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, "SO_RXQ_OVFL", 1)?;
-        if self.v6 {
+        if self.family.is_v6() {
             let level = libc::IPPROTO_IPV6;
             self.set_int(level, libc::IPV6_RECVHOPLIMIT, "IPV6_RECVHOPLIMIT", 1)?;
         } else if !raw {
@@ -176,7 +175,7 @@ impl Socket {
 
     /// Asks for errors of this socket's packets in its error queue, and for a local queue's drops at the call.
     pub(crate) fn report_errors(&self) -> Result<(), Refused> {
-        if self.v6 {
+        if self.family.is_v6() {
             self.set_int(libc::IPPROTO_IPV6, libc::IPV6_RECVERR, "IPV6_RECVERR", 1)
         } else {
             self.set_int(libc::IPPROTO_IP, libc::IP_RECVERR, "IP_RECVERR", 1)
@@ -229,10 +228,9 @@ impl Socket {
 
     /// Binds to no address in particular.
     pub(crate) fn bind_any(&self) -> io::Result<()> {
-        self.bind(if self.v6 {
-            Ipv6Addr::UNSPECIFIED.into()
-        } else {
-            Ipv4Addr::UNSPECIFIED.into()
+        self.bind(match self.family {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
         })
     }
 
@@ -275,7 +273,7 @@ impl Socket {
         for &kind in types {
             blocked[usize::from(kind >> 5)] &= !(1 << (kind & 31));
         }
-        if self.v6 {
+        if self.family.is_v6() {
             const ICMP6_FILTER: libc::c_int = 1;
             self.set(libc::IPPROTO_ICMPV6, ICMP6_FILTER, &blocked)
         } else {
