@@ -125,12 +125,12 @@ fn with_pe_ping(builder: pe_ping::PingerBuilder, addresses: &[IpAddr], _: &Path)
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    let report = runtime
+    let result = runtime
         .block_on(pinger.sweep_with(Sweep::new(addresses), move |event| {
             record.lock().unwrap().push(event);
         }))
         .unwrap();
-    assert_eq!(report.up(), addresses.len(), "devices that answered");
+    assert_eq!(result.up(), addresses.len(), "devices that answered");
     let events = events.lock().unwrap();
     events
         .iter()

@@ -27,4 +27,4 @@ pub use pinger::{Closed, OpenError, Pinger, PingerBuilder, SocketInfo, SocketKin
 pub use proto::{control, packet};
 pub use scraper::{DEFAULT_BUCKETS, PingScraper, PingScraperFactory};
 pub use stats::Stats;
-pub use sweep::{EventKind, ProbeEvent, Sweep, SweepReport};
+pub use sweep::{EventKind, ProbeEvent, Sweep, SweepResult};

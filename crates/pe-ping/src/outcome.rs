@@ -227,7 +227,7 @@ impl ProbeError {
     /// Whether nothing was learned about the device, because this machine could not send or hear properly for want of
     /// buffers or time.
     #[must_use]
-    pub fn is_inconclusive(&self) -> bool {
+    pub fn is_unknown(&self) -> bool {
         matches!(
             self,
             Self::DroppedLocally | Self::NoBuffers | Self::NotSent | Self::Closed

@@ -15,7 +15,7 @@ use crate::driver::{self, Driver, PingCommand, Shared, SweepCommand};
 use crate::packet::{EchoTemplate, MAX_PAYLOAD};
 use crate::proto::filter::IdBlock;
 use crate::sys::{self, SocketOptions};
-use crate::{Counters, Outcome, ProbeError, ProbeEvent, Sweep, SweepReport};
+use crate::{Counters, Outcome, ProbeError, ProbeEvent, Sweep, SweepResult};
 
 /// Sends ICMP echo requests and matches what comes back.
 ///
@@ -357,7 +357,7 @@ impl PingerBuilder {
         let driver = Driver::new(
             shared.clone(),
             channels,
-            driver::Plan {
+            driver::DriverSettings {
                 template,
                 scope,
                 rate: self.rate,
@@ -424,7 +424,7 @@ impl Pinger {
     ///
     /// # Errors
     /// [`Closed`] when the engine's thread has ended, which it does only after a panic.
-    pub async fn sweep(&self, sweep: Sweep) -> Result<SweepReport, Closed> {
+    pub async fn sweep(&self, sweep: Sweep) -> Result<SweepResult, Closed> {
         self.run_sweep(sweep, None).await
     }
 
@@ -439,7 +439,7 @@ impl Pinger {
         &self,
         sweep: Sweep,
         observer: impl FnMut(ProbeEvent) + Send + 'static,
-    ) -> Result<SweepReport, Closed> {
+    ) -> Result<SweepResult, Closed> {
         self.run_sweep(sweep, Some(Box::new(observer))).await
     }
 
@@ -447,8 +447,8 @@ impl Pinger {
         &self,
         sweep: Sweep,
         observer: Option<Box<dyn FnMut(ProbeEvent) + Send>>,
-    ) -> Result<SweepReport, Closed> {
-        let (done, report) = oneshot::channel();
+    ) -> Result<SweepResult, Closed> {
+        let (done, result) = oneshot::channel();
         let timeout = sweep.timeout.unwrap_or(self.handle.timeout);
         self.handle.shared.submit_sweep(SweepCommand {
             sweep,
@@ -457,7 +457,7 @@ impl Pinger {
             observer,
             done,
         });
-        report.await.map_err(|_| Closed)
+        result.await.map_err(|_| Closed)
     }
 
     /// What the engine has counted so far.

@@ -38,7 +38,7 @@ impl Stats {
             }
             Err(error) => {
                 self.sent += u32::from(error.was_sent());
-                self.unknown += u32::from(error.was_sent() && error.is_inconclusive());
+                self.unknown += u32::from(error.was_sent() && error.is_unknown());
                 let count = &mut self.errors[error.reason() as usize];
                 *count = count.saturating_add(1);
             }
@@ -121,7 +121,7 @@ impl Stats {
 
     /// Whether nothing was learned about the target: no reply, and no probe whose lack of one says anything.
     #[must_use]
-    pub fn is_inconclusive(&self) -> bool {
+    pub fn is_unknown(&self) -> bool {
         let conclusive = Reason::ALL.iter().any(|reason| {
             let local = matches!(
                 reason,
@@ -242,8 +242,8 @@ mod tests {
         assert_eq!(stats.loss_ratio(), Some(0.0));
         let stats = of([Err(ProbeError::DroppedLocally), Err(ProbeError::NotSent)]);
         assert_eq!(stats.loss_ratio(), None);
-        assert!(stats.is_inconclusive());
-        assert!(!of([Err(ProbeError::NoRoute)]).is_inconclusive());
+        assert!(stats.is_unknown());
+        assert!(!of([Err(ProbeError::NoRoute)]).is_unknown());
     }
 
     #[test]

@@ -131,7 +131,7 @@ pub enum EventKind {
 /// What a sweep found out.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct SweepReport {
+pub struct SweepResult {
     /// The targets, as given.
     pub targets: Arc<[IpAddr]>,
     /// What the probes of each target add up to, in the order of the targets.
@@ -140,7 +140,7 @@ pub struct SweepReport {
     pub elapsed: Duration,
 }
 
-impl SweepReport {
+impl SweepResult {
     /// Each target with its statistics.
     pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &Stats)> {
         self.targets.iter().copied().zip(&self.stats)

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pe_ping::{EventKind, Pinger, PingerBuilder, ProbeError, Reason, Stats, Sweep, SweepReport};
+use pe_ping::{EventKind, Pinger, PingerBuilder, ProbeError, Reason, Stats, Sweep, SweepResult};
 use pe_testkit::{Family, Namespace, Scenario, Simnet, in_namespace};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -16,7 +16,7 @@ fn scenario(devices: &str) -> Scenario {
     serde_json::from_str(&format!(r#"{{ "about": "local", "devices": {devices} }}"#)).unwrap()
 }
 
-fn sweep(pinger: &Pinger, sweep: Sweep) -> SweepReport {
+fn sweep(pinger: &Pinger, sweep: Sweep) -> SweepResult {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -79,15 +79,15 @@ fn a_full_queue_to_the_network_is_waited_for_and_never_a_loss() {
             namespace.run("tc", &queue.split(' ').collect::<Vec<_>>());
             let pinger = Pinger::builder().unlimited_rate().build().unwrap();
             let targets: Vec<IpAddr> = (1..=20_000).map(|host| network.address(host)).collect();
-            let report = sweep(&pinger, Sweep::new(targets));
-            let errors = |reason| -> u32 { report.stats.iter().map(|s| s.errors(reason)).sum() };
+            let result = sweep(&pinger, Sweep::new(targets));
+            let errors = |reason| -> u32 { result.stats.iter().map(|s| s.errors(reason)).sum() };
             let requests = network.truth().requests();
             assert_eq!(
                 errors(Reason::Timeout),
                 0,
                 "{requests} of 20000 came to the network"
             );
-            assert_eq!(report.up() as u64, requests);
+            assert_eq!(result.up() as u64, requests);
         });
     }
 }
@@ -111,24 +111,24 @@ fn replies_that_this_machine_drops_are_unknown_and_never_a_loss() {
                 .unwrap();
             let watched = Arc::clone(&network);
             // The engine is held up until all replies have come and found its buffer full.
-            let report = runtime.block_on(pinger.sweep_with(Sweep::new(targets), move |event| {
+            let result = runtime.block_on(pinger.sweep_with(Sweep::new(targets), move |event| {
                 if event.target == 2_000 && matches!(event.kind, EventKind::Reply(_)) {
                     pe_testkit::wait::until_true("all replies", || {
                         watched.truth().groups[0].replies == 2_000
                     });
                 }
             }));
-            let report = report.unwrap();
+            let result = result.unwrap();
             let drops = pinger.counters().receive_drops;
             assert!(drops > 0);
-            let unknown: u32 = report
+            let unknown: u32 = result
                 .stats
                 .iter()
                 .map(|stats| stats.errors(Reason::DroppedLocally))
                 .sum();
             assert_eq!(u64::from(unknown), drops);
-            assert_eq!(report.up() as u64 + drops, 2_001);
-            for stats in &report.stats {
+            assert_eq!(result.up() as u64 + drops, 2_001);
+            for stats in &result.stats {
                 assert_ne!(stats.loss_ratio(), Some(1.0), "{stats:?}");
             }
         });

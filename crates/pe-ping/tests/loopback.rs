@@ -55,13 +55,13 @@ async fn a_sweep_of_thousands() {
     let sweep = Sweep::new(loopback(5_000))
         .count(2)
         .probe_interval(Duration::from_millis(1));
-    let report = pinger
+    let result = pinger
         .sweep_with(sweep, move |event| send.send(event).unwrap())
         .await
         .unwrap();
-    assert!(report.elapsed <= started.elapsed());
-    assert_eq!(report.up(), 5_000);
-    assert!(report.stats.iter().all(|stats| stats.replies() == 2));
+    assert!(result.elapsed <= started.elapsed());
+    assert_eq!(result.up(), 5_000);
+    assert!(result.stats.iter().all(|stats| stats.replies() == 2));
     let events: Vec<_> = events.iter().collect();
     assert_eq!(events.len(), 10_000);
     assert!(
@@ -72,7 +72,7 @@ async fn a_sweep_of_thousands() {
     assert!(
         events
             .iter()
-            .all(|event| event.sent.unwrap() <= report.elapsed)
+            .all(|event| event.sent.unwrap() <= result.elapsed)
     );
 }
 
@@ -93,27 +93,27 @@ async fn payloads_of_all_sizes() {
 #[tokio::test]
 async fn an_empty_sweep_ends() {
     let pinger = Pinger::new().unwrap();
-    let report = pinger.sweep(Sweep::new(Vec::new())).await.unwrap();
-    assert!(report.stats.is_empty());
-    let report = pinger
+    let result = pinger.sweep(Sweep::new(Vec::new())).await.unwrap();
+    assert!(result.stats.is_empty());
+    let result = pinger
         .sweep(Sweep::new(loopback(3)).count(0))
         .await
         .unwrap();
-    assert_eq!(report.stats.len(), 3);
+    assert_eq!(result.stats.len(), 3);
 }
 
 #[tokio::test]
 async fn a_deadline_ends_what_was_not_sent() {
     let pinger = Pinger::builder().rate(10.0).burst(1).build().unwrap();
     let sweep = Sweep::new(loopback(100)).deadline(Instant::now() + Duration::from_millis(300));
-    let report = pinger.sweep(sweep).await.unwrap();
-    assert!(report.up() >= 1 && report.up() < 50);
-    let unsent = report
+    let result = pinger.sweep(sweep).await.unwrap();
+    assert!(result.up() >= 1 && result.up() < 50);
+    let unsent = result
         .stats
         .iter()
         .filter(|stats| stats.errors(pe_ping::Reason::NotSent) == 1)
         .count();
-    assert_eq!(report.up() + unsent, 100);
+    assert_eq!(result.up() + unsent, 100);
 }
 
 #[tokio::test]

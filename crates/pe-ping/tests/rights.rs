@@ -114,12 +114,12 @@ fn datagram_sockets_tell_replies_and_errors() {
             let sweep = Sweep::new(targets)
                 .count(3)
                 .probe_interval(Duration::from_millis(20));
-            let report = block_on(pinger.sweep(sweep)).unwrap();
-            for stats in &report.stats[..500] {
+            let result = block_on(pinger.sweep(sweep)).unwrap();
+            for stats in &result.stats[..500] {
                 assert_eq!((stats.replies(), stats.duplicates()), (3, 0));
                 assert_eq!(stats.ttl(), Some(64));
             }
-            let errors = |at: usize, reason| report.stats[at].errors(reason);
+            let errors = |at: usize, reason| result.stats[at].errors(reason);
             let code_3 = match family {
                 Family::V4 => Reason::Unreachable,
                 Family::V6 => Reason::HostUnreachable,

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
-use pe_ping::{Counters, EventKind, Pinger, ProbeError, ProbeEvent, Reason, Sweep, SweepReport};
+use pe_ping::{Counters, EventKind, Pinger, ProbeError, ProbeEvent, Reason, Sweep, SweepResult};
 use pe_testkit::{Family, GroupTruth, Need, Scenario, Simnet, Truth, in_namespace, wait};
 use serde::Deserialize;
 use serde_json::Value;
@@ -226,7 +226,7 @@ fn describe(truth: &Truth) -> String {
 /// All that the engine said.
 struct Seen {
     pinger: Pinger,
-    report: SweepReport,
+    result: SweepResult,
     events: Arc<Mutex<Vec<ProbeEvent>>>,
     targets: Vec<IpAddr>,
     /// Group of each target.
@@ -259,12 +259,12 @@ fn probe(scenario: &Scenario, network: &Simnet, plan: &Run, payload: usize) -> S
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    let report = runtime
+    let result = runtime
         .block_on(pinger.sweep_with(sweep, move |event| record.lock().unwrap().push(event)))
         .unwrap();
     Seen {
         pinger,
-        report,
+        result,
         events,
         targets,
         groups,
@@ -367,7 +367,7 @@ impl Seen {
         }
         if expectation.ends_before_timeout {
             let timeout = Duration::from_millis(plan.timeout_ms);
-            judge.demand(self.report.elapsed < timeout, || "a probe waited".into());
+            judge.demand(self.result.elapsed < timeout, || "a probe waited".into());
         }
         if expectation.in_flight_at_least > 0 {
             let timeout = Duration::from_millis(plan.timeout_ms);
@@ -395,7 +395,7 @@ impl Seen {
         events: &[ProbeEvent],
     ) -> Vec<GroupSeen> {
         let mut sums: Vec<GroupSeen> = (0..groups).map(|_| GroupSeen::default()).collect();
-        for (stats, group) in self.report.stats.iter().zip(&self.groups) {
+        for (stats, group) in self.result.stats.iter().zip(&self.groups) {
             let sum = &mut sums[*group];
             sum.sent += u64::from(stats.sent());
             sum.replies += u64::from(stats.replies());
@@ -407,7 +407,7 @@ impl Seen {
                 }
             }
         }
-        // The last ones of a sweep come after its report: the observer hears of all.
+        // The last ones of a sweep come after its result: the observer hears of all.
         let (mut replies, mut failures) = (vec![0; groups], vec![0; groups]);
         for event in events {
             let group = self.groups[event.target as usize];
@@ -497,7 +497,7 @@ impl Seen {
     fn compare_statistics(&self, judge: &mut Judge, nominal: &Nominal, truth: &GroupTruth) {
         /// How many standard errors an honest estimate may be off.
         const SIGMAS: f64 = 5.0;
-        let stats = &self.report.stats[0];
+        let stats = &self.result.stats[0];
         let n = truth.requests as f64;
         let answered = truth.replies as f64;
         let delays = truth.actual_delays();

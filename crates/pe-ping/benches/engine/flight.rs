@@ -83,11 +83,11 @@ fn flight(targets: Vec<IpAddr>, silent: u32, timeout: Duration) -> Measurement {
                 .expect("somebody waits");
         }
     };
-    let report = block_on(pinger.sweep_with(sweep, observer)).expect("the engine lives");
+    let result = block_on(pinger.sweep_with(sweep, observer)).expect("the engine lives");
     let measurement = Measurement::default().used_by_this_process();
-    let answered = report.stats[silent as usize..].iter();
+    let answered = result.stats[silent as usize..].iter();
     let answered = answered.filter(|stats| stats.is_up()).count() as u64;
-    let told_silent = report.stats[..silent as usize].iter();
+    let told_silent = result.stats[..silent as usize].iter();
     let told_silent = told_silent.filter(|stats| stats.errors(Reason::Timeout) == 1);
     assert_eq!(
         told_silent.count(),

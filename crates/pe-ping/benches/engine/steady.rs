@@ -77,7 +77,7 @@ pub(crate) fn engine(rate: u32, seconds: u32) -> Measurement {
         }
     };
     let start = Instant::now();
-    let report = block_on(pinger.sweep_with(sweep, observer)).expect("the engine lives");
+    let result = block_on(pinger.sweep_with(sweep, observer)).expect("the engine lives");
     let measurement = Measurement {
         pings: probes as u64,
         wall: start.elapsed().as_secs_f64(),
@@ -86,7 +86,7 @@ pub(crate) fn engine(rate: u32, seconds: u32) -> Measurement {
     }
     .used_by_this_process();
     let (late, rtts) = told.recv().expect("all probes have ended");
-    let answered: u64 = report
+    let answered: u64 = result
         .stats
         .iter()
         .map(|stats| u64::from(stats.replies()))

@@ -92,10 +92,10 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 fn sweep() -> Measurement {
     let targets = devices(TARGETS);
     let pinger = pinger();
-    let report = block_on(pinger.sweep(Sweep::new(targets))).expect("the engine lives");
-    let rtts = report.stats.iter().filter_map(pe_ping::Stats::mean);
+    let result = block_on(pinger.sweep(Sweep::new(targets))).expect("the engine lives");
+    let rtts = result.stats.iter().filter_map(pe_ping::Stats::mean);
     let rtts: Vec<f64> = rtts.map(|seconds| seconds * 1e6).collect();
-    answered(report.stats.len(), rtts)
+    answered(result.stats.len(), rtts)
 }
 
 /// Pings all with so many in flight, and collects the round-trip times.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use pe_scrape::Family;
 
 use super::Shared;
-use super::jobs::Jobs;
 use super::transmit::{Failure, Transmitter};
+use super::work::WorkList;
 use crate::channel::Channel;
 use crate::packet::{
     self, EchoKey, EchoTemplate, IcmpError, Message, Quote, Recognition, Reject, V4Packet,
@@ -16,21 +16,21 @@ use crate::packet::{
 use crate::proto::Nanos;
 use crate::proto::control::Control;
 use crate::proto::drops::Drops;
-use crate::proto::inflight::{Ended, InFlight, Key, Match};
+use crate::proto::inflight::{Ended, InFlight, Match, ProbeId};
 use crate::proto::timebase::{ClockPair, TimeBase};
 use crate::sys::{self, ReceiveBatch, Received};
 use crate::{ProbeError, Reply, SocketKind};
 
-/// How long an ended probe's place is kept, so that its duplicates are known for what they are.
+/// How long an ended probe's slot is kept, so that its duplicates are known for what they are.
 const LINGER: Nanos = 1_000_000_000;
 
 /// How long a stamp may have been on its way before the driver saw it.
 const STALE: Nanos = 1_000_000_000;
 
-/// Probes in flight, jobs, and what relates the clocks.
+/// Probes in flight, work, and what relates the clocks.
 pub(crate) struct Core {
     pub(crate) table: InFlight,
-    pub(crate) jobs: Jobs,
+    pub(crate) work: WorkList,
     pub(crate) template: EchoTemplate,
     base: TimeBase,
     shared: Arc<Shared>,
@@ -66,7 +66,7 @@ impl Core {
     ) -> Self {
         Self {
             table: InFlight::new(pair.after, limit, LINGER),
-            jobs: Jobs::default(),
+            work: WorkList::default(),
             template,
             base: TimeBase::new(pair),
             shared,
@@ -76,12 +76,12 @@ impl Core {
 
     /// Sends what waits in a batch.
     pub(crate) fn flush(&mut self, channel: &Channel, outgoing: &mut Transmitter) {
-        let (jobs, counters) = (&mut self.jobs, &self.shared.counters);
-        let left = outgoing.flush(channel, &mut self.table, |table, Failure { key, error }| {
+        let (work, counters) = (&mut self.work, &self.shared.counters);
+        let left = outgoing.flush(channel, &mut self.table, |table, Failure { id, error }| {
             counters.send_errors.add(1);
             let now = sys::monotonic();
-            if let Some(ended) = table.fail(key, now) {
-                jobs.end(ended.owner, None, Err(error), now);
+            if let Some(ended) = table.fail(id, now) {
+                work.end(ended.owner, None, Err(error), now);
             }
         });
         counters.sent.add(left);
@@ -166,8 +166,8 @@ impl Core {
                             payload: payload.len(),
                             truncated,
                         };
-                        let key = Key::new(block, sequence);
-                        let matched = self.table.reply(key, source, generation, time);
+                        let id = ProbeId::new(block, sequence);
+                        let matched = self.table.reply(id, source, generation, time);
                         self.matched(matched, &arrival);
                     }
                 }
@@ -182,20 +182,20 @@ impl Core {
     fn matched(&mut self, matched: Match, arrival: &Arrival) {
         let counters = &self.shared.counters;
         match matched {
-            Match::Answer(ended) => {
+            Match::Reply(ended) => {
                 counters.received.add(1);
                 let reply = arrival.reply(ended.sent);
-                self.jobs
+                self.work
                     .end(ended.owner, Some(&ended), Ok(reply), arrival.time);
             }
             Match::Duplicate(ended) => {
                 counters.duplicates.add(1);
-                self.jobs.again(&ended, arrival.reply(ended.sent), false);
+                self.work.again(&ended, arrival.reply(ended.sent), false);
             }
             Match::Late(ended) => {
                 counters.late.add(1);
                 if let Some(ended) = ended {
-                    self.jobs.again(&ended, arrival.reply(ended.sent), true);
+                    self.work.again(&ended, arrival.reply(ended.sent), true);
                 }
             }
             Match::Unknown => counters.foreign.add(1),
@@ -212,8 +212,8 @@ impl Core {
         now: Nanos,
     ) {
         let ended = channel.block(quote.id).and_then(|block| {
-            let key = Key::new(block, quote.sequence);
-            let (destination, generation) = self.table.probe(key)?;
+            let id = ProbeId::new(block, quote.sequence);
+            let (destination, generation) = self.table.probe(id)?;
             let echo = EchoKey {
                 id: quote.id,
                 sequence: quote.sequence,
@@ -222,7 +222,7 @@ impl Core {
             let checksum = !channel.family.is_v6() && channel.kind == SocketKind::Raw;
             let fits =
                 destination == quote.destination && self.template.fits_quote(quote, echo, checksum);
-            fits.then(|| self.table.fail(key, now)).flatten()
+            fits.then(|| self.table.fail(id, now)).flatten()
         });
         let counters = &self.shared.counters;
         let Some(ended) = ended else {
@@ -230,7 +230,7 @@ impl Core {
         };
         counters.icmp_errors.add(1);
         let outcome = Err(probe_error(error, from));
-        self.jobs.end(ended.owner, Some(&ended), outcome, now);
+        self.work.end(ended.owner, Some(&ended), outcome, now);
     }
 
     /// Takes the entries of a datagram socket's error queue: each holds the request that an ICMP error is about.
@@ -293,7 +293,7 @@ impl Core {
         } else {
             ProbeError::Timeout
         };
-        self.jobs.end(ended.owner, Some(ended), Err(error), now);
+        self.work.end(ended.owner, Some(ended), Err(error), now);
     }
 
     /// Asks a socket whether it has dropped packets since the last look.

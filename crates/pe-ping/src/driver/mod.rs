@@ -1,10 +1,10 @@
-//! The thread between the protocol and the sockets: it takes in jobs, sends what is due, reads what came, and tells
+//! The thread between the protocol and the sockets: it takes in work, sends what is due, reads what came, and tells
 //! whoever waits.
 
 mod core;
-mod jobs;
 mod shared;
 mod transmit;
+mod work;
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use pe_scrape::Family;
 
-pub(crate) use jobs::SweepCommand;
 pub(crate) use shared::{PingCommand, Shared};
+pub(crate) use work::SweepCommand;
 
 use self::core::Core;
 use crate::channel::Channel;
@@ -47,7 +47,7 @@ const QUANTUM: Nanos = 25_000_000;
 const GATHER: u64 = 64;
 
 /// What the driver needs to know of the user's settings.
-pub(crate) struct Plan {
+pub(crate) struct DriverSettings {
     pub(crate) template: EchoTemplate,
     pub(crate) scope: u32,
     pub(crate) rate: Option<f64>,
@@ -67,27 +67,31 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>, mut channels: Vec<Channel>, plan: Plan) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        mut channels: Vec<Channel>,
+        settings: DriverSettings,
+    ) -> Self {
         let pair = sys::clock_pair();
         for channel in &mut channels {
             channel.empty_at = pair.after;
         }
         // Requests come back with their IP header, errors as long as they get (RFC 1812: 576 bytes, RFC 4443: 1280).
-        let message = plan.template.message_size();
+        let message = settings.template.message_size();
         let largest = (message + 60).max(1280);
         let packets = |size: usize| (BATCH_BYTES / size).clamp(1, BATCH);
         let limit = channels.iter().map(Channel::limit).min().unwrap_or(0);
         Self {
-            pacer: Pacer::new(plan.rate, plan.burst),
+            pacer: Pacer::new(settings.rate, settings.burst),
             incoming: ReceiveBatch::new(Layout {
                 packets: packets(largest),
                 packet_size: largest,
             }),
             outgoing: channels
                 .iter()
-                .map(|_| Transmitter::new(&plan.template, packets(message), plan.scope))
+                .map(|_| Transmitter::new(&settings.template, packets(message), settings.scope))
                 .collect(),
-            core: Core::new(shared.clone(), plan.template, limit, pair),
+            core: Core::new(shared.clone(), settings.template, limit, pair),
             submitted: Submitted::default(),
             shared,
             channels,
@@ -112,17 +116,17 @@ impl Driver {
             return true;
         }
         let now = sys::monotonic();
-        let jobs = &mut self.core.jobs;
-        jobs.pings.extend(self.submitted.pings.drain(..));
+        let work = &mut self.core.work;
+        work.pings.extend(self.submitted.pings.drain(..));
         for command in self.submitted.sweeps.drain(..) {
-            jobs.add_sweep(command, now, MARGIN);
+            work.add_sweep(command, now, MARGIN);
         }
         !self.submitted.closed
     }
 
     /// Reads the sockets empty, or as far as is fair: those from which something is expected.
     fn read_all(&mut self) {
-        let lingers = self.core.jobs.lingers();
+        let lingers = self.core.work.lingers();
         for channel in &mut self.channels {
             if lingers || self.core.table.len_of(channel.family) > 0 {
                 read(channel, &mut self.incoming, &mut self.core);
@@ -142,7 +146,7 @@ impl Driver {
             .fold(now, Nanos::min);
         self.core
             .expire(empty_at.saturating_sub(GRACE), &mut self.channels);
-        self.core.jobs.tidy(now);
+        self.core.work.tidy(now);
     }
 
     /// Fills the batches with what is due and what the rate allows.
@@ -159,9 +163,9 @@ impl Driver {
             && self.outgoing.iter().all(Transmitter::has_room)
         {
             let Some(due) = core
-                .jobs
+                .work
                 .next_ping(now)
-                .or_else(|| core.jobs.next_of_sweeps(now))
+                .or_else(|| core.work.next_of_sweeps(now))
             else {
                 break;
             };
@@ -172,15 +176,15 @@ impl Driver {
                 .position(|channel| channel.family == family)
             else {
                 let error = Err(ProbeError::NoSocket { family });
-                core.jobs.end(due.owner, None, error, now);
+                core.work.end(due.owner, None, error, now);
                 continue;
             };
             let added = core
                 .table
                 .add(due.destination, due.owner, now, due.deadline);
-            if let Some((key, generation)) = added {
+            if let Some((id, generation)) = added {
                 let channel = &self.channels[at];
-                self.outgoing[at].push(channel, &core.template, &due, key, generation, now);
+                self.outgoing[at].push(channel, &core.template, &due, id, generation, now);
                 taken += 1;
                 allowed -= 1;
             }
@@ -234,7 +238,7 @@ impl Driver {
         let mut until = Earliest::default();
         let mut sending = false;
         if pending {
-            // What could not leave keeps its place; nothing else is filled in behind a full queue.
+            // What could not leave keeps its turn; nothing else is filled in behind a full queue.
             let blocked = self
                 .outgoing
                 .iter()
@@ -246,7 +250,7 @@ impl Driver {
                 _ => return None,
             }
         } else if core.table.has_room()
-            && let Some((due, best)) = core.jobs.next_due()
+            && let Some((due, best)) = core.work.next_due()
         {
             let allowed = self.pacer.ready_at();
             let ready = due.max(allowed);
@@ -254,7 +258,7 @@ impl Driver {
                 return None;
             }
             sending = true;
-            until.at(if core.jobs.has_pings() {
+            until.at(if core.work.has_pings() {
                 ready
             } else if allowed > due {
                 allowed + gathering(self.pacer.gap())
@@ -265,12 +269,12 @@ impl Driver {
         if let Some(expiry) = core.table.next_expiry() {
             until.at(expiry + GRACE + 1);
         }
-        if let Some(tidy) = core.jobs.next_tidy() {
+        if let Some(tidy) = core.work.next_tidy() {
             until.at(tidy);
         }
         let in_flight = core.table.len() > 0;
         // While sending goes on, replies can wait a little to be read together.
-        let patient = in_flight && sending && !core.jobs.has_pings();
+        let patient = in_flight && sending && !core.work.has_pings();
         if patient {
             until.at(now + QUANTUM);
         }

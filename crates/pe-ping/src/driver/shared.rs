@@ -1,4 +1,5 @@
-//! What the handles and the thread share: a queue of jobs, a bell, and the counters.
+//! What the handles and the thread share: a queue of work, an eventfd that wakes the driver, and
+//! the counters.
 
 use std::io;
 use std::net::IpAddr;
@@ -20,7 +21,7 @@ pub(crate) struct PingCommand {
     pub(crate) done: oneshot::Sender<Outcome>,
 }
 
-/// Jobs that the driver has not taken over yet.
+/// Work that the driver has not taken over yet.
 #[derive(Default)]
 pub(crate) struct Submitted {
     pub(crate) pings: Vec<PingCommand>,
@@ -55,7 +56,7 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a job over. After the engine's end it is dropped, which its owner notices.
+    /// Hands work over. After the engine's end it is dropped, which its owner notices.
     fn submit(&self, add: impl FnOnce(&mut Submitted)) {
         let mut queue = self.queue();
         if queue.closed {

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 
 use pe_scrape::Family;
 
-use super::jobs::Due;
+use super::work::Due;
 use crate::ProbeError;
 use crate::channel::Channel;
 use crate::packet::{EchoKey, EchoTemplate};
 use crate::proto::Nanos;
 use crate::proto::departure::Departures;
-use crate::proto::inflight::{InFlight, Key};
+use crate::proto::inflight::{InFlight, ProbeId};
 use crate::sys::{self, Layout, Outgoing, SendBatch};
 
 /// Packets that leave between two readings of the clock: the fewer, the more exact their departures, and the more they
@@ -50,14 +50,14 @@ pub(crate) struct Transmitter {
 
 #[derive(Debug, Clone, Copy)]
 struct Queued {
-    key: Key,
+    id: ProbeId,
     /// When it must have timed out.
     latest: Nanos,
 }
 
 /// A request that could not be sent.
 pub(crate) struct Failure {
-    pub(crate) key: Key,
+    pub(crate) id: ProbeId,
     pub(crate) error: ProbeError,
 }
 
@@ -103,7 +103,7 @@ impl Transmitter {
         channel: &Channel,
         template: &EchoTemplate,
         due: &Due,
-        key: Key,
+        id: ProbeId,
         generation: u32,
         now: Nanos,
     ) {
@@ -112,8 +112,8 @@ impl Transmitter {
             self.queued_at = now;
         }
         let echo = EchoKey {
-            id: channel.id(key.block()),
-            sequence: key.sequence(),
+            id: channel.id(id.block()),
+            sequence: id.sequence(),
             generation,
         };
         let bytes = self.batch.bytes(at);
@@ -133,7 +133,7 @@ impl Transmitter {
             },
         );
         self.queued.push(Queued {
-            key,
+            id,
             latest: due.latest,
         });
     }
@@ -156,7 +156,7 @@ impl Transmitter {
         while self.is_pending() {
             let waited = before.saturating_sub(self.queued_at);
             let late = waited > NOTABLE_WAIT;
-            if late && !table.waits(self.queued[self.sent].key) {
+            if late && !table.waits(self.queued[self.sent].id) {
                 self.sent += 1;
                 continue;
             }
@@ -169,9 +169,9 @@ impl Transmitter {
                     let times = self.departures.between(before, after, count);
                     for (queued, time) in queued.iter().zip(times) {
                         if late {
-                            table.postpone(queued.key, waited, queued.latest);
+                            table.postpone(queued.id, waited, queued.latest);
                         }
-                        table.set_sent(queued.key, time);
+                        table.set_sent(queued.id, time);
                     }
                     before = after;
                     self.sent += count;
@@ -184,9 +184,9 @@ impl Transmitter {
                     }
                     if self.refusals == 0 {
                         let error = ProbeError::from_send(error.raw_os_error().unwrap_or(0));
-                        let key = self.queued[self.sent].key;
+                        let id = self.queued[self.sent].id;
                         self.sent += 1;
-                        fail(table, Failure { key, error });
+                        fail(table, Failure { id, error });
                     }
                     before = sys::monotonic();
                 }

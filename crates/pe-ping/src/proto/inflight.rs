@@ -1,7 +1,7 @@
 //! The table of probes in flight.
 //!
-//! A probe's place in the table is its identifier and sequence number: looking up a reply is an index, not a hash. Each
-//! identifier gives 65,536 places. A place is used again as late as possible, and each use has its own generation, which
+//! A probe's slot in the table is its identifier and sequence number: looking up a reply is an index, not a hash. Each
+//! identifier gives 65,536 slots. A slot is used again as late as possible, and each use has its own generation, which
 //! travels in the cookie; so a duplicate or a late reply is known for what it is.
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -16,20 +16,21 @@ use super::wheel::{Entries, Links, NONE, Wheel};
 /// Who wants to know what becomes of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
-    /// The job (a sweep, or a single ping) in the driver's list.
-    pub(crate) job: u32,
-    /// The target's position in the job.
+    /// The sweep or the single ping, by its slot in the list of work.
+    pub(crate) item: u32,
+    /// The target's position in the sweep.
     pub(crate) target: u32,
     /// Which probe of that target, from 0.
     pub(crate) round: u32,
 }
 
-/// A probe's place in the table; the identifier in the upper half, relative to the first, the sequence in the lower.
+/// Which probe: its slot in the table, with the identifier in the upper half, relative to the first, and the
+/// sequence number in the lower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key(pub(crate) u32);
+pub(crate) struct ProbeId(pub(crate) u32);
 
-impl Key {
-    /// The key of a sequence number under the `block`-th identifier.
+impl ProbeId {
+    /// The probe of a sequence number under the `block`-th identifier.
     pub(crate) fn new(block: u16, sequence: u16) -> Self {
         Self(u32::from(block) << 16 | u32::from(sequence))
     }
@@ -104,15 +105,15 @@ impl Slot {
     }
 }
 
-/// Places by their index, in blocks that stay where they are: a table that grows copies nothing and leaves no holes in
-/// the heap, so that memory is what the places take.
+/// Slots by their index, in blocks that stay where they are: a table that grows copies nothing and leaves no holes in
+/// the heap, so that memory is what the slots take.
 #[derive(Default)]
 struct Slots {
     blocks: Vec<Vec<Slot>>,
     len: usize,
 }
 
-/// Places in a block: 256 KiB, of which only what is used becomes resident.
+/// Slots in a block: 256 KiB, of which only what is used becomes resident.
 const BLOCK: usize = 4096;
 
 impl Slots {
@@ -180,11 +181,11 @@ pub(crate) struct Ended {
 /// What a reply turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Match {
-    /// The first answer to a probe in flight.
-    Answer(Ended),
-    /// Another answer to a probe that was already answered.
+    /// The first reply to a probe in flight.
+    Reply(Ended),
+    /// Another reply to a probe that was already answered.
     Duplicate(Ended),
-    /// An answer after the deadline, or after the probe ended with an error. `None` when its place has been used again.
+    /// A reply after the deadline, or after the probe ended with an error. `None` when its slot has been used again.
     Late(Option<Ended>),
     /// Nothing of ours has that address, identifier and sequence.
     Unknown,
@@ -199,7 +200,7 @@ pub(crate) struct InFlight {
     /// Of IPv4 and of IPv6.
     in_flight: [usize; 2],
     generation: u32,
-    /// Ended places, in the order of their end.
+    /// Ended slots, in the order of their end.
     free_head: u32,
     free_tail: u32,
 }
@@ -217,7 +218,7 @@ fn address(octets: [u8; 16]) -> IpAddr {
 }
 
 impl InFlight {
-    /// A table for `limit` probes at most (at most 65,536 for each identifier). An ended probe's place is not used again
+    /// A table for `limit` probes at most (at most 65,536 for each identifier). An ended probe's slot is not used again
     /// for `linger`, as long as there are others.
     pub(crate) fn new(now: Nanos, limit: usize, linger: Nanos) -> Self {
         Self {
@@ -247,7 +248,7 @@ impl InFlight {
         self.len() < self.limit
     }
 
-    /// Adds a probe at `sent`, that is about to be sent. Returns its key and its generation, or `None` when the table is
+    /// Adds a probe at `sent`, that is about to be sent. Returns its id and its generation, or `None` when the table is
     /// full.
     #[inline]
     pub(crate) fn add(
@@ -256,7 +257,7 @@ impl InFlight {
         owner: Owner,
         sent: Nanos,
         deadline: Nanos,
-    ) -> Option<(Key, u32)> {
+    ) -> Option<(ProbeId, u32)> {
         let index = self.vacancy(sent)?;
         self.generation = self.generation.wrapping_add(1);
         let slot = &mut self.slots[index];
@@ -269,10 +270,10 @@ impl InFlight {
         slot.state = State::Waiting;
         self.wheel.insert(&mut self.slots, index);
         self.in_flight[Family::of(destination) as usize] += 1;
-        Some((Key(index), self.generation))
+        Some((ProbeId(index), self.generation))
     }
 
-    /// Finds a place: one that ended long enough ago, else a new one, else the one that ended first.
+    /// Finds a slot: one that ended long enough ago, else a new one, else the one that ended first.
     #[inline]
     fn vacancy(&mut self, now: Nanos) -> Option<u32> {
         let head = self.free_head;
@@ -298,7 +299,7 @@ impl InFlight {
             sent: 0,
             deadline: 0,
             owner: Owner {
-                job: 0,
+                item: 0,
                 target: 0,
                 round: 0,
             },
@@ -312,8 +313,8 @@ impl InFlight {
 
     /// Notes the moment at which a probe left.
     #[inline]
-    pub(crate) fn set_sent(&mut self, key: Key, departure: Departure) {
-        if let Some(slot) = self.slots.get_mut(key.0)
+    pub(crate) fn set_sent(&mut self, id: ProbeId, departure: Departure) {
+        if let Some(slot) = self.slots.get_mut(id.0)
             && slot.state == State::Waiting
         {
             slot.sent = departure.early;
@@ -323,26 +324,26 @@ impl InFlight {
     }
 
     /// Whether a probe waits to be sent.
-    pub(crate) fn waits(&self, key: Key) -> bool {
-        let slot = self.slots.get(key.0);
+    pub(crate) fn waits(&self, id: ProbeId) -> bool {
+        let slot = self.slots.get(id.0);
         slot.is_some_and(|slot| slot.state == State::Waiting)
     }
 
     /// Gives a probe that had to wait before it was sent that much more time, but not beyond `latest`.
-    pub(crate) fn postpone(&mut self, key: Key, by: Nanos, latest: Nanos) {
-        if !self.waits(key) {
+    pub(crate) fn postpone(&mut self, id: ProbeId, by: Nanos, latest: Nanos) {
+        if !self.waits(id) {
             return;
         }
-        let slot = &mut self.slots[key.0];
+        let slot = &mut self.slots[id.0];
         slot.deadline = slot.deadline.saturating_add(by).min(latest);
-        self.wheel.remove(&mut self.slots, key.0);
-        self.wheel.insert(&mut self.slots, key.0);
+        self.wheel.remove(&mut self.slots, id.0);
+        self.wheel.insert(&mut self.slots, id.0);
     }
 
-    /// Where the probe at `key` goes and its generation, if it is in flight.
+    /// Where the probe at `id` goes and its generation, if it is in flight.
     #[inline]
-    pub(crate) fn probe(&self, key: Key) -> Option<(IpAddr, u32)> {
-        let slot = self.slots.get(key.0)?;
+    pub(crate) fn probe(&self, id: ProbeId) -> Option<(IpAddr, u32)> {
+        let slot = self.slots.get(id.0)?;
         (slot.state == State::InFlight).then(|| (address(slot.address), slot.generation))
     }
 
@@ -351,16 +352,16 @@ impl InFlight {
     #[inline]
     pub(crate) fn reply(
         &mut self,
-        key: Key,
+        id: ProbeId,
         source: IpAddr,
         generation: Option<u32>,
         received: Nanos,
     ) -> Match {
-        let Some(slot) = self.slots.get(key.0) else {
+        let Some(slot) = self.slots.get(id.0) else {
             return Match::Unknown;
         };
         if generation.is_some_and(|generation| generation != slot.generation) {
-            // The cookie is ours, the place is another probe's by now.
+            // The cookie is ours, the slot is another probe's by now.
             return Match::Late(None);
         }
         if slot.address != octets(source) {
@@ -373,30 +374,30 @@ impl InFlight {
             State::Ended => Match::Late(Some(ended)),
             State::InFlight if received > slot.deadline => Match::Late(Some(ended)),
             State::InFlight => {
-                self.finish(key, State::Answered, received);
-                Match::Answer(ended)
+                self.finish(id, State::Answered, received);
+                Match::Reply(ended)
             }
         }
     }
 
-    /// Ends the probe at `key` for another reason than a reply or its deadline, if it is in flight.
+    /// Ends the probe at `id` for another reason than a reply or its deadline, if it is in flight.
     #[inline]
-    pub(crate) fn fail(&mut self, key: Key, now: Nanos) -> Option<Ended> {
-        let slot = self.slots.get(key.0)?;
+    pub(crate) fn fail(&mut self, id: ProbeId, now: Nanos) -> Option<Ended> {
+        let slot = self.slots.get(id.0)?;
         if !matches!(slot.state, State::Waiting | State::InFlight) {
             return None;
         }
         let ended = slot.ended(now);
-        self.finish(key, State::Ended, now);
+        self.finish(id, State::Ended, now);
         Some(ended)
     }
 
-    fn finish(&mut self, key: Key, state: State, now: Nanos) {
-        self.wheel.remove(&mut self.slots, key.0);
-        self.retire(key.0, state, now);
+    fn finish(&mut self, id: ProbeId, state: State, now: Nanos) {
+        self.wheel.remove(&mut self.slots, id.0);
+        self.retire(id.0, state, now);
     }
 
-    /// Puts an unlinked place at the end of those to use again.
+    /// Puts an unlinked slot at the end of those to use again.
     fn retire(&mut self, index: u32, state: State, now: Nanos) {
         let slot = &mut self.slots[index];
         self.in_flight[slot.family() as usize] -= 1;
@@ -441,7 +442,7 @@ mod tests {
 
     fn owner(number: u32) -> Owner {
         Owner {
-            job: 0,
+            item: 0,
             target: number,
             round: 0,
         }
@@ -486,7 +487,7 @@ mod tests {
 
     /// What the table should know of a probe.
     struct Known {
-        key: Key,
+        id: ProbeId,
         generation: u32,
         device: u32,
         sent: Nanos,
@@ -497,7 +498,7 @@ mod tests {
 
     proptest! {
         /// Against a list of all probes ever: each ends exactly once, a reply is never taken for another probe's, and a
-        /// duplicate or a late reply is known as long as its place is not used again.
+        /// duplicate or a late reply is known as long as its slot is not used again.
         #[test]
         fn agrees_with_a_list_of_all_probes(limit in 1..30_usize, linger in 0..50_000_000_u64, steps in steps()) {
             let mut now: Nanos = 1_000_000_000;
@@ -513,21 +514,21 @@ mod tests {
                         let deadline = now + timeout;
                         let added = table.add(device(number), owner(all.len() as u32), now, deadline);
                         prop_assert_eq!(added.is_some(), in_flight < limit);
-                        let Some((key, generation)) = added else { continue };
-                        prop_assert!(all.iter().all(|known| known.end.is_some() || known.key != key));
+                        let Some((id, generation)) = added else { continue };
+                        prop_assert!(all.iter().all(|known| known.end.is_some() || known.id != id));
                         if sent {
-                            table.set_sent(key, left_at(now));
+                            table.set_sent(id, left_at(now));
                         }
-                        all.push(Known { key, generation, device: number, sent: now, deadline, left: sent, end: None });
+                        all.push(Known { id, generation, device: number, sent: now, deadline, left: sent, end: None });
                     }
                     Step::Reply { which, honest, counted } if !all.is_empty() => {
                         let at = which.index(all.len());
-                        let newest = all.iter().rposition(|known| known.key == all[at].key).unwrap();
+                        let newest = all.iter().rposition(|known| known.id == all[at].id).unwrap();
                         let known = &all[at];
                         let source = device(known.device + u32::from(!honest));
                         let counted = counted || newest != at;
                         let generation = counted.then_some(known.generation);
-                        let got = table.reply(known.key, source, generation, now);
+                        let got = table.reply(known.id, source, generation, now);
                         if newest != at {
                             prop_assert_eq!(got, Match::Late(None));
                         } else if !honest || !known.left {
@@ -535,7 +536,7 @@ mod tests {
                         } else {
                             let whose = owner(at as u32);
                             match (known.end, got) {
-                                (None, Match::Answer(ended)) => {
+                                (None, Match::Reply(ended)) => {
                                     prop_assert!(now <= known.deadline);
                                     prop_assert_eq!((ended.owner, ended.sent), (whose, known.sent));
                                     all[at].end = Some(State::Answered);
@@ -554,9 +555,9 @@ mod tests {
                     }
                     Step::Fail(which) if !all.is_empty() => {
                         let at = which.index(all.len());
-                        let newest = all.iter().rposition(|known| known.key == all[at].key);
+                        let newest = all.iter().rposition(|known| known.id == all[at].id);
                         if newest == Some(at) {
-                            let failed = table.fail(all[at].key, now).map(|ended| ended.owner);
+                            let failed = table.fail(all[at].id, now).map(|ended| ended.owner);
                             let expected = all[at].end.is_none().then(|| owner(at as u32));
                             prop_assert_eq!(failed, expected);
                             all[at].end.get_or_insert(State::Ended);
@@ -585,11 +586,11 @@ mod tests {
     #[test]
     fn a_wait_before_sending_is_made_up_for() {
         let mut table = InFlight::new(0, 10, 0);
-        let (key, _) = table.add(device(1), owner(1), 0, 50_000_000).expect("room");
-        assert!(table.waits(key));
-        table.postpone(key, 100_000_000, 120_000_000);
-        table.set_sent(key, left_at(100_000_000));
-        assert!(!table.waits(key));
+        let (id, _) = table.add(device(1), owner(1), 0, 50_000_000).expect("room");
+        assert!(table.waits(id));
+        table.postpone(id, 100_000_000, 120_000_000);
+        table.set_sent(id, left_at(100_000_000));
+        assert!(!table.waits(id));
         assert_eq!(table.expire(119_000_000), None);
         let ended = table.expire(122_000_000).expect("its time is over");
         assert_eq!((ended.deadline, ended.left), (120_000_000, true));
@@ -599,7 +600,7 @@ mod tests {
     fn a_table_of_many_blocks_knows_each_probe_and_is_full_at_its_limit() {
         let limit = 3 * BLOCK + 7;
         let mut table = InFlight::new(0, limit, 1_000);
-        let keys: Vec<(Key, u32)> = (0..limit as u32)
+        let ids: Vec<(ProbeId, u32)> = (0..limit as u32)
             .map(|number| {
                 let added = table.add(device(number), owner(number), 10, 1_000_000);
                 let added = added.expect("room for it");
@@ -609,27 +610,27 @@ mod tests {
             .collect();
         assert!(!table.has_room());
         assert_eq!(table.add(device(0), owner(0), 10, 1_000_000), None);
-        for (number, (key, generation)) in keys.iter().enumerate() {
+        for (number, (id, generation)) in ids.iter().enumerate() {
             let number = number as u32;
-            assert_eq!(table.probe(*key), Some((device(number), *generation)));
-            match table.reply(*key, device(number), Some(*generation), 5_000) {
-                Match::Answer(ended) => assert_eq!(ended.owner, owner(number)),
+            assert_eq!(table.probe(*id), Some((device(number), *generation)));
+            match table.reply(*id, device(number), Some(*generation), 5_000) {
+                Match::Reply(ended) => assert_eq!(ended.owner, owner(number)),
                 other => panic!("{other:?}"),
             }
         }
         assert_eq!(table.len(), 0);
-        // The place that was free first is the first to be used again, and its old probe's reply is known to be late.
-        let (key, generation) = table
+        // The slot that was free first is the first to be used again, and its old probe's reply is known to be late.
+        let (id, generation) = table
             .add(device(0), owner(0), 10_000, 1_000_000)
             .expect("room");
-        assert_eq!(key, keys[0].0);
-        assert_ne!(generation, keys[0].1);
+        assert_eq!(id, ids[0].0);
+        assert_ne!(generation, ids[0].1);
         assert_eq!(
-            table.reply(key, device(0), Some(keys[0].1), 11_000),
+            table.reply(id, device(0), Some(ids[0].1), 11_000),
             Match::Late(None)
         );
         assert_eq!(
-            table.reply(Key(limit as u32), device(0), None, 11_000),
+            table.reply(ProbeId(limit as u32), device(0), None, 11_000),
             Match::Unknown
         );
         assert_eq!(

@@ -80,7 +80,7 @@ pub(super) fn descriptors(histogram: Option<&HistogramSpec>) -> Vec<MetricDescri
 
 /// Writes what the probes of one cycle add up to. Duplicates and the histogram are written as they come in.
 pub(super) fn write(row: Row<'_>, stats: &Stats, value_dev_down: f64) {
-    if !stats.is_inconclusive() {
+    if !stats.is_unknown() {
         let milliseconds = stats.mean().map_or(value_dev_down, |mean| mean * 1e3);
         row.set(DEV_PING, milliseconds);
         row.set(UP, f64::from(u8::from(stats.is_up())));

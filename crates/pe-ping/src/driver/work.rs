@@ -1,4 +1,6 @@
-//! The jobs that the driver works on: single pings and sweeps, what is due of them, and telling their owners.
+//! What the driver works on: single pings and sweeps, what is due of them, and telling their owners.
+//!
+//! Takes every time as an argument; no I/O. An observer that panics ends its own sweep and nothing else.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -11,7 +13,7 @@ use super::{PingCommand, gathering};
 use crate::proto::Nanos;
 use crate::proto::inflight::{Ended, Owner};
 use crate::proto::pacer::Pacer;
-use crate::{EventKind, Outcome, ProbeError, ProbeEvent, Reply, Stats, Sweep, SweepReport};
+use crate::{EventKind, Outcome, ProbeError, ProbeEvent, Reply, Stats, Sweep, SweepResult};
 
 pub(crate) type Observer = Box<dyn FnMut(ProbeEvent) + Send>;
 
@@ -21,7 +23,7 @@ pub(crate) struct SweepCommand {
     pub(crate) timeout: Duration,
     pub(crate) handed_over: Instant,
     pub(crate) observer: Option<Observer>,
-    pub(crate) done: oneshot::Sender<SweepReport>,
+    pub(crate) done: oneshot::Sender<SweepResult>,
 }
 
 /// A probe that is due.
@@ -40,8 +42,8 @@ enum Work {
     Sweep(Box<Running>),
 }
 
-struct Job {
-    /// Probes that left before this moment were another's, who had the same place in the list.
+struct WorkItem {
+    /// When this slot was taken. An earlier probe belongs to its previous owner.
     since: Nanos,
     work: Work,
 }
@@ -50,7 +52,7 @@ struct Job {
 struct Running {
     sweep: Sweep,
     observer: Option<Observer>,
-    done: Option<oneshot::Sender<SweepReport>>,
+    done: Option<oneshot::Sender<SweepResult>>,
     stats: Vec<Stats>,
     /// The probe to send next: which target, in which round.
     target: u32,
@@ -125,12 +127,12 @@ impl Running {
     }
 }
 
-/// All jobs.
+/// Everything that the driver works on.
 #[derive(Default)]
-pub(crate) struct Jobs {
+pub(crate) struct WorkList {
     /// Pings that have not been sent.
     pub(crate) pings: VecDeque<PingCommand>,
-    list: Vec<Option<Job>>,
+    slots: Vec<Option<WorkItem>>,
     free: Vec<u32>,
     /// Sweeps that are in the list, in the order of their turns.
     sweeps: Vec<u32>,
@@ -139,26 +141,26 @@ pub(crate) struct Jobs {
     waiting: usize,
 }
 
-impl Jobs {
-    fn add(&mut self, job: Job) -> u32 {
-        if let Some(place) = self.free.pop() {
-            self.list[place as usize] = Some(job);
-            return place;
+impl WorkList {
+    fn add(&mut self, item: WorkItem) -> u32 {
+        if let Some(slot) = self.free.pop() {
+            self.slots[slot as usize] = Some(item);
+            return slot;
         }
-        self.list.push(Some(job));
-        (self.list.len() - 1) as u32
+        self.slots.push(Some(item));
+        (self.slots.len() - 1) as u32
     }
 
-    fn remove(&mut self, place: u32) -> Option<Job> {
-        let job = self.list[place as usize].take();
-        if job.is_some() {
-            self.free.push(place);
+    fn remove(&mut self, slot: u32) -> Option<WorkItem> {
+        let item = self.slots[slot as usize].take();
+        if item.is_some() {
+            self.free.push(slot);
         }
-        job
+        item
     }
 
-    fn sweep(&mut self, place: u32) -> Option<&mut Running> {
-        match &mut self.list.get_mut(place as usize)?.as_mut()?.work {
+    fn sweep(&mut self, slot: u32) -> Option<&mut Running> {
+        match &mut self.slots.get_mut(slot as usize)?.as_mut()?.work {
             Work::Sweep(running) => Some(running),
             Work::Ping(_) => None,
         }
@@ -201,13 +203,13 @@ impl Jobs {
             forget_at: None,
         };
         let empty = running.remaining == 0;
-        let place = self.add(Job {
+        let slot = self.add(WorkItem {
             since: now,
             work: Work::Sweep(Box::new(running)),
         });
-        self.sweeps.push(place);
+        self.sweeps.push(slot);
         if empty {
-            self.finish_sweep(place, now);
+            self.finish_sweep(slot, now);
         }
     }
 
@@ -219,7 +221,7 @@ impl Jobs {
                 continue;
             }
             let timeout = Nanos::try_from(command.timeout.as_nanos()).unwrap_or(Nanos::MAX);
-            let place = self.add(Job {
+            let slot = self.add(WorkItem {
                 since: now,
                 work: Work::Ping(command.done),
             });
@@ -227,7 +229,7 @@ impl Jobs {
             return Some(Due {
                 destination: command.destination,
                 owner: Owner {
-                    job: place,
+                    item: slot,
                     target: 0,
                     round: 0,
                 },
@@ -240,9 +242,9 @@ impl Jobs {
     /// Takes the next probe of a sweep that is due at `now`. Sweeps take turns.
     pub(crate) fn next_of_sweeps(&mut self, now: Nanos) -> Option<Due> {
         for _ in 0..self.sweeps.len() {
-            let place = *self.sweeps.get(self.turn)?;
+            let slot = *self.sweeps.get(self.turn)?;
             self.turn = (self.turn + 1) % self.sweeps.len();
-            let Some(running) = self.sweep(place) else {
+            let Some(running) = self.sweep(slot) else {
                 continue;
             };
             let waits = now >= running.deadline || running.planned_at() > now;
@@ -253,7 +255,7 @@ impl Jobs {
             let due = Due {
                 destination: running.sweep.targets[running.target as usize].to_canonical(),
                 owner: Owner {
-                    job: place,
+                    item: slot,
                     target: running.target,
                     round: running.round,
                 },
@@ -269,8 +271,8 @@ impl Jobs {
     /// Whether somebody still wants to hear of duplicates to probes that have ended.
     pub(crate) fn lingers(&mut self) -> bool {
         (0..self.sweeps.len()).any(|at| {
-            let place = self.sweeps[at];
-            self.sweep(place)
+            let slot = self.sweeps[at];
+            self.sweep(slot)
                 .is_some_and(|running| running.forget_at.is_some())
         })
     }
@@ -287,8 +289,8 @@ impl Jobs {
         }
         let mut next: Option<(Nanos, Nanos)> = None;
         for at in 0..self.sweeps.len() {
-            let place = self.sweeps[at];
-            if let Some(running) = self.sweep(place)
+            let slot = self.sweeps[at];
+            if let Some(running) = self.sweep(slot)
                 && running.unsent()
             {
                 let (due, best) = running.due_at();
@@ -302,8 +304,8 @@ impl Jobs {
     pub(crate) fn next_tidy(&mut self) -> Option<Nanos> {
         let mut next = None;
         for at in 0..self.sweeps.len() {
-            let place = self.sweeps[at];
-            if let Some(running) = self.sweep(place) {
+            let slot = self.sweeps[at];
+            if let Some(running) = self.sweep(slot) {
                 let at = match running.forget_at {
                     Some(at) => at,
                     None if running.unsent() && running.deadline != Nanos::MAX => running.deadline,
@@ -319,20 +321,20 @@ impl Jobs {
     pub(crate) fn tidy(&mut self, now: Nanos) {
         let mut at = 0;
         while at < self.sweeps.len() {
-            let place = self.sweeps[at];
-            let Some(running) = self.sweep(place) else {
+            let slot = self.sweeps[at];
+            let Some(running) = self.sweep(slot) else {
                 self.sweeps.swap_remove(at);
                 continue;
             };
             let ended = running.forget_at.is_some();
             let broken = !ended && (running.is_abandoned() || running.done.is_none());
             if broken || running.forget_at.is_some_and(|forget_at| forget_at <= now) {
-                self.remove(place);
+                self.remove(slot);
                 self.sweeps.swap_remove(at);
                 continue;
             }
             if !ended && now >= running.deadline && running.unsent() {
-                self.cut_short(place, now);
+                self.cut_short(slot, now);
             }
             at += 1;
         }
@@ -342,16 +344,16 @@ impl Jobs {
     }
 
     /// Ends the probes of a sweep that have not been sent.
-    fn cut_short(&mut self, place: u32, now: Nanos) {
+    fn cut_short(&mut self, slot: u32, now: Nanos) {
         loop {
-            let Some(running) = self.sweep(place) else {
+            let Some(running) = self.sweep(slot) else {
                 return;
             };
             if !running.unsent() {
                 return;
             }
             let owner = Owner {
-                job: place,
+                item: slot,
                 target: running.target,
                 round: running.round,
             };
@@ -370,19 +372,19 @@ impl Jobs {
         outcome: Outcome,
         now: Nanos,
     ) {
-        let Some(Some(job)) = self.list.get_mut(owner.job as usize) else {
+        let Some(Some(item)) = self.slots.get_mut(owner.item as usize) else {
             return;
         };
-        if ended.is_some_and(|ended| ended.sent < job.since) {
+        if ended.is_some_and(|ended| ended.sent < item.since) {
             return;
         }
-        match &mut job.work {
+        match &mut item.work {
             Work::Ping(_) => {
                 self.waiting -= 1;
-                if let Some(Job {
+                if let Some(WorkItem {
                     work: Work::Ping(done),
                     ..
-                }) = self.remove(owner.job)
+                }) = self.remove(owner.item)
                 {
                     // Nobody waits any more if this fails.
                     let _ = done.send(outcome);
@@ -396,7 +398,7 @@ impl Jobs {
                 running.event(ended, owner, kind);
                 running.remaining -= 1;
                 if running.remaining == 0 {
-                    self.finish_sweep(owner.job, now);
+                    self.finish_sweep(owner.item, now);
                 }
             }
         }
@@ -404,13 +406,13 @@ impl Jobs {
 
     /// Tells the owner of a probe that another answer came.
     pub(crate) fn again(&mut self, ended: &Ended, reply: Reply, late: bool) {
-        let Some(Some(job)) = self.list.get_mut(ended.owner.job as usize) else {
+        let Some(Some(item)) = self.slots.get_mut(ended.owner.item as usize) else {
             return;
         };
-        if ended.sent < job.since {
+        if ended.sent < item.since {
             return;
         }
-        if let Work::Sweep(running) = &mut job.work {
+        if let Work::Sweep(running) = &mut item.work {
             let stats = running.stats.get_mut(ended.owner.target as usize);
             let kind = if late {
                 stats.into_iter().for_each(Stats::record_late);
@@ -423,18 +425,18 @@ impl Jobs {
         }
     }
 
-    fn finish_sweep(&mut self, place: u32, now: Nanos) {
-        let Some(running) = self.sweep(place) else {
+    fn finish_sweep(&mut self, slot: u32, now: Nanos) {
+        let Some(running) = self.sweep(slot) else {
             return;
         };
         if let Some(done) = running.done.take() {
-            let report = SweepReport {
+            let result = SweepResult {
                 targets: running.sweep.targets.clone(),
                 stats: std::mem::take(&mut running.stats),
                 elapsed: Duration::from_nanos(now.saturating_sub(running.start)),
             };
             // Nobody waits any more if this fails.
-            let _ = done.send(report);
+            let _ = done.send(result);
         }
         let linger = if running.observer.is_some() {
             running.sweep.linger.as_nanos() as Nanos
