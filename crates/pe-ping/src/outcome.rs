@@ -135,7 +135,7 @@ pub enum Reason {
     NoBuffers,
     /// Never sent: another local error.
     SendFailed,
-    /// Never sent: no time was left.
+    /// Never sent: no time was left, or the engine has ended.
     NotSent,
     /// Unknown: this machine dropped packets that had arrived.
     DroppedLocally,
@@ -184,6 +184,27 @@ impl Reason {
             Self::Dns => "dns",
         }
     }
+
+    /// Whether nothing was learned about the device, because this machine could not send or receive properly for want
+    /// of buffers or time. Such a probe counts neither for nor against the device: it is neither up nor down for it.
+    #[must_use]
+    pub fn is_unknown(self) -> bool {
+        match self {
+            Self::DroppedLocally | Self::NoBuffers | Self::NotSent => true,
+            Self::Timeout
+            | Self::NetworkUnreachable
+            | Self::HostUnreachable
+            | Self::Prohibited
+            | Self::Unreachable
+            | Self::TimeExceeded
+            | Self::PacketTooBig
+            | Self::ParameterProblem
+            | Self::NoRoute
+            | Self::PermissionDenied
+            | Self::SendFailed
+            | Self::Dns => false,
+        }
+    }
 }
 
 impl ProbeError {
@@ -205,8 +226,8 @@ impl ProbeError {
             Self::NoRoute | Self::NoSocket { .. } => Reason::NoRoute,
             Self::PermissionDenied => Reason::PermissionDenied,
             Self::NoBuffers => Reason::NoBuffers,
-            Self::SendFailed { .. } | Self::Closed => Reason::SendFailed,
-            Self::NotSent => Reason::NotSent,
+            Self::SendFailed { .. } => Reason::SendFailed,
+            Self::NotSent | Self::Closed => Reason::NotSent,
         }
     }
 
@@ -224,14 +245,10 @@ impl ProbeError {
         }
     }
 
-    /// Whether nothing was learned about the device, because this machine could not send or hear properly for want of
-    /// buffers or time.
+    /// Whether nothing was learned about the device; see [`Reason::is_unknown`].
     #[must_use]
     pub fn is_unknown(&self) -> bool {
-        matches!(
-            self,
-            Self::DroppedLocally | Self::NoBuffers | Self::NotSent | Self::Closed
-        )
+        self.reason().is_unknown()
     }
 
     /// The error for a request that `send(2)` refused.
@@ -255,6 +272,7 @@ impl ProbeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Stats;
 
     #[test]
     fn reasons_are_in_the_order_of_their_discriminants_and_distinct() {
@@ -266,5 +284,26 @@ mod tests {
                     .all(|other| other.as_str() != reason.as_str())
             );
         }
+    }
+
+    #[test]
+    fn an_error_and_statistics_of_it_alone_agree_on_what_is_unknown() {
+        let from = IpAddr::from([192, 0, 2, 1]);
+        for error in [
+            ProbeError::Timeout,
+            ProbeError::DroppedLocally,
+            ProbeError::TimeExceeded { from },
+            ProbeError::NoRoute,
+            ProbeError::PermissionDenied,
+            ProbeError::NoBuffers,
+            ProbeError::SendFailed { errno: 5 },
+            ProbeError::NotSent,
+            ProbeError::NoSocket { family: Family::V6 },
+            ProbeError::Closed,
+        ] {
+            let stats = Stats::from(error);
+            assert_eq!(error.is_unknown(), stats.is_unknown(), "{error:?}");
+        }
+        assert!(ProbeError::Closed.is_unknown() && ProbeError::NotSent.is_unknown());
     }
 }

@@ -119,17 +119,12 @@ impl Stats {
         self.replies > 0
     }
 
-    /// Whether nothing was learned about the target: no reply, and no probe whose lack of one says anything.
+    /// Whether nothing was learned about the target: no reply, and no probe that ended for a reason which is not
+    /// [unknown](Reason::is_unknown). True where there was no probe at all.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
-        let conclusive = Reason::ALL.iter().any(|reason| {
-            let local = matches!(
-                reason,
-                Reason::DroppedLocally | Reason::NoBuffers | Reason::NotSent
-            );
-            !local && self.errors[*reason as usize] > 0
-        });
-        self.replies == 0 && !conclusive
+        let known = |reason: &Reason| !reason.is_unknown() && self.errors(*reason) > 0;
+        self.replies == 0 && !Reason::ALL.iter().any(known)
     }
 
     /// The share of requests that were lost, from 0 to 1. Requests that never left, and those whose reply this machine

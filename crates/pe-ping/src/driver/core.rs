@@ -19,7 +19,7 @@ use crate::proto::drops::Drops;
 use crate::proto::inflight::{Ended, InFlight, Match, ProbeId};
 use crate::proto::timebase::{ClockPair, TimeBase};
 use crate::sys::{self, ReceiveBatch, Received};
-use crate::{ProbeError, Reply, SocketKind};
+use crate::{EventKind, ProbeError, Reply, SocketKind};
 
 /// How long an ended probe's slot is kept, so that its duplicates are known for what they are.
 const LINGER: Nanos = 1_000_000_000;
@@ -190,12 +190,14 @@ impl Core {
             }
             Match::Duplicate(ended) => {
                 counters.duplicates.add(1);
-                self.work.again(&ended, arrival.reply(ended.sent), false);
+                let reply = arrival.reply(ended.sent);
+                self.work.again(&ended, EventKind::Duplicate(reply));
             }
             Match::Late(ended) => {
                 counters.late.add(1);
                 if let Some(ended) = ended {
-                    self.work.again(&ended, arrival.reply(ended.sent), true);
+                    let reply = arrival.reply(ended.sent);
+                    self.work.again(&ended, EventKind::Late(reply));
                 }
             }
             Match::Unknown => counters.foreign.add(1),

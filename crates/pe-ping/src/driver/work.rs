@@ -13,7 +13,7 @@ use super::{PingCommand, gathering};
 use crate::proto::Nanos;
 use crate::proto::inflight::{Ended, Owner};
 use crate::proto::pacer::Pacer;
-use crate::{EventKind, Outcome, ProbeError, ProbeEvent, Reply, Stats, Sweep, SweepResult};
+use crate::{EventKind, Outcome, ProbeError, ProbeEvent, Stats, Sweep, SweepResult};
 
 pub(crate) type Observer = Box<dyn FnMut(ProbeEvent) + Send>;
 
@@ -404,8 +404,8 @@ impl WorkList {
         }
     }
 
-    /// Tells the owner of a probe that another answer came.
-    pub(crate) fn again(&mut self, ended: &Ended, reply: Reply, late: bool) {
+    /// Tells the owner of a probe that has ended of a reply after its end: `kind` is a duplicate or a late one.
+    pub(crate) fn again(&mut self, ended: &Ended, kind: EventKind) {
         let Some(Some(item)) = self.slots.get_mut(ended.owner.item as usize) else {
             return;
         };
@@ -414,13 +414,11 @@ impl WorkList {
         }
         if let Work::Sweep(running) = &mut item.work {
             let stats = running.stats.get_mut(ended.owner.target as usize);
-            let kind = if late {
-                stats.into_iter().for_each(Stats::record_late);
-                EventKind::Late(reply)
-            } else {
-                stats.into_iter().for_each(Stats::record_duplicate);
-                EventKind::Duplicate(reply)
-            };
+            match (stats, kind) {
+                (Some(stats), EventKind::Late(_)) => stats.record_late(),
+                (Some(stats), EventKind::Duplicate(_)) => stats.record_duplicate(),
+                _ => {}
+            }
             running.event(Some(ended), ended.owner, kind);
         }
     }
