@@ -1,0 +1,303 @@
+//! The table of probes in flight.
+//!
+//! A probe's slot in the table is its identifier and sequence number: looking up a reply is an index, not a hash. Each
+//! identifier gives 65,536 slots. A slot is used again as late as possible, and each use has its own generation, which
+//! travels in the cookie; so a duplicate or a late reply is known for what it is.
+
+mod slots;
+
+use std::net::IpAddr;
+
+use pe_scrape::Family;
+
+use super::Nanos;
+use super::departure::{Departure, Doubt};
+use super::wheel::{Links, NONE, Wheel};
+use slots::{Slot, Slots, State, address, octets};
+
+/// Who wants to know what becomes of a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// The sweep or the single ping, by its slot in the list of work.
+    pub(crate) item: u32,
+    /// The target's position in the sweep.
+    pub(crate) target: u32,
+    /// Which probe of that target, from 0.
+    pub(crate) round: u32,
+}
+
+/// Which probe: its slot in the table, with the identifier in the upper half, relative to the first, and the
+/// sequence number in the lower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProbeId(pub(crate) u32);
+
+impl ProbeId {
+    /// The probe of a sequence number under the `block`-th identifier.
+    pub(crate) fn new(block: u16, sequence: u16) -> Self {
+        Self(u32::from(block) << 16 | u32::from(sequence))
+    }
+
+    /// Which identifier, relative to the first.
+    pub(crate) fn block(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// The sequence number.
+    pub(crate) fn sequence(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// The end of a probe: whose it was, and when it left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) owner: Owner,
+    pub(crate) sent: Nanos,
+    pub(crate) deadline: Nanos,
+    pub(crate) family: Family,
+    /// Whether it left at all; `sent` is otherwise the moment at which it was added.
+    pub(crate) left: bool,
+}
+
+/// What a reply turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Match {
+    /// The first reply to a probe in flight.
+    Reply(Ended),
+    /// Another reply to a probe that was already answered.
+    Duplicate(Ended),
+    /// A reply after the deadline, or after the probe ended with an error. `None` when its slot has been used again.
+    Late(Option<Ended>),
+    /// Nothing of ours has that address, identifier and sequence.
+    Unknown,
+}
+
+/// The table.
+pub(crate) struct InFlight {
+    slots: Slots,
+    wheel: Wheel,
+    limit: usize,
+    linger: Nanos,
+    /// Of IPv4 and of IPv6.
+    in_flight: [usize; 2],
+    generation: u32,
+    /// Ended slots, in the order of their end.
+    free_head: u32,
+    free_tail: u32,
+}
+
+impl InFlight {
+    /// A table for `limit` probes at most (at most 65,536 for each identifier). An ended probe's slot is not used again
+    /// for `linger`, as long as there are others.
+    pub(crate) fn new(now: Nanos, limit: usize, linger: Nanos) -> Self {
+        Self {
+            slots: Slots::default(),
+            wheel: Wheel::new(now),
+            limit,
+            linger,
+            in_flight: [0; 2],
+            generation: 0,
+            free_head: NONE,
+            free_tail: NONE,
+        }
+    }
+
+    /// How many probes are in flight.
+    pub(crate) fn len(&self) -> usize {
+        self.in_flight[0] + self.in_flight[1]
+    }
+
+    /// How many probes of one family are in flight.
+    pub(crate) fn len_of(&self, family: Family) -> usize {
+        self.in_flight[family as usize]
+    }
+
+    /// Whether a probe can be added.
+    pub(crate) fn has_room(&self) -> bool {
+        self.len() < self.limit
+    }
+
+    /// Adds a probe at `sent`, that is about to be sent. Returns its id and its generation, or `None` when the table is
+    /// full.
+    #[inline]
+    pub(crate) fn add(
+        &mut self,
+        destination: IpAddr,
+        owner: Owner,
+        sent: Nanos,
+        deadline: Nanos,
+    ) -> Option<(ProbeId, u32)> {
+        let index = self.vacancy(sent)?;
+        self.generation = self.generation.wrapping_add(1);
+        let slot = &mut self.slots[index];
+        slot.address = octets(destination);
+        slot.sent = sent;
+        slot.doubt = Doubt::default();
+        slot.deadline = deadline;
+        slot.owner = owner;
+        slot.generation = self.generation;
+        slot.state = State::Waiting;
+        self.wheel.insert(&mut self.slots, index);
+        self.in_flight[Family::of(destination) as usize] += 1;
+        Some((ProbeId(index), self.generation))
+    }
+
+    /// Finds a slot: one that ended long enough ago, else a new one, else the one that ended first.
+    #[inline]
+    fn vacancy(&mut self, now: Nanos) -> Option<u32> {
+        let head = self.free_head;
+        let can_grow = self.slots.len < self.limit;
+        if head != NONE {
+            // `deadline` of an ended probe holds the moment of its end.
+            let rested = self.slots[head].deadline.saturating_add(self.linger) <= now;
+            if rested || !can_grow {
+                let next = self.slots[head].links.next;
+                self.free_head = next;
+                if next == NONE {
+                    self.free_tail = NONE;
+                }
+                return Some(head);
+            }
+        }
+        if !can_grow {
+            return None;
+        }
+        let index = self.slots.len;
+        self.slots.push(Slot {
+            address: [0; 16],
+            sent: 0,
+            deadline: 0,
+            owner: Owner {
+                item: 0,
+                target: 0,
+                round: 0,
+            },
+            generation: 0,
+            links: Links::UNLINKED,
+            doubt: Doubt::default(),
+            state: State::Free,
+        });
+        Some(index as u32)
+    }
+
+    /// Notes the moment at which a probe left.
+    #[inline]
+    pub(crate) fn set_sent(&mut self, id: ProbeId, departure: Departure) {
+        if let Some(slot) = self.slots.get_mut(id.0)
+            && slot.state == State::Waiting
+        {
+            slot.sent = departure.early;
+            slot.doubt = departure.doubt;
+            slot.state = State::InFlight;
+        }
+    }
+
+    /// Whether a probe waits to be sent.
+    pub(crate) fn waits(&self, id: ProbeId) -> bool {
+        let slot = self.slots.get(id.0);
+        slot.is_some_and(|slot| slot.state == State::Waiting)
+    }
+
+    /// Gives a probe that had to wait before it was sent that much more time, but not beyond `latest`.
+    pub(crate) fn postpone(&mut self, id: ProbeId, by: Nanos, latest: Nanos) {
+        if !self.waits(id) {
+            return;
+        }
+        let slot = &mut self.slots[id.0];
+        slot.deadline = slot.deadline.saturating_add(by).min(latest);
+        self.wheel.remove(&mut self.slots, id.0);
+        self.wheel.insert(&mut self.slots, id.0);
+    }
+
+    /// Where the probe at `id` goes and its generation, if it is in flight.
+    #[inline]
+    pub(crate) fn probe(&self, id: ProbeId) -> Option<(IpAddr, u32)> {
+        let slot = self.slots.get(id.0)?;
+        (slot.state == State::InFlight).then(|| (address(slot.address), slot.generation))
+    }
+
+    /// Takes a reply that arrived at `received`. `generation` is what its cookie says, `None` where the payload is too
+    /// small to say it.
+    #[inline]
+    pub(crate) fn reply(
+        &mut self,
+        id: ProbeId,
+        source: IpAddr,
+        generation: Option<u32>,
+        received: Nanos,
+    ) -> Match {
+        let Some(slot) = self.slots.get(id.0) else {
+            return Match::Unknown;
+        };
+        if generation.is_some_and(|generation| generation != slot.generation) {
+            // The cookie is ours, the slot is another probe's by now.
+            return Match::Late(None);
+        }
+        if slot.address != octets(source) {
+            return Match::Unknown;
+        }
+        let ended = slot.ended(received);
+        match slot.state {
+            State::Free | State::Waiting => Match::Unknown,
+            State::Answered => Match::Duplicate(ended),
+            State::Ended => Match::Late(Some(ended)),
+            State::InFlight if received > slot.deadline => Match::Late(Some(ended)),
+            State::InFlight => {
+                self.finish(id, State::Answered, received);
+                Match::Reply(ended)
+            }
+        }
+    }
+
+    /// Ends the probe at `id` for another reason than a reply or its deadline, if it is in flight.
+    #[inline]
+    pub(crate) fn fail(&mut self, id: ProbeId, now: Nanos) -> Option<Ended> {
+        let slot = self.slots.get(id.0)?;
+        if !matches!(slot.state, State::Waiting | State::InFlight) {
+            return None;
+        }
+        let ended = slot.ended(now);
+        self.finish(id, State::Ended, now);
+        Some(ended)
+    }
+
+    fn finish(&mut self, id: ProbeId, state: State, now: Nanos) {
+        self.wheel.remove(&mut self.slots, id.0);
+        self.retire(id.0, state, now);
+    }
+
+    /// Puts an unlinked slot at the end of those to use again.
+    fn retire(&mut self, index: u32, state: State, now: Nanos) {
+        let slot = &mut self.slots[index];
+        self.in_flight[slot.family() as usize] -= 1;
+        // What never left can have no reply, late or otherwise.
+        slot.state = match slot.state {
+            State::Waiting => State::Free,
+            _ => state,
+        };
+        slot.deadline = now;
+        slot.links.next = NONE;
+        if self.free_tail == NONE {
+            self.free_head = index;
+        } else {
+            self.slots[self.free_tail].links.next = index;
+        }
+        self.free_tail = index;
+    }
+
+    /// Ends one probe whose deadline has passed at `now`, if there is one.
+    pub(crate) fn expire(&mut self, now: Nanos) -> Option<Ended> {
+        let index = self.wheel.pop(&mut self.slots, now)?;
+        let ended = self.slots[index].ended(now);
+        self.retire(index, State::Ended, now);
+        Some(ended)
+    }
+
+    /// When [`expire`](Self::expire) may have something to give.
+    pub(crate) fn next_expiry(&self) -> Option<Nanos> {
+        self.wheel.next_wake()
+    }
+}
+
+#[cfg(test)]
+mod tests;
