@@ -8,16 +8,12 @@ use pe_scrape::Family;
 use crate::proto::Nanos;
 use crate::proto::corruption::{Corruption, checksum_errors};
 use crate::proto::filter::{self, IdBlock};
+use crate::proto::icmp;
 use crate::sys::{self, Socket, SocketOptions};
 use crate::{OpenError, SocketKind};
 
 /// How many identifiers an engine with raw sockets uses at most; 65,536 probes can be in flight under each.
 pub(crate) const IDENTIFIERS: u16 = 64;
-
-/// The ICMPv4 types that may concern a probe: echo reply, unreachable, time exceeded, parameter problem.
-const V4_TYPES: [u8; 4] = [0, 3, 11, 12];
-/// The same for ICMPv6: the four errors and echo reply.
-const V6_TYPES: [u8; 5] = [1, 2, 3, 4, 129];
 
 /// An open socket of one family.
 pub(crate) struct Channel {
@@ -92,13 +88,10 @@ impl Channel {
     ) -> Result<Self, OpenError> {
         let refused = |name| move |error| OpenError::option(name, error);
         // The filters come first, so that nothing foreign gets into the buffer.
-        let (types, program) = match family {
-            Family::V4 => (&V4_TYPES[..], filter::v4(ids)),
-            Family::V6 => (&V6_TYPES[..], filter::v6(ids)),
-        };
+        let types = icmp::types_of_interest(family);
         socket.admit_types(types).map_err(refused("ICMP_FILTER"))?;
         socket
-            .filter(&program)
+            .filter(&filter::program(family, ids))
             .map_err(refused("SO_ATTACH_FILTER"))?;
         let mut channel = Self::finish(
             socket,

@@ -85,7 +85,7 @@ fn quotes_and_control_messages_of_any_length_are_read_or_refused() {
         let _ = (
             quote_v4(input),
             quote_v6(input),
-            quoted_request(input, 8, [127, 0, 0, 1].into()),
+            quoted_request(input, [127, 0, 0, 1].into()),
         );
     }
     let control = inputs("control");

@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     let templates = templates();
     let found = assert_no_alloc(|| {
         let destination = [127, 0, 0, 1].into();
-        [quote_v4(data), quote_v6(data), quoted_request(data, 8, destination)]
+        [quote_v4(data), quote_v6(data), quoted_request(data, destination)]
     });
     for quote in found.iter().flatten() {
         templates.iter().for_each(|template| check_quote(template, quote));

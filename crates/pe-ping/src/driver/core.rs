@@ -249,21 +249,13 @@ impl Core {
             let (Some(told), Some(destination)) = (control.error, received.name) else {
                 continue;
             };
-            let (error, request) = match told.origin {
-                libc::SO_EE_ORIGIN_ICMP => {
-                    // The second word of the message is not passed on; the MTU is, as `info`.
-                    (
-                        IcmpError::from_v4(told.kind, told.code, told.info),
-                        packet::V4_ECHO_REQUEST,
-                    )
-                }
-                libc::SO_EE_ORIGIN_ICMP6 => (
-                    IcmpError::from_v6(told.kind, told.code, told.info),
-                    packet::V6_ECHO_REQUEST,
-                ),
+            let error = match told.origin {
+                // The second word of the message is not passed on; the MTU is, as `info`.
+                libc::SO_EE_ORIGIN_ICMP => IcmpError::from_v4(told.kind, told.code, told.info),
+                libc::SO_EE_ORIGIN_ICMP6 => IcmpError::from_v6(told.kind, told.code, told.info),
                 _ => continue,
             };
-            let quote = packet::quoted_request(received.bytes, request, destination);
+            let quote = packet::quoted_request(received.bytes, destination);
             if let (Some(error), Some(quote)) = (error, quote) {
                 let from = told.offender.unwrap_or(destination);
                 self.icmp_error(channel, error, &quote, from, now);

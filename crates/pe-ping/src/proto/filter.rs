@@ -4,6 +4,10 @@
 //! and ICMP errors that quote a request with one of them pass, nothing else. A raw IPv4 socket's filter sees the IP
 //! header, a raw IPv6 socket's starts at the ICMP header.
 
+use pe_scrape::Family;
+
+use super::icmp::{self, next_header};
+
 /// One instruction, as the kernel's `struct sock_filter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Instruction {
@@ -70,6 +74,14 @@ enum Step {
 
 use Step::{Demand, JumpIf, Label, Plain};
 
+fn is(kind: u8, label: &'static str) -> Step {
+    JumpIf(kind.into(), label)
+}
+
+fn must_be(kind: u8) -> Step {
+    Demand(kind.into())
+}
+
 fn assemble(steps: &[Step]) -> Vec<Instruction> {
     let position = |wanted: &str| {
         let at = steps
@@ -102,20 +114,28 @@ fn assemble(steps: &[Step]) -> Vec<Instruction> {
     program
 }
 
+/// The filter of a family's raw socket.
+pub(crate) fn program(family: Family, ids: IdBlock) -> Vec<Instruction> {
+    match family {
+        Family::V4 => v4(ids),
+        Family::V6 => v6(ids),
+    }
+}
+
 /// The filter of the raw IPv4 socket.
-pub(crate) fn v4(ids: IdBlock) -> Vec<Instruction> {
+fn v4(ids: IdBlock) -> Vec<Instruction> {
     let mask = u32::from(!(ids.size - 1));
     let first = u32::from(ids.first);
     assemble(&[
         Plain(X_HEADER_SIZE, 0),
         Plain(LOAD_BYTE_X, 0),
-        JumpIf(0, "reply"),
-        JumpIf(3, "error"),
-        JumpIf(11, "error"),
-        Demand(12),
+        is(icmp::v4::ECHO_REPLY, "reply"),
+        is(icmp::v4::UNREACHABLE, "error"),
+        is(icmp::v4::TIME_EXCEEDED, "error"),
+        must_be(icmp::v4::PARAMETER_PROBLEM),
         Label("error"),
         Plain(LOAD_BYTE_X, 8 + 9),
-        Demand(1),
+        must_be(next_header::ICMP),
         // X becomes the size of both IP headers.
         Plain(LOAD_BYTE_X, 8),
         Plain(AND, 0x0f),
@@ -123,7 +143,7 @@ pub(crate) fn v4(ids: IdBlock) -> Vec<Instruction> {
         Plain(ADD_X, 0),
         Plain(A_TO_X, 0),
         Plain(LOAD_BYTE_X, 8),
-        Demand(8),
+        must_be(icmp::v4::ECHO_REQUEST),
         Plain(LOAD_HALF_X, 8 + 4),
         Plain(AND, mask),
         JumpIf(first, "accept"),
@@ -140,25 +160,25 @@ pub(crate) fn v4(ids: IdBlock) -> Vec<Instruction> {
 }
 
 /// The filter of the raw IPv6 socket. Requests that were quoted behind extension headers pass unseen.
-pub(crate) fn v6(ids: IdBlock) -> Vec<Instruction> {
+fn v6(ids: IdBlock) -> Vec<Instruction> {
     let mask = u32::from(!(ids.size - 1));
     let first = u32::from(ids.first);
     assemble(&[
         Plain(LOAD_BYTE, 0),
-        JumpIf(129, "reply"),
-        JumpIf(1, "error"),
-        JumpIf(2, "error"),
-        JumpIf(3, "error"),
-        Demand(4),
+        is(icmp::v6::ECHO_REPLY, "reply"),
+        is(icmp::v6::UNREACHABLE, "error"),
+        is(icmp::v6::TOO_BIG, "error"),
+        is(icmp::v6::TIME_EXCEEDED, "error"),
+        must_be(icmp::v6::PARAMETER_PROBLEM),
         Label("error"),
         Plain(LOAD_BYTE, 8 + 6),
-        JumpIf(0, "accept"),
-        JumpIf(43, "accept"),
-        JumpIf(44, "accept"),
-        JumpIf(60, "accept"),
-        Demand(58),
+        is(next_header::HOP_BY_HOP, "accept"),
+        is(next_header::ROUTING, "accept"),
+        is(next_header::FRAGMENT, "accept"),
+        is(next_header::DESTINATION_OPTIONS, "accept"),
+        must_be(next_header::ICMPV6),
         Plain(LOAD_BYTE, 8 + 40),
-        Demand(128),
+        must_be(icmp::v6::ECHO_REQUEST),
         Plain(LOAD_HALF, 8 + 40 + 4),
         Plain(AND, mask),
         JumpIf(first, "accept"),

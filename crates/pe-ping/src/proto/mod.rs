@@ -6,6 +6,7 @@ pub(crate) mod corruption;
 pub(crate) mod departure;
 pub(crate) mod drops;
 pub(crate) mod filter;
+pub(crate) mod icmp;
 pub(crate) mod inflight;
 pub(crate) mod pacer;
 pub mod packet;

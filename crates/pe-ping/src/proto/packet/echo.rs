@@ -1,7 +1,8 @@
 //! Echo requests: building them in place, and recognising their payload and their header in what comes back.
 
-use super::{COOKIE, ECHO_HEADER, Quote, V4_ECHO_REQUEST, V6_ECHO_REQUEST};
+use super::{COOKIE, ECHO_HEADER, Quote};
 use crate::proto::checksum::Sum;
+use crate::proto::icmp::{v4, v6};
 
 /// The parts of an echo message that tell one probe from all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl EchoTemplate {
         }
         let v4_sum = Sum::default()
             .bytes(&payload)
-            .word(u16::from(V4_ECHO_REQUEST) << 8);
+            .word(u16::from(v4::ECHO_REQUEST) << 8);
         Self { payload, v4_sum }
     }
 
@@ -63,13 +64,13 @@ impl EchoTemplate {
     #[inline]
     pub fn write_v4(&self, message: &mut [u8], key: EchoKey) {
         let checksum = self.v4_checksum(key);
-        self.write(message, V4_ECHO_REQUEST, checksum, key);
+        self.write(message, v4::ECHO_REQUEST, checksum, key);
     }
 
     /// The same for IPv6, where the kernel computes the checksum.
     #[inline]
     pub fn write_v6(&self, message: &mut [u8], key: EchoKey) {
-        self.write(message, V6_ECHO_REQUEST, 0, key);
+        self.write(message, v6::ECHO_REQUEST, 0, key);
     }
 
     #[inline]

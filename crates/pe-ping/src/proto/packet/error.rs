@@ -1,9 +1,6 @@
 //! What ICMP errors mean, by type and code.
 
-use super::{
-    V4_PARAMETER_PROBLEM, V4_TIME_EXCEEDED, V4_UNREACHABLE, V6_PARAMETER_PROBLEM, V6_TIME_EXCEEDED,
-    V6_TOO_BIG, V6_UNREACHABLE,
-};
+use crate::proto::icmp::{V4_FRAGMENTATION_NEEDED, v4, v6};
 
 /// What an ICMP error says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,10 +70,10 @@ impl IcmpError {
     #[must_use]
     pub fn from_v4(kind: u8, code: u8, info: u32) -> Option<Self> {
         Some(match (kind, code) {
-            (V4_UNREACHABLE, 4) => Self::PacketTooBig { mtu: info & 0xffff },
-            (V4_UNREACHABLE, code) => Self::Unreachable(Unreachable::from_v4(code)),
-            (V4_TIME_EXCEEDED, code) => Self::TimeExceeded { code },
-            (V4_PARAMETER_PROBLEM, _) => Self::ParameterProblem {
+            (v4::UNREACHABLE, V4_FRAGMENTATION_NEEDED) => Self::PacketTooBig { mtu: info & 0xffff },
+            (v4::UNREACHABLE, code) => Self::Unreachable(Unreachable::from_v4(code)),
+            (v4::TIME_EXCEEDED, code) => Self::TimeExceeded { code },
+            (v4::PARAMETER_PROBLEM, _) => Self::ParameterProblem {
                 pointer: info >> 24,
             },
             _ => return None,
@@ -87,10 +84,10 @@ impl IcmpError {
     #[must_use]
     pub fn from_v6(kind: u8, code: u8, info: u32) -> Option<Self> {
         Some(match kind {
-            V6_UNREACHABLE => Self::Unreachable(Unreachable::from_v6(code)),
-            V6_TOO_BIG => Self::PacketTooBig { mtu: info },
-            V6_TIME_EXCEEDED => Self::TimeExceeded { code },
-            V6_PARAMETER_PROBLEM => Self::ParameterProblem { pointer: info },
+            v6::UNREACHABLE => Self::Unreachable(Unreachable::from_v6(code)),
+            v6::TOO_BIG => Self::PacketTooBig { mtu: info },
+            v6::TIME_EXCEEDED => Self::TimeExceeded { code },
+            v6::PARAMETER_PROBLEM => Self::ParameterProblem { pointer: info },
             _ => return None,
         })
     }

@@ -21,20 +21,5 @@ pub const COOKIE: usize = 12;
 /// The largest payload of an IPv4 echo request: 65,535 less the IP and the ICMP header.
 pub const MAX_PAYLOAD: usize = 65_507;
 
-const V4_ECHO_REPLY: u8 = 0;
-const V4_UNREACHABLE: u8 = 3;
-pub(crate) const V4_ECHO_REQUEST: u8 = 8;
-const V4_TIME_EXCEEDED: u8 = 11;
-const V4_PARAMETER_PROBLEM: u8 = 12;
-const V6_UNREACHABLE: u8 = 1;
-const V6_TOO_BIG: u8 = 2;
-const V6_TIME_EXCEEDED: u8 = 3;
-const V6_PARAMETER_PROBLEM: u8 = 4;
-pub(crate) const V6_ECHO_REQUEST: u8 = 128;
-const V6_ECHO_REPLY: u8 = 129;
-
-const PROTOCOL_ICMP: u8 = 1;
-const PROTOCOL_ICMPV6: u8 = 58;
-
 #[cfg(test)]
 mod tests;

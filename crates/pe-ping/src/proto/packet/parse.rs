@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{
-    ECHO_HEADER, IcmpError, PROTOCOL_ICMP, PROTOCOL_ICMPV6, V4_ECHO_REPLY, V4_ECHO_REQUEST,
-    V6_ECHO_REPLY, V6_ECHO_REQUEST,
-};
+use pe_scrape::Family;
+
+use super::{ECHO_HEADER, IcmpError};
 use crate::proto::checksum;
+use crate::proto::icmp::{echo_request, next_header, v4, v6};
 
 /// A received ICMP message that may concern us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +102,7 @@ fn split_v4(packet: &[u8], whole: bool) -> Option<(&[u8], &[u8])> {
 pub fn parse_v4(packet: &[u8], cut: bool) -> Result<V4Packet<'_>, Reject> {
     let (header, icmp) = split_v4(packet, !cut).ok_or(Reject::Irrelevant)?;
     // A first fragment never gets here: the kernel reassembles before it delivers.
-    if header[9] != PROTOCOL_ICMP {
+    if header[9] != next_header::ICMP {
         return Err(Reject::Irrelevant);
     }
     let message = parse_v4_icmp(icmp, cut)?;
@@ -123,7 +123,7 @@ pub fn parse_v4_icmp(icmp: &[u8], cut: bool) -> Result<Message<'_>, Reject> {
         return Err(Reject::Irrelevant);
     }
     let (kind, code) = (icmp[0], icmp[1]);
-    if kind == V4_ECHO_REPLY {
+    if kind == v4::ECHO_REPLY {
         if code != 0 || cut {
             return Err(Reject::Irrelevant);
         }
@@ -156,7 +156,7 @@ fn parse_v6_icmp(icmp: &[u8], cut: bool) -> Option<Message<'_>> {
         return None;
     }
     let (kind, code) = (icmp[0], icmp[1]);
-    if kind == V6_ECHO_REPLY {
+    if kind == v6::ECHO_REPLY {
         if code != 0 || cut {
             return None;
         }
@@ -181,11 +181,11 @@ fn echo_reply(icmp: &[u8]) -> Option<Message<'_>> {
 pub fn quote_v4(packet: &[u8]) -> Option<Quote<'_>> {
     let (header, icmp) = split_v4(packet, false)?;
     let fragment_offset = word(header, 6)? & 0x1fff;
-    if header[9] != PROTOCOL_ICMP || fragment_offset != 0 {
+    if header[9] != next_header::ICMP || fragment_offset != 0 {
         return None;
     }
     let destination = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
-    quoted_request(icmp, V4_ECHO_REQUEST, destination.into())
+    quoted_request(icmp, destination.into())
 }
 
 /// Parses the packet inside an ICMPv6 error: an IPv6 header, possibly extension headers, and the beginning of an echo
@@ -201,16 +201,16 @@ pub fn quote_v6(packet: &[u8]) -> Option<Quote<'_>> {
     // Hop-by-hop, routing, destination options; a fragment header only where it is the first fragment.
     for _ in 0..4 {
         match next {
-            PROTOCOL_ICMPV6 => {
+            next_header::ICMPV6 => {
                 let destination = Ipv6Addr::from(destination);
-                return quoted_request(rest, V6_ECHO_REQUEST, destination.into());
+                return quoted_request(rest, destination.into());
             }
-            0 | 43 | 60 => {
+            next_header::HOP_BY_HOP | next_header::ROUTING | next_header::DESTINATION_OPTIONS => {
                 let size = 8 + usize::from(*rest.get(1)?) * 8;
                 next = rest[0];
                 rest = rest.get(size..)?;
             }
-            44 => {
+            next_header::FRAGMENT => {
                 if word(rest, 2)? & 0xfff8 != 0 {
                     return None;
                 }
@@ -223,9 +223,10 @@ pub fn quote_v6(packet: &[u8]) -> Option<Quote<'_>> {
     None
 }
 
-/// Parses a quoted echo request of which the IP header is already gone.
+/// Parses a quoted echo request to `destination` of which the IP header is already gone.
 #[must_use]
-pub fn quoted_request(icmp: &[u8], kind: u8, destination: IpAddr) -> Option<Quote<'_>> {
+pub fn quoted_request(icmp: &[u8], destination: IpAddr) -> Option<Quote<'_>> {
+    let kind = echo_request(Family::of(destination));
     if icmp.len() < ECHO_HEADER || icmp[0] != kind || icmp[1] != 0 {
         return None;
     }
