@@ -15,6 +15,33 @@ use crate::{OpenError, SocketKind};
 /// How many identifiers an engine with raw sockets uses at most; 65,536 probes can be in flight under each.
 pub(crate) const IDENTIFIERS: u16 = 64;
 
+/// Bytes of an ICMP message that fits any link in one piece.
+const ATOMIC: usize = 100;
+
+/// The send buffer to ask for, in bytes: room for a few thousand small packets that the kernel has taken and the network
+/// has not.
+const SEND_BUFFER: usize = 4 << 20;
+
+/// How the sockets of an engine are to be opened; the same for both families.
+pub(crate) struct ChannelSettings<'a> {
+    /// The identifiers of requests, where we choose them.
+    pub(crate) ids: IdBlock,
+    pub(crate) options: &'a SocketOptions,
+    /// Bytes of each request, with its ICMP header.
+    pub(crate) message_size: usize,
+    /// Bytes of the receive buffer to ask for.
+    pub(crate) receive_buffer: usize,
+    /// The only kind of socket to use; `None` for raw sockets where they are permitted, else datagram sockets.
+    pub(crate) kind: Option<SocketKind>,
+}
+
+impl ChannelSettings<'_> {
+    /// Whether requests fit any link.
+    fn is_atomic(&self) -> bool {
+        self.message_size <= ATOMIC
+    }
+}
+
 /// An open socket of one family.
 pub(crate) struct Channel {
     pub(crate) socket: Socket,
@@ -41,9 +68,6 @@ pub(crate) struct Discarded {
     pub(crate) corrupted: u32,
 }
 
-/// ICMP messages up to this size fit any link in one piece.
-const ATOMIC: usize = 100;
-
 /// Which identifiers are this channel's.
 #[derive(Debug, Clone, Copy)]
 enum Identifiers {
@@ -55,97 +79,51 @@ enum Identifiers {
 
 impl Channel {
     /// Opens a raw socket, or a datagram socket where raw ones are not permitted.
-    pub(crate) fn open(
-        family: Family,
-        ids: IdBlock,
-        options: &SocketOptions,
-        message_size: usize,
-        receive_buffer: usize,
-        force: Option<SocketKind>,
-    ) -> Result<Self, OpenError> {
-        if force != Some(SocketKind::Datagram) {
+    pub(crate) fn open(family: Family, settings: &ChannelSettings<'_>) -> Result<Self, OpenError> {
+        if settings.kind != Some(SocketKind::Datagram) {
             match Socket::raw(family) {
-                Ok(socket) => {
-                    return Self::raw(socket, family, ids, options, message_size, receive_buffer);
-                }
-                Err(error) if force.is_some() || !is_permission(&error) => {
+                Ok(socket) => return Self::raw(socket, family, settings),
+                Err(error) if settings.kind.is_some() || !is_permission(&error) => {
                     return Err(OpenError::socket(family, error));
                 }
                 Err(_) => {}
             }
         }
         let socket = Socket::datagram(family).map_err(|error| OpenError::socket(family, error))?;
-        Self::datagram(socket, family, options, message_size, receive_buffer)
+        Self::datagram(socket, family, settings)
     }
 
     fn raw(
         socket: Socket,
         family: Family,
-        ids: IdBlock,
-        options: &SocketOptions,
-        message_size: usize,
-        receive_buffer: usize,
+        settings: &ChannelSettings<'_>,
     ) -> Result<Self, OpenError> {
         let refused = |name| move |error| OpenError::option(name, error);
         // The filters come first, so that nothing foreign gets into the buffer.
         let types = icmp::types_of_interest(family);
         socket.admit_types(types).map_err(refused("ICMP_FILTER"))?;
         socket
-            .filter(&filter::program(family, ids))
+            .filter(&filter::program(family, settings.ids))
             .map_err(refused("SO_ATTACH_FILTER"))?;
-        let mut channel = Self::finish(
-            socket,
-            family,
-            SocketKind::Raw,
-            Identifiers::Block(ids),
-            options,
-            message_size,
-            receive_buffer,
-        )?;
-        channel.sender = Some(Self::sending_socket(family, options, message_size)?);
-        Ok(channel)
-    }
-
-    fn sending_socket(
-        family: Family,
-        options: &SocketOptions,
-        message_size: usize,
-    ) -> Result<Socket, OpenError> {
-        let refused = |(name, error)| OpenError::option(name, error);
-        let socket = Socket::raw(family).map_err(|error| OpenError::socket(family, error))?;
-        socket
-            .admit_types(&[])
-            .map_err(|error| OpenError::option("ICMP_FILTER", error))?;
-        // Nobody reads it; its error queue may overflow.
-        socket.receive_buffer(0);
-        socket.send_buffer(SEND_BUFFER);
-        socket.report_errors().map_err(refused)?;
-        socket
-            .apply(options, message_size <= ATOMIC)
-            .map_err(refused)?;
-        Ok(socket)
+        let ids = Identifiers::Block(settings.ids);
+        let sender = sending_socket(family, settings)?;
+        Ok(Self {
+            sender: Some(sender),
+            ..Self::finish(socket, family, ids, settings)?
+        })
     }
 
     fn datagram(
         socket: Socket,
         family: Family,
-        options: &SocketOptions,
-        message_size: usize,
-        receive_buffer: usize,
+        settings: &ChannelSettings<'_>,
     ) -> Result<Self, OpenError> {
         let refused = |name| move |error| OpenError::option(name, error);
         socket
             .report_errors()
             .map_err(|(name, error)| OpenError::option(name, error))?;
-        let mut channel = Self::finish(
-            socket,
-            family,
-            SocketKind::Datagram,
-            Identifiers::Port(0),
-            options,
-            message_size,
-            receive_buffer,
-        )?;
+        // The source address is bound here, and the kernel chooses the port.
+        let mut channel = Self::finish(socket, family, Identifiers::Port(0), settings)?;
         let mut port = channel.socket.port().map_err(refused("getsockname"))?;
         if port == 0 {
             channel.socket.bind_any().map_err(refused("bind"))?;
@@ -158,20 +136,21 @@ impl Channel {
     fn finish(
         socket: Socket,
         family: Family,
-        kind: SocketKind,
         ids: Identifiers,
-        options: &SocketOptions,
-        message_size: usize,
-        receive_buffer: usize,
+        settings: &ChannelSettings<'_>,
     ) -> Result<Self, OpenError> {
         let refused = |(name, error)| OpenError::option(name, error);
+        let kind = match ids {
+            Identifiers::Block(_) => SocketKind::Raw,
+            Identifiers::Port(_) => SocketKind::Datagram,
+        };
         socket
-            .apply(options, message_size <= ATOMIC)
+            .apply(settings.options, settings.is_atomic())
             .map_err(refused)?;
         socket
             .apply_receive(kind == SocketKind::Raw)
             .map_err(refused)?;
-        let receive_buffer = socket.receive_buffer(receive_buffer);
+        let receive_buffer = socket.receive_buffer(settings.receive_buffer);
         socket.send_buffer(SEND_BUFFER);
         let mut channel = Self {
             drops: socket.drops().unwrap_or(0),
@@ -252,8 +231,22 @@ impl Channel {
     }
 }
 
-/// Room for what the kernel has taken but the network has not: a few thousand small packets.
-const SEND_BUFFER: usize = 4 << 20;
+/// Opens the socket that a raw channel sends through.
+fn sending_socket(family: Family, settings: &ChannelSettings<'_>) -> Result<Socket, OpenError> {
+    let refused = |(name, error)| OpenError::option(name, error);
+    let socket = Socket::raw(family).map_err(|error| OpenError::socket(family, error))?;
+    socket
+        .admit_types(&[])
+        .map_err(|error| OpenError::option("ICMP_FILTER", error))?;
+    // Nobody reads it; its error queue may overflow.
+    socket.receive_buffer(0);
+    socket.send_buffer(SEND_BUFFER);
+    socket.report_errors().map_err(refused)?;
+    socket
+        .apply(settings.options, settings.is_atomic())
+        .map_err(refused)?;
+    Ok(socket)
+}
 
 pub(crate) fn is_permission(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))

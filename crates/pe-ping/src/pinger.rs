@@ -10,10 +10,11 @@ use pe_scrape::Family;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::channel::{self, Channel, IDENTIFIERS};
+use crate::channel::{self, Channel, ChannelSettings, IDENTIFIERS};
 use crate::driver::{self, Driver, PingCommand, Shared, SweepCommand};
 use crate::packet::{EchoTemplate, MAX_PAYLOAD};
 use crate::proto::filter::IdBlock;
+use crate::proto::{Nanos, nanos};
 use crate::sys::{self, SocketOptions};
 use crate::{Counters, Outcome, ProbeError, ProbeEvent, Sweep, SweepResult};
 
@@ -308,6 +309,13 @@ impl PingerBuilder {
         let ids = IdBlock::around(u16::from_ne_bytes([id[0], id[1]]), IDENTIFIERS);
         let secret = secret.try_into().unwrap_or_default();
         let template = EchoTemplate::new(secret, self.payload);
+        let settings = ChannelSettings {
+            ids,
+            options: &self.options,
+            message_size: template.message_size(),
+            receive_buffer: self.receive_buffer,
+            kind: self.kind,
+        };
         let mut channels = Vec::with_capacity(2);
         let mut refused = None;
         for family in Family::ALL {
@@ -319,15 +327,7 @@ impl PingerBuilder {
             if !wanted || !source_fits {
                 continue;
             }
-            let opened = Channel::open(
-                family,
-                ids,
-                &self.options,
-                template.message_size(),
-                self.receive_buffer,
-                self.kind,
-            );
-            match opened {
+            match Channel::open(family, &settings) {
                 Ok(channel) => channels.push(channel),
                 Err(OpenError::Option { name, source }) => {
                     return Err(OpenError::Option { name, source });
@@ -412,7 +412,7 @@ impl Pinger {
         let (done, outcome) = oneshot::channel();
         self.handle.shared.submit_ping(PingCommand {
             destination: address.into().to_canonical(),
-            timeout,
+            timeout: nanos(timeout),
             done,
         });
         outcome.await.unwrap_or(Err(ProbeError::Closed))
@@ -450,10 +450,15 @@ impl Pinger {
     ) -> Result<SweepResult, Closed> {
         let (done, result) = oneshot::channel();
         let timeout = sweep.timeout.unwrap_or(self.handle.timeout);
+        let start = sys::monotonic();
+        let deadline = sweep.deadline.map_or(Nanos::MAX, |deadline| {
+            start.saturating_add(nanos(deadline.saturating_duration_since(Instant::now())))
+        });
         self.handle.shared.submit_sweep(SweepCommand {
             sweep,
-            timeout,
-            handed_over: Instant::now(),
+            timeout: nanos(timeout),
+            start,
+            deadline,
             observer,
             done,
         });

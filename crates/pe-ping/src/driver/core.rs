@@ -1,4 +1,8 @@
-//! What the driver knows and decides, given bytes and times.
+//! Matches packets to probes and ends probes. A probe ends exactly once: by a reply, an error, its deadline, or a refusal
+//! of its request.
+//!
+//! Takes every time as an argument; no I/O. Reading the sockets and the clock, and asking a socket for its drops, is left
+//! to the driver.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,9 +11,8 @@ use std::time::Duration;
 use pe_scrape::Family;
 
 use super::Shared;
-use super::transmit::{Failure, Transmitter};
 use super::work::WorkList;
-use crate::channel::Channel;
+use crate::channel::{Channel, Discarded};
 use crate::packet::{
     self, EchoKey, EchoTemplate, IcmpError, Message, Quote, Recognition, Reject, V4Packet,
 };
@@ -18,7 +21,7 @@ use crate::proto::control::Control;
 use crate::proto::drops::Drops;
 use crate::proto::inflight::{Ended, InFlight, Match, ProbeId};
 use crate::proto::timebase::{ClockPair, TimeBase};
-use crate::sys::{self, ReceiveBatch, Received};
+use crate::sys::{ReceiveBatch, Received};
 use crate::{EventKind, ProbeError, Reply, SocketKind};
 
 /// How long an ended probe's slot is kept, so that its duplicates are known for what they are.
@@ -74,22 +77,15 @@ impl Core {
         }
     }
 
-    /// Sends what waits in a batch.
-    pub(crate) fn flush(&mut self, channel: &Channel, outgoing: &mut Transmitter) {
-        let (work, counters) = (&mut self.work, &self.shared.counters);
-        let left = outgoing.flush(channel, &mut self.table, |table, Failure { id, error }| {
-            counters.send_errors.add(1);
-            let now = sys::monotonic();
-            if let Some(ended) = table.fail(id, now) {
-                work.end(ended.owner, None, Err(error), now);
-            }
-        });
-        counters.sent.add(left);
-    }
-
-    /// Takes the packets of a batch that was just received.
-    pub(crate) fn process(&mut self, channel: &mut Channel, incoming: &ReceiveBatch, count: usize) {
-        let pair = sys::clock_pair();
+    /// Takes the first `count` packets of a batch that was received before `pair` was read. Returns whether the socket
+    /// has dropped packets that are not known yet.
+    pub(crate) fn process(
+        &mut self,
+        channel: &Channel,
+        incoming: &ReceiveBatch,
+        count: usize,
+        pair: ClockPair,
+    ) -> bool {
         if self.base.observe(pair) {
             self.shared.counters.clock_steps.add(1);
         }
@@ -106,9 +102,7 @@ impl Core {
                 .is_some_and(|drops| channel.has_new_drops(drops));
             self.packet(channel, &received, &control, time);
         }
-        if dropped {
-            self.look_for_drops(channel, pair.after);
-        }
+        dropped
     }
 
     #[inline]
@@ -241,8 +235,8 @@ impl Core {
         channel: &Channel,
         incoming: &ReceiveBatch,
         count: usize,
+        now: Nanos,
     ) {
-        let now = sys::monotonic();
         for at in 0..count {
             let received = incoming.packet(at);
             let control = Control::parse(received.control);
@@ -263,15 +257,16 @@ impl Core {
         }
     }
 
-    /// Ends the probes whose deadline has passed at `safe`, a moment up to which all replies have been read.
-    pub(crate) fn expire(&mut self, safe: Nanos, channels: &mut [Channel]) {
-        if self.table.next_expiry().is_none_or(|expiry| expiry > safe) {
-            return;
-        }
-        let now = sys::monotonic();
-        for channel in channels {
-            self.look_for_drops(channel, now);
-        }
+    /// Whether [`expire`](Self::expire) may have something to end at `safe`.
+    pub(crate) fn may_expire(&self, safe: Nanos) -> bool {
+        self.table
+            .next_expiry()
+            .is_some_and(|expiry| expiry <= safe)
+    }
+
+    /// Ends the probes whose deadline has passed at `safe`, a moment up to which all replies have been read. What the
+    /// sockets have dropped until `now` must have been [noted](Self::note_discarded).
+    pub(crate) fn expire(&mut self, safe: Nanos, now: Nanos) {
         while let Some(ended) = self.table.expire(safe) {
             self.timed_out(&ended, now);
         }
@@ -290,13 +285,12 @@ impl Core {
         self.work.end(ended.owner, Some(ended), Err(error), now);
     }
 
-    /// Asks a socket whether it has dropped packets since the last look.
-    fn look_for_drops(&mut self, channel: &mut Channel, now: Nanos) {
-        let discarded = channel.look_for_drops(now);
+    /// Notes what the socket of a family has discarded between the last look and the one at `now`.
+    pub(crate) fn note_discarded(&mut self, family: Family, discarded: Discarded, now: Nanos) {
         let counters = &self.shared.counters;
         counters.receive_drops.add(discarded.overflow.into());
         counters.bad_checksum.add(discarded.corrupted.into());
-        self.drops[channel.family as usize].look(now, discarded.overflow > 0);
+        self.drops[family as usize].look(now, discarded.overflow > 0);
     }
 }
 

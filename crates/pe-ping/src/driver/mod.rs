@@ -23,7 +23,7 @@ use crate::proto::pacer::Pacer;
 use crate::sys::{self, Layout, ReceiveBatch};
 use crate::{ProbeError, SocketKind};
 use shared::Submitted;
-use transmit::Transmitter;
+use transmit::{Failure, Transmitter};
 
 /// Packets for one system call, and bytes for all of their buffers at most.
 const BATCH: usize = 64;
@@ -40,10 +40,11 @@ const GRACE: Nanos = 10_000_000;
 const MARGIN: Nanos = GRACE + (2 << 20);
 
 /// While more is due to be sent, the driver sleeps at most this long without looking at the sockets: replies are stamped
-/// by the kernel, so it costs no truth to read them together. Also the time for which due probes are gathered.
+/// by the kernel, so reading them later does not change their RTTs. Also the longest time for which due probes are
+/// gathered.
 const QUANTUM: Nanos = 25_000_000;
 
-/// How many probes are gathered at most before the driver gets up to send them.
+/// Most due probes to wait for before the driver wakes and sends them.
 const GATHER: u64 = 64;
 
 /// What the driver needs to know of the user's settings.
@@ -144,8 +145,14 @@ impl Driver {
             .filter(|channel| self.core.table.len_of(channel.family) > 0)
             .map(|channel| channel.empty_at)
             .fold(now, Nanos::min);
-        self.core
-            .expire(empty_at.saturating_sub(GRACE), &mut self.channels);
+        let safe = empty_at.saturating_sub(GRACE);
+        if self.core.may_expire(safe) {
+            let now = sys::monotonic();
+            for channel in &mut self.channels {
+                look_for_drops(channel, &mut self.core, now);
+            }
+            self.core.expire(safe, now);
+        }
         self.core.work.tidy(now);
     }
 
@@ -195,9 +202,18 @@ impl Driver {
     /// Sends the batches.
     fn flush(&mut self) {
         for (channel, outgoing) in self.channels.iter().zip(&mut self.outgoing) {
-            if outgoing.is_pending() {
-                self.core.flush(channel, outgoing);
+            if !outgoing.is_pending() {
+                continue;
             }
+            let Core { table, work, .. } = &mut self.core;
+            let counters = &self.shared.counters;
+            let sent = outgoing.flush(channel, table, |table, Failure { id, error, at }| {
+                counters.send_errors.add(1);
+                if let Some(ended) = table.fail(id, at) {
+                    work.end(ended.owner, None, Err(error), at);
+                }
+            });
+            counters.sent.add(sent);
         }
     }
 
@@ -285,7 +301,7 @@ impl Driver {
     }
 }
 
-/// How long to wait for more probes that follow each other every `gap`, so that getting up pays.
+/// How long to wait for more probes that follow each other every `gap`, so that one wake-up sends many.
 fn gathering(gap: Nanos) -> Nanos {
     match gap {
         0 => 0,
@@ -321,7 +337,10 @@ fn read(channel: &mut Channel, incoming: &mut ReceiveBatch, core: &mut Core) {
             }
         };
         if count > 0 {
-            core.process(channel, incoming, count);
+            let pair = sys::clock_pair();
+            if core.process(channel, incoming, count, pair) {
+                look_for_drops(channel, core, pair.after);
+            }
         }
         if count < incoming.capacity() {
             channel.empty_at = before;
@@ -333,12 +352,18 @@ fn read(channel: &mut Channel, incoming: &mut ReceiveBatch, core: &mut Core) {
     }
 }
 
+/// Asks a socket what it has discarded since the last look.
+fn look_for_drops(channel: &mut Channel, core: &mut Core, now: Nanos) {
+    let discarded = channel.look_for_drops(now);
+    core.note_discarded(channel.family, discarded, now);
+}
+
 /// Reads a datagram socket's error queue.
 fn read_errors(channel: &mut Channel, incoming: &mut ReceiveBatch, core: &mut Core) {
     for _ in 0..READS {
         match incoming.receive(channel.fd(), true, libc::MSG_ERRQUEUE) {
             Ok(0) | Err(_) => break,
-            Ok(count) => core.process_errors(channel, incoming, count),
+            Ok(count) => core.process_errors(channel, incoming, count, sys::monotonic()),
         }
     }
 }

@@ -5,19 +5,19 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::SweepCommand;
 use crate::Outcome;
 use crate::counters::LiveCounters;
+use crate::proto::Nanos;
 use crate::sys::Wake;
 
 /// A single ping to send.
 pub(crate) struct PingCommand {
     pub(crate) destination: IpAddr,
-    pub(crate) timeout: Duration,
+    pub(crate) timeout: Nanos,
     pub(crate) done: oneshot::Sender<Outcome>,
 }
 

@@ -55,10 +55,12 @@ struct Queued {
     latest: Nanos,
 }
 
-/// A request that could not be sent.
+/// A request that will not be sent, since the kernel refused it.
 pub(crate) struct Failure {
     pub(crate) id: ProbeId,
     pub(crate) error: ProbeError,
+    /// When it was given up.
+    pub(crate) at: Nanos,
 }
 
 impl Transmitter {
@@ -182,13 +184,16 @@ impl Transmitter {
                     if !self.refused(&error) {
                         break;
                     }
-                    if self.refusals == 0 {
-                        let error = ProbeError::from_send(error.raw_os_error().unwrap_or(0));
-                        let id = self.queued[self.sent].id;
-                        self.sent += 1;
-                        fail(table, Failure { id, error });
-                    }
                     before = sys::monotonic();
+                    if self.refusals == 0 {
+                        let failure = Failure {
+                            id: self.queued[self.sent].id,
+                            error: ProbeError::from_send(error.raw_os_error().unwrap_or(0)),
+                            at: before,
+                        };
+                        self.sent += 1;
+                        fail(table, failure);
+                    }
                 }
             }
         }

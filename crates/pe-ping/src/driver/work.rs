@@ -5,14 +5,14 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::{PingCommand, gathering};
-use crate::proto::Nanos;
 use crate::proto::inflight::{Ended, Owner};
 use crate::proto::pacer::Pacer;
+use crate::proto::{Nanos, nanos};
 use crate::{EventKind, Outcome, ProbeError, ProbeEvent, Stats, Sweep, SweepResult};
 
 pub(crate) type Observer = Box<dyn FnMut(ProbeEvent) + Send>;
@@ -20,8 +20,11 @@ pub(crate) type Observer = Box<dyn FnMut(ProbeEvent) + Send>;
 /// A sweep to run.
 pub(crate) struct SweepCommand {
     pub(crate) sweep: Sweep,
-    pub(crate) timeout: Duration,
-    pub(crate) handed_over: Instant,
+    pub(crate) timeout: Nanos,
+    /// When it was handed over.
+    pub(crate) start: Nanos,
+    /// When it must be over; `Nanos::MAX` for no limit.
+    pub(crate) deadline: Nanos,
     pub(crate) observer: Option<Observer>,
     pub(crate) done: oneshot::Sender<SweepResult>,
 }
@@ -166,22 +169,20 @@ impl WorkList {
         }
     }
 
-    /// Takes over a sweep that was submitted before `now`. `margin` is how long before its deadline the last probe must
-    /// be given up.
+    /// Takes over a sweep. `margin` is how long before its deadline the last probe must be given up.
     pub(crate) fn add_sweep(&mut self, command: SweepCommand, now: Nanos, margin: Nanos) {
         let SweepCommand {
             sweep,
             timeout,
-            handed_over,
+            start,
+            deadline,
             observer,
             done,
         } = command;
-        let nanos = |duration: Duration| Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX);
-        let start = now.saturating_sub(nanos(handed_over.elapsed()));
-        let deadline = sweep.deadline.map_or(Nanos::MAX, |deadline| {
-            let left = deadline.saturating_duration_since(handed_over);
-            start.saturating_add(nanos(left)).saturating_sub(margin)
-        });
+        let deadline = match deadline {
+            Nanos::MAX => deadline,
+            _ => deadline.saturating_sub(margin),
+        };
         let targets = sweep.targets.len();
         let running = Running {
             stats: vec![Stats::default(); targets],
@@ -192,7 +193,7 @@ impl WorkList {
                 None => Pacer::new(None, 1),
             },
             interval: nanos(sweep.probe_interval),
-            timeout: nanos(timeout),
+            timeout,
             sweep,
             observer,
             done: Some(done),
@@ -220,7 +221,6 @@ impl WorkList {
             if command.done.is_closed() {
                 continue;
             }
-            let timeout = Nanos::try_from(command.timeout.as_nanos()).unwrap_or(Nanos::MAX);
             let slot = self.add(WorkItem {
                 since: now,
                 work: Work::Ping(command.done),
@@ -233,7 +233,7 @@ impl WorkList {
                     target: 0,
                     round: 0,
                 },
-                deadline: now.saturating_add(timeout),
+                deadline: now.saturating_add(command.timeout),
                 latest: Nanos::MAX,
             });
         }
@@ -437,7 +437,7 @@ impl WorkList {
             let _ = done.send(result);
         }
         let linger = if running.observer.is_some() {
-            running.sweep.linger.as_nanos() as Nanos
+            nanos(running.sweep.linger)
         } else {
             0
         };

@@ -1,5 +1,7 @@
 //! The ICMP engine without I/O: bytes and instants go in, values come out.
 
+use std::time::Duration;
+
 mod checksum;
 pub mod control;
 pub(crate) mod corruption;
@@ -15,3 +17,8 @@ pub(crate) mod wheel;
 
 /// Nanoseconds of the monotonic clock (`CLOCK_MONOTONIC`), the one base of all deadlines.
 pub(crate) type Nanos = u64;
+
+/// A duration in nanoseconds, or the longest there is.
+pub(crate) fn nanos(duration: Duration) -> Nanos {
+    Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX)
+}
