@@ -45,8 +45,8 @@ impl ChannelSettings<'_> {
 /// An open socket of one family.
 pub(crate) struct Channel {
     pub(crate) socket: Socket,
-    /// A raw socket for sending only. It asks to be told of full queues (`IP_RECVERR`), which the kernel otherwise keeps
-    /// to itself; on the receiving socket that would also bring every ICMP error twice.
+    /// A raw socket for sending only. With `IP_RECVERR` the kernel refuses what finds a full queue instead of dropping
+    /// it unsaid; on the receiving socket that option would also bring every ICMP error twice.
     sender: Option<Socket>,
     pub(crate) family: Family,
     pub(crate) kind: SocketKind,

@@ -13,7 +13,7 @@ macro_rules! counters {
             $($(#[doc = $doc])+ pub $field: u64,)+
         }
 
-        /// The living counters. Only the driver's thread writes, so a plain load and store add up.
+        /// Counters of a running engine. One thread writes them, so no atomic addition is needed.
         #[derive(Debug, Default)]
         pub(crate) struct LiveCounters {
             $(pub(crate) $field: Counter,)+

@@ -1,4 +1,4 @@
-//! What can become of a probe.
+//! How a probe ends: with a reply or an error, and the reasons by which errors are counted.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::packet::Unreachable;
 
-/// What became of one probe.
+/// How one probe ended.
 pub type Outcome = Result<Reply, ProbeError>;
 
 /// An answer to a probe.

@@ -1,4 +1,4 @@
-//! The library's face: opening an engine, and handing probes to it.
+//! Opening an engine, and handing probes to it.
 
 use std::fmt;
 use std::io;
@@ -21,7 +21,7 @@ use crate::{Counters, Outcome, ProbeError, ProbeEvent, Sweep, SweepResult};
 /// Sends ICMP echo requests and matches what comes back.
 ///
 /// One pinger has one socket for each address family and one thread, however many probes are in flight. Cloning is
-/// cheap, and clones share all of it; the thread and the sockets go with the last clone.
+/// cheap, and clones share all of it; the thread ends and the sockets are closed with the last clone.
 #[derive(Clone)]
 pub struct Pinger {
     handle: Arc<Handle>,

@@ -83,7 +83,7 @@ fn flight(targets: Vec<IpAddr>, silent: u32, timeout: Duration) -> Measurement {
                 .expect("somebody waits");
         }
     };
-    let result = block_on(pinger.sweep_with(sweep, observer)).expect("the engine lives");
+    let result = block_on(pinger.sweep_with(sweep, observer)).expect("the engine runs");
     let measurement = Measurement::default().used_by_this_process();
     let answered = result.stats[silent as usize..].iter();
     let answered = answered.filter(|stats| stats.is_up()).count() as u64;

@@ -77,7 +77,7 @@ pub(crate) fn engine(rate: u32, seconds: u32) -> Measurement {
         }
     };
     let start = Instant::now();
-    let result = block_on(pinger.sweep_with(sweep, observer)).expect("the engine lives");
+    let result = block_on(pinger.sweep_with(sweep, observer)).expect("the engine runs");
     let measurement = Measurement {
         pings: probes as u64,
         wall: start.elapsed().as_secs_f64(),

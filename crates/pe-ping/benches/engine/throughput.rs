@@ -92,7 +92,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 fn sweep() -> Measurement {
     let targets = devices(TARGETS);
     let pinger = pinger();
-    let result = block_on(pinger.sweep(Sweep::new(targets))).expect("the engine lives");
+    let result = block_on(pinger.sweep(Sweep::new(targets))).expect("the engine runs");
     let rtts = result.stats.iter().filter_map(pe_ping::Stats::mean);
     let rtts: Vec<f64> = rtts.map(|seconds| seconds * 1e6).collect();
     answered(result.stats.len(), rtts)

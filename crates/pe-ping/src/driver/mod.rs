@@ -1,5 +1,7 @@
-//! The thread between the protocol and the sockets: it takes in work, sends what is due, reads what came, and tells
-//! whoever waits.
+//! The engine's thread: takes over work, sends what is due, reads what came, and waits for more.
+//!
+//! All I/O and all readings of the clock are here and in `transmit`. What a packet or a moment means is decided by `core`
+//! and `work`.
 
 mod core;
 mod shared;
@@ -125,7 +127,7 @@ impl Driver {
         !self.submitted.closed
     }
 
-    /// Reads the sockets empty, or as far as is fair: those from which something is expected.
+    /// Reads the sockets from which something is expected until they are empty, or [`READS`] times.
     fn read_all(&mut self) {
         let lingers = self.core.work.lingers();
         for channel in &mut self.channels {

@@ -30,7 +30,7 @@ pub(crate) struct Submitted {
     pub(crate) closed: bool,
 }
 
-/// The part of an engine that any thread may touch.
+/// The part of an engine that any thread may use.
 pub(crate) struct Shared {
     queue: Mutex<Submitted>,
     /// Whether there may be something in the queue; spares the driver the lock.

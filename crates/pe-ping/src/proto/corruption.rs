@@ -2,7 +2,8 @@
 //!
 //! `rawv6_rcv_skb` in the kernel discards such a message before any filter and counts a drop, as it does where the
 //! receive buffer is full. The statistics of the network namespace (`Icmp6InCsumErrors` in `/proc/net/snmp6`) tell how
-//! many there were, so the two can be told apart: only a full buffer is this machine's fault.
+//! many there were, so the two can be told apart: a reply may have been lost by this machine only where
+//! the buffer was full.
 
 use super::Nanos;
 

@@ -1,4 +1,5 @@
-//! When this machine itself discarded received packets, so that what was in flight then is not blamed on the devices.
+//! When this machine itself discarded received packets, so that probes in flight then count as unknown, not
+//! as lost.
 
 use super::Nanos;
 

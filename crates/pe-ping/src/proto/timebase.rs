@@ -1,7 +1,7 @@
 //! One base for all times: the monotonic clock.
 //!
-//! The kernel stamps packets with the wall clock, which may be stepped at any moment; deadlines and RTTs live on the
-//! monotonic clock. Between steps the two differ by a constant (both are slewed alike), so a pair of readings relates
+//! The kernel stamps packets with the wall clock, which may be stepped at any moment; deadlines and RTTs are times of
+//! the monotonic clock. Between steps the two differ by a constant (both are slewed alike), so a pair of readings relates
 //! them; a step shows as a new difference.
 
 use super::Nanos;

@@ -60,7 +60,8 @@ pub(crate) struct ReceiveBatch {
     named: bool,
 }
 
-// SAFETY: the pointers in the headers point into the boxes of the same value, which move with it.
+// SAFETY: the pointers in the headers point into the boxes of the same value, which move with it; they are used through
+// this value only, and belong to no thread.
 unsafe impl Send for ReceiveBatch {}
 
 /// One received packet.
@@ -202,7 +203,8 @@ pub(crate) struct SendBatch {
     packet_size: usize,
 }
 
-// SAFETY: the pointers in the headers point into the boxes of the same value, which move with it.
+// SAFETY: the pointers in the headers point into the boxes of the same value, which move with it; they are used through
+// this value only, and belong to no thread.
 unsafe impl Send for SendBatch {}
 
 /// Where a packet goes.

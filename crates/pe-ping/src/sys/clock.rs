@@ -8,7 +8,8 @@ fn read(clock: libc::clockid_t) -> libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `time` is a valid timespec for the kernel to write to. The call cannot fail for the two clocks used here.
+    // Cannot fail for the two clocks used here.
+    // SAFETY: `time` is a writable timespec.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     time
 }

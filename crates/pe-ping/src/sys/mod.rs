@@ -1,4 +1,6 @@
-//! The only room with `unsafe` code: system calls and the memory that the kernel reads and writes.
+//! System calls, and the memory that the kernel reads and writes: the only module with `unsafe` code.
+//!
+//! Its functions are safe with any argument.
 #![allow(unsafe_code)]
 // The C types have other widths on other machines.
 #![allow(clippy::unnecessary_cast)]

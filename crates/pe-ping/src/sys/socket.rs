@@ -54,8 +54,8 @@ impl Socket {
             Family::V6 => TransportProtocol::Ipv6(Icmpv6),
         };
         let (sender, receiver) = transport_channel(0, TransportChannelType::Layer4(protocol))?;
-        // pnet's ends share one descriptor that the last of them closes. Ours is a duplicate, which lives on.
-        // SAFETY: the descriptor is open for as long as `sender` lives; no memory is passed.
+        // pnet's ends share one descriptor that the last of them closes. Ours is a duplicate, which stays open.
+        // SAFETY: the descriptor is open, as `sender` is dropped later; no memory is passed.
         let fd = check(unsafe { libc::fcntl(sender.socket.fd, libc::F_DUPFD_CLOEXEC, 3) })?;
         drop((sender, receiver));
         // SAFETY: `fd` was just made, is open, and nobody else has it.
@@ -78,7 +78,8 @@ impl Socket {
     }
 
     fn set<T>(&self, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
-        // SAFETY: `value` is a plain value of the size that is passed along, readable for the call.
+        // SAFETY: `value` is readable for the call in the size that is passed along, and so is what the one value with a
+        // pointer inside (see `filter`) points to.
         check(unsafe {
             libc::setsockopt(
                 self.fd.as_raw_fd(),

@@ -22,15 +22,16 @@ impl Wake {
     /// Ends the current or the next wait.
     pub(crate) fn wake(&self) {
         let one = 1_u64.to_ne_bytes();
-        // SAFETY: `one` is 8 readable bytes, which is what an eventfd takes. It only fails when the counter is full, and
-        // then the wait ends anyway.
+        // Fails only if the counter is full; the wait ends then too.
+        // SAFETY: `one` is 8 readable bytes.
         unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
     /// Takes back all wake-ups so far.
     fn clear(&self) {
         let mut count = [0_u8; 8];
-        // SAFETY: `count` is 8 writable bytes, which is what an eventfd gives. It does not block.
+        // Fails only if there was no wake-up; nothing is to be taken back then.
+        // SAFETY: `count` is 8 writable bytes.
         unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
     }
 }
