@@ -24,6 +24,7 @@ pub use counters::Counters;
 pub use outcome::{Outcome, ProbeError, Reason, Reply};
 pub use pe_scrape::Family;
 pub use pinger::{Closed, OpenError, Pinger, PingerBuilder, SocketInfo, SocketKind};
+pub use proto::pacer::Pacer;
 pub use proto::{control, packet};
 pub use scraper::{DEFAULT_BUCKETS, PingScraper, PingScraperFactory};
 pub use stats::Stats;

@@ -16,7 +16,7 @@ use crate::packet::{EchoTemplate, MAX_PAYLOAD};
 use crate::proto::filter::IdBlock;
 use crate::proto::{Nanos, nanos};
 use crate::sys::{self, SocketOptions};
-use crate::{Counters, Outcome, ProbeError, ProbeEvent, Sweep, SweepResult};
+use crate::{Counters, Outcome, Pacer, ProbeError, ProbeEvent, Sweep, SweepResult};
 
 /// Sends ICMP echo requests and matches what comes back.
 ///
@@ -360,8 +360,7 @@ impl PingerBuilder {
             driver::DriverSettings {
                 template,
                 scope,
-                rate: self.rate,
-                burst: self.burst,
+                pacer: self.rate.map(|rate| Pacer::new(rate, self.burst)),
             },
         );
         std::thread::Builder::new()

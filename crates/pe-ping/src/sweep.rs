@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{ProbeError, Reply, Stats};
+use crate::{Pacer, ProbeError, Reply, Stats};
 
 /// A plan to probe many targets, some times each, for [`Pinger::sweep`](crate::Pinger::sweep).
 ///
@@ -17,7 +17,7 @@ pub struct Sweep {
     pub(crate) probe_interval: Duration,
     pub(crate) timeout: Option<Duration>,
     pub(crate) spread: Duration,
-    pub(crate) pace: Option<(f64, u32)>,
+    pub(crate) pacers: Vec<Pacer>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) linger: Duration,
 }
@@ -31,7 +31,7 @@ impl Sweep {
             probe_interval: Duration::from_secs(1),
             timeout: None,
             spread: Duration::ZERO,
-            pace: None,
+            pacers: Vec::new(),
             deadline: None,
             linger: Duration::ZERO,
         }
@@ -66,15 +66,13 @@ impl Sweep {
         self
     }
 
-    /// Sends at most `rate` requests a second, of which `burst` may leave back to back, whatever the pinger's own limit
-    /// allows beyond that.
+    /// Sends no faster than `pacer` allows, which other sweeps may share; not limited if not set.
     ///
-    /// # Panics
-    /// When `rate` is not above 0.
+    /// With several pacers, all of them must allow each request. One that has waited for another pacer's time may then
+    /// leave in addition to a pacer's burst. The pinger's own [rate](crate::PingerBuilder::rate) is kept to in any case.
     #[must_use]
-    pub fn pace(mut self, rate: f64, burst: u32) -> Self {
-        assert!(rate > 0.0, "a sweep's rate must be above 0");
-        self.pace = Some((rate, burst));
+    pub fn pacer(mut self, pacer: Pacer) -> Self {
+        self.pacers.push(pacer);
         self
     }
 

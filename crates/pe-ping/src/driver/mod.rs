@@ -21,7 +21,7 @@ use self::core::Core;
 use crate::channel::Channel;
 use crate::packet::EchoTemplate;
 use crate::proto::Nanos;
-use crate::proto::pacer::Pacer;
+use crate::proto::pacer::{GATHER_TIME, Limits, Pacer};
 use crate::sys::{self, Layout, ReceiveBatch};
 use crate::{ProbeError, SocketKind};
 use shared::Submitted;
@@ -42,19 +42,15 @@ const GRACE: Nanos = 10_000_000;
 const MARGIN: Nanos = GRACE + (2 << 20);
 
 /// While more is due to be sent, the driver sleeps at most this long without looking at the sockets: replies are stamped
-/// by the kernel, so reading them later does not change their RTTs. Also the longest time for which due probes are
-/// gathered.
-const QUANTUM: Nanos = 25_000_000;
-
-/// Most due probes to wait for before the driver wakes and sends them.
-const GATHER: u64 = 64;
+/// by the kernel, so reading them later does not change their RTTs.
+const QUANTUM: Nanos = GATHER_TIME;
 
 /// What the driver needs to know of the user's settings.
 pub(crate) struct DriverSettings {
     pub(crate) template: EchoTemplate,
     pub(crate) scope: u32,
-    pub(crate) rate: Option<f64>,
-    pub(crate) burst: u32,
+    /// What all probes together must keep to.
+    pub(crate) pacer: Option<Pacer>,
 }
 
 /// The thread's state.
@@ -64,7 +60,8 @@ pub(crate) struct Driver {
     /// One for each channel.
     outgoing: Vec<Transmitter>,
     incoming: ReceiveBatch,
-    pacer: Pacer,
+    /// What all probes together must keep to.
+    limits: Limits,
     core: Core,
     submitted: Submitted,
 }
@@ -85,7 +82,7 @@ impl Driver {
         let packets = |size: usize| (BATCH_BYTES / size).clamp(1, BATCH);
         let limit = channels.iter().map(Channel::limit).min().unwrap_or(0);
         Self {
-            pacer: Pacer::new(settings.rate, settings.burst),
+            limits: Limits::new(settings.pacer.as_slice()),
             incoming: ReceiveBatch::new(Layout {
                 packets: packets(largest),
                 packet_size: largest,
@@ -164,7 +161,7 @@ impl Driver {
             return;
         }
         let now = sys::monotonic();
-        let mut allowed = self.pacer.available(now);
+        let mut allowed = self.limits.available(now, || u64::MAX);
         let mut taken = 0;
         let core = &mut self.core;
         while allowed > 0
@@ -198,7 +195,7 @@ impl Driver {
                 allowed -= 1;
             }
         }
-        self.pacer.take(taken);
+        self.limits.take(taken);
     }
 
     /// Sends the batches.
@@ -270,7 +267,7 @@ impl Driver {
         } else if core.table.has_room()
             && let Some((due, best)) = core.work.next_due()
         {
-            let allowed = self.pacer.ready_at();
+            let (allowed, gathered) = self.limits.ready();
             let ready = due.max(allowed);
             if ready <= now {
                 return None;
@@ -279,7 +276,7 @@ impl Driver {
             until.at(if core.work.has_pings() {
                 ready
             } else if allowed > due {
-                allowed + gathering(self.pacer.gap())
+                gathered
             } else {
                 best.max(ready)
             });
@@ -300,14 +297,6 @@ impl Driver {
             until: until.0,
             for_replies: in_flight && !patient,
         })
-    }
-}
-
-/// How long to wait for more probes that follow each other every `gap`, so that one wake-up sends many.
-fn gathering(gap: Nanos) -> Nanos {
-    match gap {
-        0 => 0,
-        gap => gap * (QUANTUM / gap).min(GATHER),
     }
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{PingCommand, gathering};
+use super::PingCommand;
 use crate::proto::inflight::{Ended, Owner};
-use crate::proto::pacer::Pacer;
+use crate::proto::pacer::{Limits, gathering};
 use crate::proto::{Nanos, nanos};
 use crate::{EventKind, Outcome, ProbeError, ProbeEvent, Stats, Sweep, SweepResult};
 
@@ -66,7 +66,7 @@ struct Running {
     timeout: Nanos,
     /// The time from one probe to the next of the same round.
     gap: f64,
-    pacer: Pacer,
+    limits: Limits,
     interval: Nanos,
     /// When the last probe must have ended.
     deadline: Nanos,
@@ -88,12 +88,34 @@ impl Running {
 
     /// When the next probe may leave, and when it is best sent: together with those that follow closely.
     fn due_at(&self) -> (Nanos, Nanos) {
-        let (planned, allowed) = (self.planned_at(), self.pacer.ready_at());
+        let planned = self.planned_at();
+        let (allowed, gathered) = self.limits.ready();
         if allowed > planned {
-            (allowed, allowed + gathering(self.pacer.gap()))
+            (allowed, gathered)
         } else {
             (planned, planned + gathering(self.gap as Nanos))
         }
+    }
+
+    /// Takes the next probe's turn at `now`, if it is due and allowed.
+    fn may_send(&mut self, now: Nanos) -> bool {
+        let planned = self.planned_at();
+        if planned > now {
+            return false;
+        }
+        // Those of the round that are due.
+        let left = (self.sweep.targets.len() - self.target as usize) as u64;
+        let gap = self.gap;
+        let due = || {
+            (((now - planned) as f64 / gap) as u64)
+                .saturating_add(1)
+                .min(left)
+        };
+        let allowed = self.limits.available(now, due) > 0;
+        if allowed {
+            self.limits.take(1);
+        }
+        allowed
     }
 
     fn advance(&mut self) {
@@ -188,10 +210,7 @@ impl WorkList {
             stats: vec![Stats::default(); targets],
             remaining: sweep.probes(),
             gap: sweep.spread.as_nanos() as f64 / targets.max(1) as f64,
-            pacer: match sweep.pace {
-                Some((rate, burst)) => Pacer::new(Some(rate), burst),
-                None => Pacer::new(None, 1),
-            },
+            limits: Limits::new(&sweep.pacers),
             interval: nanos(sweep.probe_interval),
             timeout,
             sweep,
@@ -247,11 +266,9 @@ impl WorkList {
             let Some(running) = self.sweep(slot) else {
                 continue;
             };
-            let waits = now >= running.deadline || running.planned_at() > now;
-            if !running.unsent() || waits || running.pacer.available(now) == 0 {
+            if !running.unsent() || now >= running.deadline || !running.may_send(now) {
                 continue;
             }
-            running.pacer.take(1);
             let due = Due {
                 destination: running.sweep.targets[running.target as usize].to_canonical(),
                 owner: Owner {

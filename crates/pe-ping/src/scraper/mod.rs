@@ -15,7 +15,7 @@ use pe_scrape::{Address, Batch, Frame, MetricDescriptor, Row, ScrapeError, Scrap
 
 use pe_scrape::resolve::Resolve;
 
-use crate::{EventKind, ProbeEvent, Stats, Sweep};
+use crate::{EventKind, Pacer, ProbeEvent, Stats, Sweep};
 use factory::Group;
 pub use factory::PingScraperFactory;
 pub use settings::DEFAULT_BUCKETS;
@@ -68,7 +68,7 @@ impl PingScraper {
             .count(settings.count)
             .probe_interval(settings.probe_interval)
             .timeout(settings.timeout)
-            .pace(settings.rate(all), settings.burst)
+            .pacer(Pacer::new(settings.rate(all), settings.burst))
             .linger(LINGER);
         match deadline {
             Some(deadline) => sweep.deadline(deadline),
