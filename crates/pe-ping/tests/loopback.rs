@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pe_ping::{EventKind, Family, Pinger, ProbeError, Sweep};
+use pe_ping::{EventKind, Family, Pacer, Pinger, ProbeError, Sweep};
 
 fn loopback(count: u32) -> Arc<[IpAddr]> {
     (0..count)
@@ -114,6 +114,35 @@ async fn a_deadline_ends_what_was_not_sent() {
         .filter(|stats| stats.errors(pe_ping::Reason::NotSent) == 1)
         .count();
     assert_eq!(result.up() + unsent, 100);
+}
+
+/// The least time that so many requests take; a busy machine only makes it longer.
+#[tokio::test]
+async fn sweeps_of_several_pingers_keep_to_the_pacer_that_they_share() {
+    let pacer = Pacer::new(5_000.0, 10);
+    let pingers = [56, 100].map(|size| Pinger::builder().payload_size(size).build().unwrap());
+    let started = Instant::now();
+    let sweeps = [0, 1, 0, 1].map(|at: usize| {
+        let sweep = Sweep::new(loopback(250)).pacer(pacer.clone());
+        let pinger = pingers[at].clone();
+        tokio::spawn(async move { pinger.sweep(sweep).await })
+    });
+    for sweep in sweeps {
+        let result = sweep.await.unwrap().unwrap();
+        assert_eq!(result.up(), 250);
+    }
+    assert!(started.elapsed() >= Duration::from_secs_f64((1_000.0 - 11.0) / 5_000.0));
+}
+
+#[tokio::test]
+async fn a_sweep_keeps_to_the_slowest_of_its_pacers() {
+    let pinger = Pinger::builder().unlimited_rate().build().unwrap();
+    let sweep = Sweep::new(loopback(200))
+        .pacer(Pacer::new(20_000.0, 64))
+        .pacer(Pacer::new(1_000.0, 1));
+    let result = pinger.sweep(sweep).await.unwrap();
+    assert_eq!(result.up(), 200);
+    assert!(result.elapsed >= Duration::from_millis(198));
 }
 
 #[tokio::test]

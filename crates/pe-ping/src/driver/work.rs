@@ -105,11 +105,10 @@ impl Running {
         }
         // Those of the round that are due.
         let left = (self.sweep.targets.len() - self.target as usize) as u64;
-        let gap = self.gap;
-        let due = || {
-            (((now - planned) as f64 / gap) as u64)
-                .saturating_add(1)
-                .min(left)
+        let gap = self.gap as Nanos;
+        let due = || match (now - planned).checked_div(gap) {
+            Some(more) => left.min(more + 1),
+            None => left,
         };
         let allowed = self.limits.available(now, due) > 0;
         if allowed {

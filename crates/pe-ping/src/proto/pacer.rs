@@ -20,6 +20,9 @@ pub(crate) const GATHER_TIME: Nanos = 25_000_000;
 /// The most due packets that are gathered before they are sent.
 pub(crate) const GATHER_COUNT: u64 = 64;
 
+/// The longest time for a packet: 52 days, so that instants stay far from the end of their range.
+const MAX_GAP: Nanos = 1 << 52;
+
 /// What is added to instants, so that a bucket can be deeper than the time since the clock's start.
 const EPOCH: Nanos = 1 << 62;
 
@@ -74,6 +77,7 @@ struct Bucket {
 impl Pacer {
     /// A limit of `rate` requests a second, of which `burst` (at least 1) may leave back to back after a pause.
     ///
+    /// A rate of less than one request in 52 days counts as that one.
     /// A burst of less than the requests of a few milliseconds can keep the rate from being reached, as a thread does not
     /// wake more exactly than that.
     ///
@@ -82,7 +86,7 @@ impl Pacer {
     #[must_use]
     pub fn new(rate: f64, burst: u32) -> Self {
         assert!(rate > 0.0, "a pacer's rate must be above 0");
-        let gap = ((1e9 / rate) as Nanos).clamp(1, EPOCH >> 1);
+        let gap = ((1e9 / rate) as Nanos).clamp(1, MAX_GAP);
         let burst = u64::from(burst.max(1));
         let bucket = Bucket {
             gap,
