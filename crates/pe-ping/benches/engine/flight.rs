@@ -171,8 +171,8 @@ fn program() -> Measurement {
     }
 }
 
-/// Runs all cases and prints what they found out.
-pub(crate) fn table() {
+/// Runs all cases and prints what they found out. Returns whether all goals were reached.
+pub(crate) fn table() -> bool {
     println!("\n## Many in flight, storms, memory\n");
     let mut goals = Vec::new();
     if pe_testkit::require_needs("engine, slow devices", &[Need::Tun]) {
@@ -234,5 +234,5 @@ pub(crate) fn table() {
             60.0,
         ));
     }
-    Goal::print(&goals);
+    Goal::print(&goals)
 }

@@ -6,6 +6,8 @@
 //!
 //! On loopback, the sender's own core also does the work of the device that answers: what is told here for a ping is
 //! the price of both.
+//!
+//! Exits with 1 when a goal was missed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,21 +18,23 @@ mod report;
 mod steady;
 mod throughput;
 
+use std::process::ExitCode;
+
 use pe_testkit::{Need, in_namespace};
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments
         .first()
         .is_some_and(|first| first == process::CASE)
     {
         run_case(&arguments[1..]);
-        return;
+        return ExitCode::SUCCESS;
     }
     // Cargo says `--bench` for `cargo bench`. `cargo test --benches` only proves that it builds.
     let wanted = arguments.iter().any(|argument| argument == "--bench");
     if !wanted || !pe_testkit::require_needs("engine", &[Need::Namespaces]) {
-        return;
+        return ExitCode::SUCCESS;
     }
     let named = |table: &str| {
         let tables = ["throughput", "steady", "flight"];
@@ -45,18 +49,26 @@ fn main() {
         .unwrap_or(7);
     conditions();
     // What is started here is in the namespace as well.
-    in_namespace(|_| {
+    let reached = in_namespace(|_| {
+        let mut reached = true;
         if named("throughput") {
-            throughput::table(rounds);
+            reached &= throughput::table(rounds);
         }
         if named("steady") {
-            steady::table();
+            reached &= steady::table();
         }
         if named("flight") {
-            flight::table();
+            reached &= flight::table();
         }
+        reached
     });
     println!("\nload at the end: {}", load());
+    if reached {
+        ExitCode::SUCCESS
+    } else {
+        println!("not all goals were reached");
+        ExitCode::FAILURE
+    }
 }
 
 fn conditions() {

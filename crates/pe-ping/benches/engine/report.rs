@@ -105,23 +105,29 @@ impl Goal {
         }
     }
 
-    /// Prints whether each was reached. A number that could not be measured was not.
-    pub(crate) fn print(goals: &[Self]) {
+    /// Whether it was reached. A number that could not be measured was not.
+    fn is_reached(&self) -> bool {
+        if self.at_least {
+            self.measured >= self.limit
+        } else {
+            self.measured <= self.limit
+        }
+    }
+
+    /// Prints whether each was reached, and returns whether all were.
+    #[must_use]
+    pub(crate) fn print(goals: &[Self]) -> bool {
         println!();
         for goal in goals {
-            let reached = if goal.at_least {
-                goal.measured >= goal.limit
-            } else {
-                goal.measured <= goal.limit
-            };
             println!(
                 "- {}: {}: {}, goal at {} {}",
-                if reached { "PASS" } else { "MISS" },
+                if goal.is_reached() { "PASS" } else { "MISS" },
                 goal.what,
                 short(goal.measured),
                 if goal.at_least { "least" } else { "most" },
                 short(goal.limit)
             );
         }
+        goals.iter().all(Self::is_reached)
     }
 }

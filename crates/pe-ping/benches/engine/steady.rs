@@ -170,8 +170,8 @@ fn middle(mut runs: Vec<Measurement>) -> Option<Measurement> {
     })
 }
 
-/// Runs all cases and prints the table.
-pub(crate) fn table() {
+/// Runs all cases and prints the table. Returns whether all goals were reached.
+pub(crate) fn table() -> bool {
     println!("\n## The same devices each second, for {SECONDS} seconds, on one core\n");
     let mut table = Table::new(&[
         "devices a second",
@@ -248,5 +248,5 @@ pub(crate) fn table() {
         }
     }
     table.print();
-    Goal::print(&goals);
+    Goal::print(&goals)
 }

@@ -193,8 +193,8 @@ fn fping() -> Measurement {
     measurement
 }
 
-/// Runs all cases `rounds` times in turn and prints the table.
-pub(crate) fn table(rounds: usize) {
+/// Runs all cases `rounds` times in turn and prints the table. Returns whether all goals were reached.
+pub(crate) fn table(rounds: usize) -> bool {
     let mut cases = vec![("bare loop (the floor)".to_owned(), vec!["bare".to_owned()])];
     cases.push(("pe-ping, Pinger::sweep".into(), vec!["sweep".into()]));
     for (label, name) in [("pe-ping, Pinger::ping", "ping"), ("surge-ping", "surge")] {
@@ -308,5 +308,5 @@ pub(crate) fn table(rounds: usize) {
         peak.unwrap_or(0) as f64 / 1e6,
         60.0,
     ));
-    Goal::print(&goals);
+    Goal::print(&goals)
 }
