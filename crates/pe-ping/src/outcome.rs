@@ -15,7 +15,7 @@ pub type Outcome = Result<Reply, ProbeError>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
     /// The round-trip time: from the moment the request left to the kernel's time stamp of the reply. See
-    /// [the crate's page](crate#how-true-the-rtts-are) for how exact the two are.
+    /// [how exact the RTTs are](crate#how-exact-the-rtts-are).
     pub rtt: Duration,
     /// The TTL or hop limit left in the reply, where the kernel told it.
     pub ttl: Option<u8>,

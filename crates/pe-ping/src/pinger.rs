@@ -18,7 +18,7 @@ use crate::proto::{Nanos, nanos};
 use crate::sys::{self, SocketOptions};
 use crate::{Counters, Outcome, Pacer, ProbeError, ProbeEvent, Sweep, SweepResult};
 
-/// Sends ICMP echo requests and matches what comes back.
+/// Sends ICMP echo requests (RFC 792, RFC 4443) and matches what comes back.
 ///
 /// One pinger has one socket for each address family and one thread, however many probes are in flight. Cloning is
 /// cheap, and clones share all of it; the thread ends and the sockets are closed with the last clone.
@@ -395,10 +395,14 @@ impl Pinger {
 
     /// Pings `address` once and waits for the answer, at most as long as the pinger's timeout.
     ///
-    /// Any number of pings may be under way at once, to the same address too. Dropping the future abandons the ping.
+    /// Any number of pings may be under way at once, to the same address too.
     ///
     /// # Errors
-    /// [`ProbeError`]: why there is no answer.
+    /// [`ProbeError`]: why there is no reply.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the ping. A request that has not left is not sent any more. For one that has, the engine
+    /// keeps 64 bytes until its reply or its timeout, and counts the reply; nobody is told.
     pub async fn ping(&self, address: impl Into<IpAddr>) -> Outcome {
         self.ping_within(address, self.handle.timeout).await
     }
@@ -406,6 +410,9 @@ impl Pinger {
     /// The same with another timeout.
     ///
     /// # Errors
+    /// As [`ping`](Self::ping).
+    ///
+    /// # Cancel safety
     /// As [`ping`](Self::ping).
     pub async fn ping_within(&self, address: impl Into<IpAddr>, timeout: Duration) -> Outcome {
         let (done, outcome) = oneshot::channel();
@@ -419,21 +426,28 @@ impl Pinger {
 
     /// Probes many targets together and returns what each one's probes add up to.
     ///
-    /// Dropping the future ends the sweep.
-    ///
     /// # Errors
     /// [`Closed`] when the engine's thread has ended, which it does only after a panic.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the sweep: no further request of it leaves once the engine's thread has noticed, which it
+    /// does before it sends again. For requests that have left, the engine keeps 64 bytes each until the reply or the
+    /// timeout. The results so far are lost, and a [`Pacer`] may lose the time of up to 64 requests.
     pub async fn sweep(&self, sweep: Sweep) -> Result<SweepResult, Closed> {
         self.run_sweep(sweep, None).await
     }
 
-    /// The same, with a function that hears of each probe's end as it happens.
+    /// The same, with a function that is told of each probe's end as it happens.
     ///
     /// The function is called on the engine's thread, which waits for it: it should be quick. If it panics, the sweep
     /// ends with [`Closed`]; others are not harmed.
     ///
     /// # Errors
-    /// As [`sweep`](Self::sweep).
+    /// As [`sweep`](Self::sweep); [`Closed`] also when the function panics.
+    ///
+    /// # Cancel safety
+    /// As [`sweep`](Self::sweep). The function is dropped on the engine's thread when that notices, and may be called until
+    /// then.
     pub async fn sweep_with(
         &self,
         sweep: Sweep,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{Pacer, ProbeError, Reply, Stats};
+use crate::{Pacer, ProbeError, Reply, Stats, SubnetError, subnet};
 
 /// A plan to probe many targets, some times each, for [`Pinger::sweep`](crate::Pinger::sweep).
 ///
@@ -24,6 +24,9 @@ pub struct Sweep {
 
 impl Sweep {
     /// Probes each of `targets` once, as fast as the pinger's rate allows. An address may appear more than once.
+    ///
+    /// Takes vectors, arrays, slices and [`Arc`]s of addresses; what else can be iterated over can be
+    /// [collected](Iterator::collect) into a sweep.
     pub fn new(targets: impl Into<Arc<[IpAddr]>>) -> Self {
         Self {
             targets: targets.into(),
@@ -35,6 +38,21 @@ impl Sweep {
             deadline: None,
             linger: Duration::ZERO,
         }
+    }
+
+    /// Probes each device address of a subnet once: in IPv4, network and broadcast address are left out where the prefix is
+    /// shorter than 31 bits (RFC 3021); in IPv6, all addresses are probed.
+    ///
+    /// ```
+    /// let sweep = pe_ping::Sweep::subnet("127.0.0.0/29")?;
+    /// assert_eq!(sweep.probes(), 6);
+    /// # Ok::<(), pe_ping::SubnetError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SubnetError`] when `subnet` is not an address with a prefix length, or has more than 1,048,576 addresses.
+    pub fn subnet(subnet: &str) -> Result<Self, SubnetError> {
+        subnet::expand(subnet).map(Self::new)
     }
 
     /// Probes for each target; 1 if not set.
@@ -59,7 +77,7 @@ impl Sweep {
         self
     }
 
-    /// Spreads the probes of one round evenly over this time.
+    /// Spreads the probes of one round evenly over this time; not spread if not set.
     #[must_use]
     pub fn spread(mut self, spread: Duration) -> Self {
         self.spread = spread;
@@ -84,8 +102,8 @@ impl Sweep {
         self
     }
 
-    /// How long the observer of [`Pinger::sweep_with`](crate::Pinger::sweep_with) still hears of duplicates and late
-    /// replies after the sweep has ended; not at all if not set.
+    /// How long the observer of [`Pinger::sweep_with`](crate::Pinger::sweep_with) is still told of duplicates and
+    /// late replies after the sweep has ended; not at all if not set.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
@@ -96,6 +114,18 @@ impl Sweep {
     #[must_use]
     pub fn probes(&self) -> u64 {
         self.targets.len() as u64 * u64::from(self.count)
+    }
+}
+
+/// Makes a sweep of all addresses, as [`Sweep::new`] does.
+impl<A: Into<IpAddr>> FromIterator<A> for Sweep {
+    fn from_iter<I: IntoIterator<Item = A>>(targets: I) -> Self {
+        Self::new(
+            targets
+                .into_iter()
+                .map(Into::into)
+                .collect::<Arc<[IpAddr]>>(),
+        )
     }
 }
 

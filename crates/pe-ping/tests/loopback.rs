@@ -91,6 +91,18 @@ async fn payloads_of_all_sizes() {
 }
 
 #[tokio::test]
+async fn a_subnet_and_whatever_can_be_iterated_over_can_be_swept() {
+    let pinger = Pinger::new().unwrap();
+    let sweep = Sweep::subnet("127.0.0.0/29").unwrap();
+    let result = pinger.sweep(sweep).await.unwrap();
+    let up: Vec<IpAddr> = result.iter().map(|(address, _)| address).collect();
+    let expected: Vec<IpAddr> = (1..=6).map(|last| [127, 0, 0, last].into()).collect();
+    assert_eq!((result.up(), up), (6, expected));
+    let sweep: Sweep = (1..=3).map(|last| [127, 0, 0, last]).collect();
+    assert_eq!(pinger.sweep(sweep).await.unwrap().up(), 3);
+}
+
+#[tokio::test]
 async fn an_empty_sweep_ends() {
     let pinger = Pinger::new().unwrap();
     let result = pinger.sweep(Sweep::new(Vec::new())).await.unwrap();
