@@ -7,7 +7,8 @@
 //! Senders book pieces with one compare-and-swap on the end of what is booked: those whose time has come, or, where there
 //! are none, some that follow. So senders get their turns in the order in which they asked, each knows when its own turn
 //! is and can sleep until then, and each turn is long enough for a batch. What is booked and not used in time is lost, never
-//! saved up.
+//! saved up. A sender that woke too late for all that it had booked books more the next time, until its turn is long enough to
+//! be met.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,9 @@ pub(crate) const GATHER_COUNT: u64 = 64;
 
 /// The longest time for a packet: 52 days, so that instants stay far from the end of their range.
 const MAX_GAP: Nanos = 1 << 52;
+
+/// How late a sender may wake and still meet its turn.
+const LATEST: Nanos = 100_000_000;
 
 /// What is added to instants, so that a bucket can be deeper than the time since the clock's start.
 const EPOCH: Nanos = 1 << 62;
@@ -109,6 +113,10 @@ struct Lease {
     bucket: Arc<Bucket>,
     from: Nanos,
     until: Nanos,
+    /// Nothing of it had come when it was booked, and nothing of it has been used.
+    is_ahead: bool,
+    /// How many leases in a row were lost because the sender woke too late.
+    lost: u32,
     /// The last packet's time is kept even when it is past: it may have waited for another pacer.
     keeps_last: bool,
 }
@@ -127,18 +135,20 @@ impl Lease {
     /// Drops what was not used in time.
     #[inline]
     fn expire(&mut self, now: Nanos) {
+        let gap = self.bucket.gap;
         let oldest = now.saturating_sub(self.bucket.depth);
-        if self.from >= oldest {
+        if self.until == self.from || self.from.saturating_add(gap) >= oldest {
             return;
         }
-        let gap = self.bucket.gap;
-        let left = self.until.saturating_sub(oldest) / gap * gap;
-        let kept = if self.keeps_last {
-            left.max(gap.min(self.until - self.from))
-        } else {
-            left
+        let left = match self.until.checked_sub(oldest) {
+            Some(time) => (time / gap + 1) * gap,
+            None if self.keeps_last => gap,
+            None => 0,
         };
-        self.from = self.until - kept;
+        self.from = self.until - left;
+        if left == 0 && self.is_ahead {
+            self.lost += 1;
+        }
     }
 
     fn book(&mut self, now: Nanos, wanted: u64) {
@@ -146,19 +156,23 @@ impl Lease {
             gap, depth, ahead, ..
         } = *self.bucket;
         let oldest = now.saturating_sub(depth);
+        let longest = LATEST / gap;
         // Nothing but the value itself passes from thread to thread.
         let end = &self.bucket.booked_until;
         let mut booked = end.load(Ordering::Relaxed);
         loop {
             let from = booked.max(oldest);
-            let count = match now.saturating_sub(from) / gap {
-                0 => ahead,
-                past => past.min(GATHER_COUNT),
+            let past = now.saturating_sub(from) / gap;
+            let count = match past {
+                0 if self.lost > 0 => longest.min(1 << self.lost.min(32)),
+                0 => ahead.min(wanted),
+                past => past.min(GATHER_COUNT).min(wanted),
             };
-            let until = from.saturating_add(gap.saturating_mul(count.min(wanted.max(1))));
+            let until = from.saturating_add(gap.saturating_mul(count.max(1)));
             match end.compare_exchange_weak(booked, until, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => {
                     (self.from, self.until) = (from, until);
+                    self.is_ahead = past == 0;
                     return;
                 }
                 Err(other) => booked = other,
@@ -180,6 +194,8 @@ impl Limits {
             bucket: pacer.bucket.clone(),
             from: 0,
             until: 0,
+            is_ahead: false,
+            lost: 0,
             keeps_last: pacers.len() > 1,
         };
         let mut leases: Vec<Lease> = pacers.iter().map(lease).collect();
@@ -208,6 +224,7 @@ impl Limits {
         for lease in &mut self.leases {
             let time = lease.bucket.gap.saturating_mul(packets);
             lease.from = lease.from.saturating_add(time).min(lease.until);
+            (lease.is_ahead, lease.lost) = (false, 0);
         }
     }
 
@@ -216,7 +233,11 @@ impl Limits {
     pub(crate) fn ready(&self) -> (Nanos, Nanos) {
         let leases = self.leases.iter().filter(|lease| lease.until > lease.from);
         leases
-            .map(|lease| (lease.from.saturating_add(lease.bucket.gap), lease.until))
+            .map(|lease| {
+                let ready = lease.from.saturating_add(lease.bucket.gap);
+                // Who woke too late the last time does not wait for others.
+                (ready, if lease.lost > 0 { ready } else { lease.until })
+            })
             .max()
             .map_or((0, 0), |(ready, best)| {
                 (ready.saturating_sub(EPOCH), best.saturating_sub(EPOCH))
@@ -311,7 +332,13 @@ mod tests {
     /// Senders that sleep until their turn is best used, and wake a little late.
     #[test]
     fn senders_that_share_a_pacer_get_equal_shares_and_all_of_the_rate() {
-        for (rate, burst) in [(200.0, 8), (5_000.0, 64), (5_000.0, 1_000), (50_000.0, 64)] {
+        for (rate, burst) in [
+            (200.0, 8),
+            (1_000.0, 1),
+            (5_000.0, 64),
+            (5_000.0, 1_000),
+            (50_000.0, 64),
+        ] {
             let pacer = Pacer::new(rate, burst);
             let mut senders: Vec<(Limits, Nanos, u64)> = (0..3)
                 .map(|at| (limits(&pacer), START + at * 40_000, 0))
@@ -332,6 +359,45 @@ mod tests {
                 let share = *sent as f64 / total as f64;
                 assert!((0.28..0.39).contains(&share), "{share} at {rate}");
             }
+        }
+    }
+
+    #[test]
+    fn a_sender_that_wakes_late_reaches_the_rate_of_a_burst_of_one() {
+        let mut limits = limits(&Pacer::new(1_000.0, 1));
+        let (mut now, mut sent) = (START, 0);
+        while now < START + 1_000_000_000 {
+            sent += take_up_to(&mut limits, now, u64::MAX);
+            now = limits.ready().1.max(now) + 300_000;
+        }
+        assert!(sent > 990, "{sent}");
+    }
+
+    /// Each wakes so late that all it has booked has expired.
+    #[test]
+    fn senders_that_always_wake_too_late_still_get_their_turns() {
+        for late in [30_000, 50_000, 75_000, 199_000, 1_000_000, 20_000_000] {
+            let pacer = Pacer::new(20_000.0, 1);
+            let mut senders: Vec<(Limits, Nanos, u64)> =
+                (0..2).map(|at| (limits(&pacer), START + at, 0)).collect();
+            for _ in 0..2_000 {
+                let next = senders.iter_mut().min_by_key(|sender| sender.1).unwrap();
+                let now = next.1;
+                next.2 += take_up_to(&mut next.0, now, 1);
+                next.1 = next.0.ready().1.max(now) + late;
+            }
+            for (_, _, sent) in &senders {
+                assert!(*sent > 20, "{sent}, {late} ns late");
+            }
+        }
+    }
+
+    #[test]
+    fn time_that_nobody_used_is_there_for_the_next_packet() {
+        let mut limits = limits(&Pacer::new(10.0, 1));
+        // Looked at now and then, as the engine does before there is anything to send.
+        for step in 0..1_000 {
+            assert_eq!(limits.available(START + step * 7_000_000, || u64::MAX), 1);
         }
     }
 
