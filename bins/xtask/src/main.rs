@@ -1,7 +1,8 @@
-//! Chores of the repository: `cargo xtask test`.
+//! Chores of the repository: `cargo xtask test` is what has to pass before a change lands.
 
+mod counts;
+mod log;
 mod packages;
-mod skips;
 mod steps;
 
 use std::process::ExitCode;
@@ -9,28 +10,32 @@ use std::process::ExitCode;
 const HELP: &str = "\
 Chores of the PingExporter repository
 
-Usage: cargo xtask <CHORE>
+Usage: cargo xtask <CHORE>...
 
 Chores:
-  test   Install what the tests need (as root on Debian; otherwise say what is missing), then check the
-         formatting, run clippy with warnings denied, all tests, doc tests, and build the documentation
-  deps   Only install what the tests need
-  help   Print this
+  test      All steps below, in their order, up to the first that fails; then how many tests passed and
+            were skipped. Where CI=true, a skipped test is a failure
+  help      Print this
+
+Steps, which are chores of their own too:
 ";
 
 fn main() -> ExitCode {
-    let chore = std::env::args().nth(1);
-    let result = match chore.as_deref() {
-        Some("test") => packages::install().and_then(|()| steps::test()),
-        Some("deps") => packages::install(),
-        Some("help" | "--help" | "-h") => {
-            print!("{HELP}");
-            Ok(())
+    let chores: Vec<String> = std::env::args().skip(1).collect();
+    let chores: Vec<&str> = chores.iter().map(String::as_str).collect();
+    let result = match chores[..] {
+        ["test"] => steps::run(&steps::STEPS.iter().collect::<Vec<_>>()),
+        ["help" | "--help" | "-h"] => {
+            print!("{}", help());
+            return ExitCode::SUCCESS;
         }
-        _ => {
-            eprint!("{HELP}");
-            return ExitCode::from(2);
-        }
+        _ => match steps::named(&chores) {
+            Some(steps) => steps::run(&steps),
+            None => {
+                eprint!("{}", help());
+                return ExitCode::from(2);
+            }
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -39,4 +44,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn help() -> String {
+    let steps = steps::STEPS.iter();
+    let lines = steps.map(|step| format!("  {:<9} {}\n", step.name, step.about));
+    format!("{HELP}{}", lines.collect::<String>())
 }

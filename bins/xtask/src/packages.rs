@@ -4,7 +4,7 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-use crate::steps::run;
+use crate::log::Log;
 
 /// A program that tests start, and the Debian package that brings it.
 const NEEDED: &[(&str, &str)] = &[
@@ -23,7 +23,7 @@ const NEEDED: &[(&str, &str)] = &[
 ];
 
 /// Installs what is missing, or says what to install.
-pub(crate) fn install() -> Result<(), String> {
+pub(crate) fn step(log: &mut Log) -> Result<(), String> {
     let mut packages: Vec<&str> = NEEDED
         .iter()
         .filter(|(program, _)| !is_there(program))
@@ -35,17 +35,18 @@ pub(crate) fn install() -> Result<(), String> {
     }
     let list = packages.join(" ");
     if !is_root() || !is_there("apt-get") {
-        eprintln!(
-            "xtask: the tests need programs that are not here. On Debian: apt-get install {list}\n\
-             xtask: going on; tests that need them will say that they were skipped"
-        );
+        log.notes.push(format!(
+            "The tests need programs that are not here. On Debian: apt-get install {list}\n\
+             Tests that need them are skipped."
+        ));
         return Ok(());
     }
-    eprintln!("xtask: installing {list}");
-    run(apt().arg("update"))?;
-    run(apt()
-        .args(["install", "--yes", "--no-install-recommends"])
-        .args(packages))
+    log.run(apt().arg("update"))?;
+    log.run(
+        apt()
+            .args(["install", "--yes", "--no-install-recommends"])
+            .args(packages),
+    )
 }
 
 fn apt() -> Command {
