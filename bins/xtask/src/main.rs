@@ -1,7 +1,9 @@
 //! Chores of the repository: `cargo xtask test` is what has to pass before a change lands.
 
+mod arrows;
 mod counts;
 mod log;
+mod metadata;
 mod packages;
 mod steps;
 

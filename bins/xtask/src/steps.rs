@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::log::Log;
-use crate::{counts, packages};
+use crate::{arrows, counts, packages};
 
 /// One check of the repository.
 pub(crate) struct Step {
@@ -20,6 +20,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "format",
         about: "The formatting (cargo fmt)",
         run: |log| log.run(cargo("fmt").args(["--all", "--check"])),
+    },
+    Step {
+        name: "arrows",
+        about: "Which of our crates depend on which, compared with the table of ARCHITECTURE.md",
+        run: arrows::step,
     },
     Step {
         name: "packages",
