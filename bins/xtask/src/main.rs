@@ -2,6 +2,7 @@
 
 mod arrows;
 mod counts;
+mod features;
 mod log;
 mod metadata;
 mod packages;

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::log::Log;
-use crate::{arrows, counts, packages};
+use crate::{arrows, counts, features, packages};
 
 /// One check of the repository.
 pub(crate) struct Step {
@@ -42,6 +42,11 @@ pub(crate) const STEPS: &[Step] = &[
                     .args(["--", "-D", "warnings"]),
             )
         },
+    },
+    Step {
+        name: "features",
+        about: "Each published crate alone: without features, by default, with each feature, with all",
+        run: features::step,
     },
     Step {
         name: "tests",
