@@ -3,6 +3,7 @@
 mod arrows;
 mod counts;
 mod features;
+mod fuzz;
 mod log;
 mod metadata;
 mod packages;

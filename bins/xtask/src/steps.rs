@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::log::Log;
-use crate::{arrows, counts, features, packages};
+use crate::{arrows, counts, features, fuzz, packages};
 
 /// One check of the repository.
 pub(crate) struct Step {
@@ -47,6 +47,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "features",
         about: "Each published crate alone: without features, by default, with each feature, with all",
         run: features::step,
+    },
+    Step {
+        name: "fuzz",
+        about: "The fuzz targets compile",
+        run: fuzz::step,
     },
     Step {
         name: "tests",
