@@ -2,8 +2,10 @@
 
 mod arrows;
 mod counts;
+mod deny;
 mod features;
 mod fuzz;
+mod licences;
 mod log;
 mod metadata;
 mod packages;
@@ -19,6 +21,7 @@ Usage: cargo xtask <CHORE>...
 Chores:
   test      All steps below, in their order, up to the first that fails; then how many tests passed and
             were skipped. Where CI=true, a skipped test is a failure
+  deny      Run `cargo deny check`, advisories included (needs cargo-deny and a network)
   help      Print this
 
 Steps, which are chores of their own too:
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
     let chores: Vec<&str> = chores.iter().map(String::as_str).collect();
     let result = match chores[..] {
         ["test"] => steps::run(&steps::STEPS.iter().collect::<Vec<_>>()),
+        ["deny"] => deny::deny(),
         ["help" | "--help" | "-h"] => {
             print!("{}", help());
             return ExitCode::SUCCESS;

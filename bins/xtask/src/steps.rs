@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::log::Log;
-use crate::{arrows, counts, features, fuzz, packages};
+use crate::{arrows, counts, features, fuzz, licences, packages};
 
 /// One check of the repository.
 pub(crate) struct Step {
@@ -25,6 +25,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "arrows",
         about: "Which of our crates depend on which, compared with the table of ARCHITECTURE.md",
         run: arrows::step,
+    },
+    Step {
+        name: "licences",
+        about: "Licences and sources of all dependencies, compared with deny.toml",
+        run: licences::step,
     },
     Step {
         name: "packages",
