@@ -147,6 +147,29 @@ mod tests {
     }
 
     #[test]
+    fn the_table_is_that_of_the_architecture_page() {
+        let page = include_str!("../../../ARCHITECTURE.md");
+        let (_, rows) = page
+            .split_once("| crate | holds | may depend on |\n")
+            .unwrap();
+        let told: Vec<(&str, Vec<&str>)> = rows
+            .lines()
+            .skip(1)
+            .take_while(|line| line.starts_with('|'))
+            .map(|line| {
+                let cells: Vec<&str> = line.split('|').collect();
+                let names = |cell: usize| cells[cell].split('`').skip(1).step_by(2);
+                (names(1).next().unwrap(), names(3).collect())
+            })
+            .collect();
+        let held: Vec<(&str, Vec<&str>)> = ALLOWED
+            .iter()
+            .map(|(name, to)| (*name, to.to_vec()))
+            .collect();
+        assert_eq!(told, held);
+    }
+
+    #[test]
     fn a_crate_that_is_not_in_the_table_is_named() {
         let packages = [library("pe-new", &["pe-scrape"])];
         assert_eq!(
