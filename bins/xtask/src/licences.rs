@@ -1,8 +1,10 @@
-//! The step that compares licences and sources of all dependencies with deny.toml.
+//! The step that compares licences and sources of all dependencies with deny.toml, and sees that each published
+//! crate ships its own LICENSE and README.md.
 //!
 //! cargo-deny checks more (see `cargo xtask deny`), but takes minutes to install; this runs everywhere.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -14,17 +16,37 @@ const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 pub(crate) fn step(_log: &mut Log) -> Result<(), String> {
     // Without a platform, crates that only other systems need would be downloaded too.
     let metadata = metadata::read(&["--filter-platform", "x86_64-unknown-linux-gnu"])?;
-    let deny = format!("{}/deny.toml", text(&metadata, "workspace_root"));
-    let deny = fs::read_to_string(&deny).map_err(|error| format!("cannot read {deny}: {error}"))?;
+    let root = Path::new(text(&metadata, "workspace_root"));
+    let deny = read(&root.join("deny.toml"))?;
+    let licence = read(&root.join("LICENSE"))?;
     let allowed = allowed(&deny);
-    let problems: Vec<String> = list(&metadata, "packages")
-        .filter_map(|package| problem(package, &allowed))
-        .collect();
+    let mut problems = Vec::new();
+    for package in list(&metadata, "packages") {
+        problems.extend(problem(package, &allowed));
+        if package["source"].is_null() && package["publish"].is_null() {
+            problems.extend(not_shipped(package, &licence));
+        }
+    }
     if problems.is_empty() {
         Ok(())
     } else {
         Err(problems.join("\n"))
     }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+/// What a published crate of ours lacks: its package holds only what lies in its own directory.
+fn not_shipped(package: &Value, licence: &str) -> Option<String> {
+    let directory = Path::new(text(package, "manifest_path")).parent()?;
+    if !directory.join("README.md").is_file() {
+        return Some(format!("{} has no README.md", directory.display()));
+    }
+    let copy = directory.join("LICENSE");
+    let same = read(&copy).is_ok_and(|text| text == licence);
+    (!same).then(|| format!("{} is not a copy of the repository's", copy.display()))
 }
 
 /// The list `allow` of the section `licenses`.

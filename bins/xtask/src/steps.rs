@@ -28,7 +28,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "licences",
-        about: "Licences and sources of all dependencies, compared with deny.toml",
+        about: "Licences and sources of dependencies as deny.toml has them; LICENSE and README.md of ours",
         run: licences::step,
     },
     Step {
