@@ -13,9 +13,14 @@ fn root() -> PathBuf {
     fixture("..").canonicalize().unwrap()
 }
 
-/// README.md and all pages below docs.
+/// The pages at the root, those of the crates, and all below docs.
 fn pages() -> Vec<PathBuf> {
-    let mut pages = vec![root().join("README.md")];
+    let below = |directory: &str| fs::read_dir(root().join(directory)).unwrap();
+    let crates = ["crates", "bins"].into_iter().flat_map(below);
+    let crates = crates.map(|entry| entry.unwrap().path().join("README.md"));
+    let mut pages: Vec<PathBuf> = crates.filter(|page| page.exists()).collect();
+    let files = below("").map(|entry| entry.unwrap().path());
+    pages.extend(files.filter(|path| path.extension().is_some_and(|it| it == "md")));
     let mut directories = vec![root().join("docs")];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory).unwrap() {
