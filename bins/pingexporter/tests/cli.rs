@@ -38,7 +38,7 @@ fn exit_codes_are_those_of_the_documentation() {
     let good = pingexporter(&["check", "--configs", directory]);
     assert_eq!(good.status.code(), Some(0), "{}", text(&good.stderr));
     assert!(
-        text(&good.stderr).contains("in order: 2 devices in 1 files"),
+        text(&good.stderr).contains("in order: 2 devices in 1 file,"),
         "{}",
         text(&good.stderr)
     );

@@ -123,14 +123,14 @@ fn a_wrong_password_is_told_and_the_cycle_goes_on() {
     };
     let files = files.push(&push("wrong-secret"));
     let mut agent = files.run();
-    agent.await_log("refuses user or password (401 Unauthorized): check username_pushgateway and pass_pushgateway");
+    agent.await_log("refuses access (401 Unauthorized): check user and password");
     let requests = nginx.access_log().lines().count();
     wait::until_true("further cycles", || {
         nginx.access_log().lines().count() > requests + 4
     });
     assert!(agent.is_running());
     let log = agent.log();
-    assert_eq!(log.matches("refuses user or password").count(), 1, "{log}");
+    assert_eq!(log.matches("refuses access").count(), 1, "{log}");
     assert!(!log.contains("wrong-secret"), "{log}");
     // The right one, put in place while the program runs.
     let files = files.push(&push("right"));
@@ -155,13 +155,13 @@ fn a_gateway_may_go_and_come_back() {
     for round in 1..=2 {
         gateway.kill();
         wait::until_true("the loss to be told", || {
-            agent.log().matches("pushing fails").count() == round
+            agent.log().matches("pushes fail").count() == round
         });
         // Some more cycles against nobody.
         let cycles = std::time::Duration::from_secs(2);
         assert!(wait::within(cycles, || (!agent.is_running()).then_some(())).is_none());
         assert_eq!(
-            agent.log().matches("pushing fails").count(),
+            agent.log().matches("pushes fail").count(),
             round,
             "{}",
             agent.log()

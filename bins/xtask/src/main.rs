@@ -10,6 +10,7 @@ mod log;
 mod metadata;
 mod packages;
 mod steps;
+mod tutorials;
 
 use std::process::ExitCode;
 

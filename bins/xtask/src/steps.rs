@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::log::Log;
-use crate::{arrows, counts, features, fuzz, licences, packages};
+use crate::{arrows, counts, features, fuzz, licences, packages, tutorials};
 
 /// One check of the repository.
 pub(crate) struct Step {
@@ -62,6 +62,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "tests",
         about: "All tests and doc tests",
         run: counts::step,
+    },
+    Step {
+        name: "tutorials",
+        about: "The programs of docs/tutorials, built and run outside of the workspace",
+        run: tutorials::step,
     },
     Step {
         name: "docs",

@@ -1,32 +1,40 @@
-//! How long it takes to load 100,000 devices: as a subnet, from a targets file, and as one entry each.
+//! How long it takes to load 100,000 devices: as a subnet, from a targets file, as one entry each, and in 2,000 files.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pe_config::{CommonSettings, Environment, ScraperCatalog, SettingsProblem, Sources, load};
+use pe_config::{Environment, Sources, load};
+use pe_scrape::{
+    Columns, Row, ScrapeError, Scraper, ScraperRegistry, ScraperSettings, SettingsError,
+    SinkRegistry, Target, async_trait,
+};
 
 const DEVICES: u32 = 100_000;
+const FILES: u32 = 2_000;
 const ROUNDS: usize = 9;
 
-struct OnlyPing;
+struct Ping(Arc<Columns>);
 
-impl ScraperCatalog for OnlyPing {
-    fn names(&self) -> Vec<String> {
-        vec!["ping".to_owned()]
+#[async_trait]
+impl Scraper for Ping {
+    fn columns(&self) -> &Arc<Columns> {
+        &self.0
     }
 
-    fn check(
-        &self,
-        _: &str,
-        _: &serde_json::Value,
-        _: &CommonSettings,
-    ) -> Result<(), SettingsProblem> {
+    async fn scrape(&self, _: &Target, _: Row<'_>) -> Result<(), ScrapeError> {
         Ok(())
     }
+}
+
+fn ping(_: &ScraperSettings) -> Result<Arc<dyn Scraper>, SettingsError> {
+    let mut columns = Columns::builder();
+    columns.gauge("dev_ping", "Ping to device (ms)");
+    Ok(Arc::new(Ping(columns.build()?)))
 }
 
 fn ip(device: u32) -> Ipv4Addr {
@@ -45,10 +53,13 @@ fn write(directory: &Path, jobs: &str) {
 }
 
 fn measure(what: &str, directory: &Path) {
+    let mut scrapers = ScraperRegistry::new();
+    scrapers.register("ping", ping).unwrap();
+    let sinks = SinkRegistry::new();
     let mut times: Vec<Duration> = Vec::with_capacity(ROUNDS);
     let mut devices = 0;
     for _ in 0..ROUNDS {
-        let mut sources = Sources::new(directory, &OnlyPing);
+        let mut sources = Sources::new(directory, &scrapers, &sinks);
         sources.env = Environment::empty();
         let start = Instant::now();
         let loaded = load(&sources).unwrap();
@@ -85,4 +96,17 @@ fn main() {
     }));
     write(directory, &jobs);
     measure("one entry each", directory);
+
+    std::fs::remove_file(directory.join("plant.json")).unwrap();
+    for file in 0..FILES {
+        let jobs = joined((0..DEVICES / FILES).map(|device| {
+            let ip = ip(file * (DEVICES / FILES) + device);
+            format!(r#"{{"job": "device-{device}", "ip": "{ip}"}}"#)
+        }));
+        let conf =
+            format!(r#""prom_id": "plant-{file}", "interval": 30, "pacer": {{"rate": 100}}"#);
+        let text = format!(r#"{{"conf": {{{conf}}}, "jobs": [{jobs}]}}"#);
+        std::fs::write(directory.join(format!("plant-{file}.json")), text).unwrap();
+    }
+    measure("2,000 files", directory);
 }

@@ -1,97 +1,67 @@
 //! Typed configuration of PingExporter: JSON files, layers, validation with source locations.
 //!
-//! [`load`] reads a directory of group files and perhaps a push configuration, lays environment variables
-//! and flags over them, and gives either a validated [`Config`] or every problem of every file at once,
-//! each with its place.
+//! [`load`] reads a directory of group files and perhaps a push configuration, lays environment variables and flags over
+//! them, and gives either a checked [`Config`](pe_scrape::Config) or every problem of every file at once, each with its
+//! place. It does no network I/O, starts nothing and keeps no state; [`Watched`] says what to watch for changes.
+//!
+//! What files may say is declared in pe-scrape and by the scrapers and sinks themselves; the JSON Schemas
+//! ([`schemas`]), the [`reference()`] page and the names of environment variables follow from there.
 //!
 //! ```
-//! use pe_config::{CommonSettings, Environment, ScraperCatalog, SettingsProblem, Sources, load};
+//! use pe_config::{Environment, Sources, load};
+//! use pe_scrape::{ScraperRegistry, SinkRegistry};
+//! # use pe_scrape::{Columns, Row, ScrapeError, Scraper, Target, async_trait, scraper_factory};
+//! # pe_scrape::settings! {
+//! #     /// Settings of `ping`.
+//! #     struct Settings("") {
+//! #         /// Bytes.
+//! #         size: u16 = 56;
+//! #     }
+//! # }
+//! # struct Ping(std::sync::Arc<Columns>);
+//! # #[async_trait]
+//! # impl Scraper for Ping {
+//! #     fn columns(&self) -> &std::sync::Arc<Columns> { &self.0 }
+//! #     async fn scrape(&self, _: &Target, _: Row<'_>) -> Result<(), ScrapeError> { Ok(()) }
+//! # }
+//! # let ping = scraper_factory(|_: Settings, _: &_| Ok(Ping(Columns::builder().build()?)));
 //!
-//! /// The scrapers that this program knows.
-//! struct OnlyPing;
-//!
-//! impl ScraperCatalog for OnlyPing {
-//!     fn names(&self) -> Vec<String> {
-//!         vec!["ping".to_owned()]
-//!     }
-//!
-//!     fn check(
-//!         &self,
-//!         _name: &str,
-//!         _settings: &serde_json::Value,
-//!         _common: &CommonSettings,
-//!     ) -> Result<(), SettingsProblem> {
-//!         Ok(())
-//!     }
-//! }
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut scrapers = ScraperRegistry::new();
+//! scrapers.register("ping", ping)?;
+//! let sinks = SinkRegistry::new();
 //! # let directory = tempfile::tempdir()?;
 //! # let group = r#"{"conf": {"prom_id": "office", "interval": "30s"},
 //! #                 "jobs": [{"job": "router", "ip": "127.0.0.1"}]}"#;
 //! # std::fs::write(directory.path().join("office.json"), group)?;
 //! # let directory = directory.path();
-//! let mut sources = Sources::new(directory, &OnlyPing);
+//! let mut sources = Sources::new(directory, &scrapers, &sinks);
 //! # sources.env = Environment::empty();
 //! let loaded = load(&sources)?;
 //! for warning in &loaded.warnings {
 //!     eprintln!("{warning}");
 //! }
 //! let group = &loaded.config.groups[0];
-//! assert_eq!(&*group.prom_id, "office");
-//! assert_eq!(group.interval.as_secs(), 30);
-//! # Ok(())
-//! # }
+//! assert_eq!((group.name(), group.interval().as_secs()), ("office", 30));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-// The result.
-mod config;
-mod diagnostic;
-mod identity;
-mod secret;
-
-// Where it comes from.
-mod catalog;
-mod environment;
-mod layers;
 mod load;
 mod watched;
 
-// Reading the files.
-mod across;
-mod devices;
-mod document;
-mod exclusions;
-mod fields;
+// Text, trees, and problems at their places.
+mod file;
+// Defaults < files < environment variables < flags.
+mod layers;
+
+// The two kinds of files.
 mod group;
-mod interner;
-mod jobs;
-mod labels;
-mod metrics;
 mod push;
-mod read;
-mod report;
-mod scalar;
-mod settings;
-mod suggest;
-mod target;
-mod targets_file;
 
-// The shape of the files.
+// What files may say, for editors and readers.
 mod schema;
-mod shape;
 
-pub use catalog::{CommonSettings, ScraperCatalog, SettingsProblem};
-pub use config::{
-    Address, Config, Family, GroupConfig, Grouping, JobConfig, LabelPair, Labels, MetricConfig,
-    PacerConfig, PushConfig,
-};
-pub use diagnostic::{Diagnostic, Diagnostics, Severity};
-pub use environment::Environment;
-pub use identity::{Changes, DeviceKey, changes};
-pub use layers::Overrides;
-pub use load::{Loaded, Sources, load};
-pub use schema::{group_schema, push_schema, schemas, targets_schema};
-pub use secret::Secret;
-pub use targets_file::TargetFiles;
+pub use group::TargetFiles;
+pub use layers::{Environment, Overrides};
+pub use load::{LoadError, Loaded, Sources, load};
+pub use schema::{fill_reference, group_schema, push_schema, reference, schemas, targets_schema};
 pub use watched::{Fingerprint, Watched};

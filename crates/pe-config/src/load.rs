@@ -1,24 +1,27 @@
-//! Loading a whole configuration.
+//! Loading a whole configuration: which files there are, and what shows only when all of them are seen together.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::catalog::ScraperCatalog;
-use crate::config::{Config, GroupConfig, PushConfig};
-use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
-use crate::document::Document;
-use crate::environment::Environment;
-use crate::group::{self, Context, Intake, Outcome};
-use crate::layers::{Overrides, PUSH_SETTINGS};
-use crate::report::{Report, Scope};
-use crate::targets_file::TargetFiles;
+use jsonc_parser::ast;
+use pe_scrape::{
+    Checks, Config, Diagnostic, Diagnostics, Group, ScraperRegistry, Severity, SinkConfig,
+    SinkRegistry,
+};
+
+use crate::file::{DiagnosticsBuilder, Document, Scope, Syntax, explain, read_document};
+use crate::group::{self, Intake, ParsedGroup, TargetFiles};
+use crate::layers::{Environment, Layers, Overrides, Section};
+use crate::push::{self, ParsedSink};
 use crate::watched::Watched;
-use crate::{across, push, read};
 
 /// Where a configuration comes from.
+#[non_exhaustive]
 pub struct Sources<'a> {
-    /// Directory of the group files. Every `*.json` file in it is one; subdirectories and files whose
-    /// name starts with a dot are left alone.
+    /// Directory of the group files. Every `*.json` file in it is one; subdirectories and files whose name starts with a
+    /// dot are left alone.
     pub configs_dir: PathBuf,
     /// The push configuration, if there is one.
     pub push_config: Option<PathBuf>,
@@ -26,22 +29,29 @@ pub struct Sources<'a> {
     pub overrides: Overrides,
     /// Settings from environment variables.
     pub env: Environment,
-    /// The known scrapers.
-    pub scrapers: &'a dyn ScraperCatalog,
-    /// At a reload, [`Loaded::target_files`] of the load before: a targets file that has vanished or is
-    /// out of order keeps its former content then, with a warning.
+    /// The scrapers that files may name.
+    pub scrapers: &'a ScraperRegistry,
+    /// The sinks that the push configuration may name.
+    pub sinks: &'a SinkRegistry,
+    /// At a reload, [`Loaded::target_files`] of the load before: a targets file that has vanished or is out of order keeps
+    /// its former content then, with a warning.
     pub previous: Option<TargetFiles>,
 }
 
 impl<'a> Sources<'a> {
     /// The group files of `configs_dir` and the environment of this process.
-    pub fn new(configs_dir: impl Into<PathBuf>, scrapers: &'a dyn ScraperCatalog) -> Self {
+    pub fn new(
+        configs_dir: impl Into<PathBuf>,
+        scrapers: &'a ScraperRegistry,
+        sinks: &'a SinkRegistry,
+    ) -> Self {
         Self {
             configs_dir: configs_dir.into(),
             push_config: None,
             overrides: Overrides::new(),
             env: Environment::process(),
             scrapers,
+            sinks,
             previous: None,
         }
     }
@@ -49,137 +59,213 @@ impl<'a> Sources<'a> {
 
 /// A configuration that was found in order.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Loaded {
-    /// The configuration.
+    /// The configuration. Groups are in the order of their files' names.
     pub config: Config,
     /// What is unwise in it or was ignored, sorted by file and position.
-    pub warnings: Vec<Diagnostic>,
+    pub warnings: Diagnostics,
     /// What to watch for changes.
     pub watched: Watched,
     /// The targets files as they are now; for [`Sources::previous`] of the next load.
     pub target_files: TargetFiles,
 }
 
-/// Loads a configuration: reads all files, merges the layers, checks everything. May be called again
-/// at any time; nothing is kept between calls but what [`Sources`] holds.
+/// Why a configuration cannot be used. Shown as one problem after the other.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LoadError {
+    /// Every problem of every file, warnings too, sorted by file and position.
+    pub diagnostics: Diagnostics,
+    /// What to watch for changes.
+    pub watched: Watched,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.diagnostics.fmt(f)
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Loads a configuration: reads all files, merges the layers, checks everything. May be called again at any time; nothing
+/// is kept between calls but what [`Sources`] holds.
 ///
 /// # Errors
-/// Every problem of every file. The configuration that runs, if any, is best left as it is.
-pub fn load(sources: &Sources<'_>) -> Result<Loaded, Diagnostics> {
-    let report = Report::default();
-    sources.env.report_unknown(&report);
-    sources.overrides.report_unknown(&report);
-    let context = Context {
-        env: &sources.env,
-        overrides: &sources.overrides,
+/// [`LoadError`] with every problem of every file. The configuration that runs, if any, is best left as it is.
+pub fn load(sources: &Sources<'_>) -> Result<Loaded, LoadError> {
+    let found = DiagnosticsBuilder::default();
+    let (env, overrides) = (&sources.env, &sources.overrides);
+    env.report_unknown(sources.sinks, &found);
+    overrides.report_unknown(sources.sinks, &found);
+    let mut intake = Intake {
+        watched: Watched::default(),
+        target_files: TargetFiles::default(),
+        checks: Checks::new(sources.scrapers),
+    };
+
+    let layers = Layers::new(Section::push(sources.sinks), env, overrides, &found);
+    let push = PushDocument::open(sources, &layers, &found, &mut intake.watched);
+    let root = push.as_ref().and_then(|push| push.parse(&found));
+    let sinks = match &push {
+        Some(push) => {
+            let context = push::Context {
+                layers: &layers,
+                registry: sources.sinks,
+            };
+            let files = &mut intake.watched.files;
+            match (&root, push.is_file) {
+                (None, true) => Vec::new(),
+                (root, _) => {
+                    let root = root.as_ref().map(Syntax::new);
+                    push::read(push.scope(&found), root, &context, files)
+                }
+            }
+        }
+        None => Vec::new(),
+    };
+
+    let layers = Layers::new(Section::conf(), env, overrides, &found);
+    let context = group::Context {
+        conf: &layers,
         scrapers: sources.scrapers,
         previous: sources.previous.as_ref(),
     };
-    let mut intake = Intake::default();
-    let push = load_push(sources, &context, &report, &mut intake.watched);
-    intake.watched.directories.push(sources.configs_dir.clone());
-    let documents: Vec<Document> = group_files(sources, &report)
+    let configs_dir = sources.configs_dir.clone();
+    intake.watched.directories.push(configs_dir);
+    let documents: Vec<Document> = group_files(sources, &found)
         .iter()
         .filter_map(|path| {
             intake.watched.files.push(path.clone());
-            open(path, &report)
+            read_document(path, &found)
         })
         .collect();
-    let mut outcomes: Vec<(Scope<'_, '_>, Outcome)> = Vec::with_capacity(documents.len());
+    let mut parsed: Vec<(Scope<'_, '_>, ParsedGroup)> = Vec::with_capacity(documents.len());
     for document in &documents {
         let scope = Scope {
-            report: &report,
+            found: &found,
             document,
         };
-        match document.parse() {
-            Ok(root) => {
-                let outcome = group::read(scope, &root, &context, &mut intake);
-                outcomes.push((scope, outcome));
-            }
-            Err(problem) => report.push(problem),
+        if let Some(root) = scope.parse() {
+            let group = group::read(scope, Syntax::new(&root), &context, &mut intake);
+            parsed.push((scope, group));
         }
     }
-    across::report_shared_ids(&outcomes);
-    if let Some(push) = &push {
-        across::warn_many_devices(&outcomes, push, &sources.configs_dir, &report);
-        across::warn_shared_devices(&outcomes, push);
-    }
-    let groups: Vec<GroupConfig> = outcomes
+    report_shared_names(&parsed);
+    let (places, groups): (Vec<_>, Vec<Group>) = parsed
         .into_iter()
-        .filter_map(|(_, outcome)| outcome.group)
-        .collect();
+        .filter_map(|(scope, parsed)| Some(((scope, parsed.jobs_at), parsed.group?)))
+        .unzip();
+    if let Some(push) = &push {
+        review(sources.sinks, push.scope(&found), &sinks, &places, &groups);
+    }
+    let sinks: Vec<SinkConfig> = sinks.into_iter().map(|sink| sink.config).collect();
     let Intake {
         mut watched,
         target_files,
+        ..
     } = intake;
     watched.tidy();
-    let failed = report.errors() > 0;
-    let diagnostics = Diagnostics::new(report.into_vec(), watched.clone());
+    drop(places);
+    let failed = found.errors() > 0;
+    let diagnostics = found.build();
     if failed {
-        return Err(diagnostics);
+        return Err(LoadError {
+            diagnostics,
+            watched,
+        });
     }
-    let config = Config { push, groups };
     Ok(Loaded {
-        config,
-        warnings: diagnostics.into_vec(),
+        config: Config::new(groups, sinks),
+        warnings: diagnostics,
         watched,
         target_files,
     })
 }
 
-/// Reads a file into a document; reports why it cannot be.
-fn open(path: &Path, report: &Report) -> Option<Document> {
-    let read = read::regular_file(path).map_err(|error| {
-        Diagnostic::whole_file(Severity::Error, path, format!("the file {error}"), None)
-    });
-    read.and_then(|bytes| Document::new(path, bytes))
-        .map_err(|problem| report.push(problem))
-        .ok()
+/// The push configuration before it is parsed.
+struct PushDocument {
+    document: Document,
+    /// Whether there is a file; else variables and flags say everything, and the document is empty.
+    is_file: bool,
 }
 
-fn load_push(
-    sources: &Sources<'_>,
-    context: &Context<'_>,
-    report: &Report,
-    watched: &mut Watched,
-) -> Option<PushConfig> {
-    let Some(path) = &sources.push_config else {
-        let by_env = sources
-            .env
-            .text(&PUSH_SETTINGS.variable("ip_pushgateway"), report);
-        if by_env.is_none() && !sources.overrides.has("push", "ip_pushgateway") {
-            return None;
+impl PushDocument {
+    fn open(
+        sources: &Sources<'_>,
+        layers: &Layers,
+        found: &DiagnosticsBuilder,
+        watched: &mut Watched,
+    ) -> Option<Self> {
+        if let Some(path) = &sources.push_config {
+            watched.files.push(path.clone());
+            let document = read_document(path, found)?;
+            return Some(Self {
+                document,
+                is_file: true,
+            });
         }
-        let document = Document::from_text(Path::new("environment"), String::new());
-        let scope = Scope {
-            report,
-            document: &document,
-        };
-        return push::read(scope, None, context, &mut watched.files);
-    };
-    watched.files.push(path.clone());
-    let document = open(path, report)?;
-    let root = document
-        .parse()
-        .map_err(|problem| report.push(problem))
-        .ok()?;
-    push::read(
+        let document = || Document::from_text(Path::new("environment"), String::new());
+        layers.set(push::HOST.name).then(|| Self {
+            document: document(),
+            is_file: false,
+        })
+    }
+
+    fn parse<'d>(&'d self, found: &DiagnosticsBuilder) -> Option<ast::Value<'d>> {
+        self.is_file.then(|| self.scope(found).parse()).flatten()
+    }
+
+    fn scope<'r, 'd>(&'d self, found: &'r DiagnosticsBuilder) -> Scope<'r, 'd> {
         Scope {
-            report,
-            document: &document,
-        },
-        Some(&root),
-        context,
-        &mut watched.files,
-    )
+            found,
+            document: &self.document,
+        }
+    }
+}
+
+/// Reports group names that more than one file has.
+fn report_shared_names(parsed: &[(Scope<'_, '_>, ParsedGroup)]) {
+    let mut first: HashMap<&str, String> = HashMap::new();
+    for (scope, group) in parsed {
+        let Some((name, at)) = &group.prom_id else {
+            continue;
+        };
+        if let Some(place) = first.get(name.as_str()) {
+            let message = format!("prom_id `{name}` is already used at {place}");
+            let hint = "each file needs a prom_id of its own";
+            scope.error(*at, message, hint.to_owned());
+        } else {
+            first.insert(name, scope.place(*at));
+        }
+    }
+}
+
+/// Warns of what the sinks find unwise, about their settings or at the `jobs` of a group.
+fn review(
+    registry: &SinkRegistry,
+    scope: Scope<'_, '_>,
+    sinks: &[ParsedSink<'_, '_>],
+    places: &[(Scope<'_, '_>, usize)],
+    groups: &[Group],
+) {
+    for sink in sinks.iter().filter(|sink| sink.sound) {
+        for remark in registry.review(&sink.config, groups) {
+            match remark.group.and_then(|group| places.get(group)) {
+                Some((scope, jobs_at)) => scope.problem_at(*jobs_at, remark.problem),
+                None => sink.tell(scope, remark.problem),
+            }
+        }
+    }
 }
 
 /// The group files, sorted by name.
-fn group_files(sources: &Sources<'_>, report: &Report) -> Vec<PathBuf> {
+fn group_files(sources: &Sources<'_>, found: &DiagnosticsBuilder) -> Vec<PathBuf> {
     let directory = &sources.configs_dir;
     let whole = |message: String, hint: Option<&str>| {
         let hint = hint.map(str::to_owned);
-        report.push(Diagnostic::whole_file(
+        found.push(Diagnostic::whole_file(
             Severity::Error,
             directory,
             message,
@@ -194,7 +280,7 @@ fn group_files(sources: &Sources<'_>, report: &Report) -> Vec<PathBuf> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) => {
-            whole(format!("the directory {}", read::explain(&error)), None);
+            whole(format!("the directory {}", explain(&error)), None);
             return Vec::new();
         }
     };
@@ -202,10 +288,14 @@ fn group_files(sources: &Sources<'_>, report: &Report) -> Vec<PathBuf> {
     for entry in entries {
         match entry {
             Ok(entry) => files.push(entry.path()),
-            Err(error) => whole(format!("the directory {}", read::explain(&error)), None),
+            Err(error) => whole(format!("the directory {}", explain(&error)), None),
         }
     }
-    files.retain(|path| is_group_file(path) && !is_same(path, sources.push_config.as_deref()));
+    let push_config = sources.push_config.as_ref();
+    let push_config = push_config.and_then(|path| path.canonicalize().ok());
+    let is_push_config =
+        |path: &Path| push_config.is_some() && path.canonicalize().ok() == push_config;
+    files.retain(|path| is_group_file(path) && !is_push_config(path));
     if files.is_empty() {
         let hint = "each `*.json` file in it describes a group of devices";
         whole("no *.json file in this directory".to_owned(), Some(hint));
@@ -220,12 +310,4 @@ fn is_group_file(path: &Path) -> bool {
         .file_name()
         .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     path.extension() == Some(OsStr::new("json")) && !hidden
-}
-
-fn is_same(path: &Path, other: Option<&Path>) -> bool {
-    let Some(other) = other else { return false };
-    match (path.canonicalize(), other.canonicalize()) {
-        (Ok(path), Ok(other)) => path == other,
-        _ => false,
-    }
 }

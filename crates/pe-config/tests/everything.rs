@@ -5,9 +5,10 @@
 mod common;
 
 use std::fmt::Write;
+use std::path::Path;
 
-use common::{Catalog, fixture, sources};
-use pe_config::{Environment, Sources, load};
+use common::{SCRAPERS, SINKS, fixture, sources, sources_of, warnings};
+use pe_config::{Sources, load};
 use serde_json::{Value, json};
 
 #[test]
@@ -15,28 +16,34 @@ fn every_key_has_its_effect() {
     let mut sources = sources("good/everything");
     sources.push_config = Some(fixture("good/everything/push_config.json"));
     let loaded = load(&sources).unwrap();
-    assert_eq!(loaded.warnings, []);
+    assert_eq!(warnings(&loaded), [""; 0]);
     let mut shown = String::new();
-    writeln!(shown, "{:#?}", loaded.config.push).unwrap();
+    for sink in &loaded.config.sinks {
+        let settings = common::push_settings(sink);
+        writeln!(shown, "{} {}", sink.kind, sink.settings.name).unwrap();
+        writeln!(shown, "{settings:#?}").unwrap();
+    }
     for group in &loaded.config.groups {
-        let (jobs, mut head) = (&group.jobs, group.clone());
-        head.jobs = Vec::new();
-        writeln!(shown, "{head:#?}").unwrap();
-        for job in jobs {
-            writeln!(shown, "{} {} {:?}", job.job, job.ip, job.address).unwrap();
-            let labels: Vec<String> = job
-                .labels
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
+        writeln!(shown, "{:?}", group.file).unwrap();
+        writeln!(shown, "{:#?}", group.settings).unwrap();
+        writeln!(shown, "{:#?}", group.common).unwrap();
+        for device in &group.devices {
+            let target = &device.target;
+            let labels: Vec<String> = target
+                .further_labels()
+                .map(|label| format!("{}={}", label.name(), label.value()))
                 .collect();
-            let metrics: Vec<String> = job
-                .metrics
+            let scrapers: Vec<String> = device
+                .scrapers
                 .iter()
-                .map(|m| format!("{} {}", m.scraper, m.settings))
+                .map(|scraper| format!("{} {}", scraper.name, scraper.settings.own))
                 .collect();
-            let (labels, metrics) = (labels.join(" "), metrics.join(", "));
-            let limits = (job.timeout, job.count);
-            writeln!(shown, "    {labels} | {metrics} | {limits:?}").unwrap();
+            let (name, ip, address) = (target.device(), target.ip(), target.address());
+            writeln!(shown, "{name} {ip} {address:?}").unwrap();
+            let (labels, scrapers) = (labels.join(" "), scrapers.join(", "));
+            let common = common::common(device);
+            let limits = (common.timeout, common.count);
+            writeln!(shown, "    {labels} | {scrapers} | {limits:?}").unwrap();
         }
     }
     writeln!(shown, "{:#?}", loaded.watched).unwrap();
@@ -53,20 +60,23 @@ fn keys(schema: &Value) -> Vec<String> {
         .collect()
 }
 
+/// Writes a configuration of one group file.
+fn write(directory: &Path, group: &Value, push: &Value) -> Sources<'static> {
+    let (configs, push_config) = (directory.join("configs"), directory.join("push.json"));
+    std::fs::create_dir(&configs).unwrap();
+    std::fs::write(configs.join("group.json"), group.to_string()).unwrap();
+    std::fs::write(&push_config, push.to_string()).unwrap();
+    let mut sources = sources_of(&configs);
+    sources.push_config = Some(push_config);
+    sources
+}
+
 /// Loads a configuration of one group file, and gives the problems.
 fn problems(group: &Value, push: &Value) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
-    let configs = directory.path().join("configs");
-    std::fs::create_dir(&configs).unwrap();
-    let push_config = directory.path().join("push.json");
-    std::fs::write(configs.join("group.json"), group.to_string()).unwrap();
-    std::fs::write(&push_config, push.to_string()).unwrap();
-    let mut sources = Sources::new(&configs, &Catalog);
-    sources.env = Environment::empty();
-    sources.push_config = Some(push_config);
-    match load(&sources) {
+    match load(&write(directory.path(), group, push)) {
         Ok(_) => Vec::new(),
-        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+        Err(error) => error.diagnostics.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -86,7 +96,7 @@ fn wrong() -> Value {
 
 #[test]
 fn every_key_of_the_schema_is_read() {
-    let group_schema = pe_config::group_schema();
+    let group_schema = pe_config::group_schema(&SCRAPERS);
     let objects = [
         ("", group_schema.clone()),
         ("/conf", group_schema["properties"]["conf"].clone()),
@@ -122,7 +132,7 @@ fn every_key_of_the_schema_is_read() {
             );
         }
     }
-    for key in keys(&pe_config::push_schema()) {
+    for key in keys(&pe_config::push_schema(&SINKS)) {
         let mut push = push.clone();
         push[&key] = wrong();
         let found = problems(&group, &push);
@@ -138,7 +148,7 @@ fn every_key_of_the_schema_is_read() {
 /// The object schemas of the two files, each with the pointer to the object within the group file, or
 /// `None` for the push configuration.
 fn objects() -> Vec<(Option<&'static str>, Value)> {
-    let group = pe_config::group_schema();
+    let group = pe_config::group_schema(&SCRAPERS);
     let conf = group["properties"]["conf"].clone();
     vec![
         (Some("/conf"), conf.clone()),
@@ -147,7 +157,7 @@ fn objects() -> Vec<(Option<&'static str>, Value)> {
             Some("/jobs/0"),
             group["properties"]["jobs"]["items"].clone(),
         ),
-        (None, pe_config::push_schema()),
+        (None, pe_config::push_schema(&SINKS)),
     ]
 }
 
@@ -194,14 +204,9 @@ fn the_bounds_of_the_schema_are_those_of_the_loader() {
 fn the_defaults_of_the_schema_are_those_of_the_loader() {
     let shown = |group: &Value, push: &Value| {
         let directory = tempfile::tempdir().unwrap();
-        let (configs, push_config) = (directory.path().join("c"), directory.path().join("p.json"));
-        std::fs::create_dir(&configs).unwrap();
-        std::fs::write(configs.join("group.json"), group.to_string()).unwrap();
-        std::fs::write(&push_config, push.to_string()).unwrap();
-        let mut sources = Sources::new(&configs, &Catalog);
-        sources.env = Environment::empty();
-        sources.push_config = Some(push_config);
-        let shown = format!("{:?}", load(&sources).unwrap().config);
+        let config = load(&write(directory.path(), group, push)).unwrap().config;
+        let push = common::push_settings(&config.sinks[0]);
+        let shown = format!("{:?} {push:?}", config.groups);
         shown.replace(&*directory.path().to_string_lossy(), "")
     };
     // A host name, so that the family shows.
@@ -223,5 +228,5 @@ fn the_defaults_of_the_schema_are_those_of_the_loader() {
             defaults += 1;
         }
     }
-    assert_eq!(defaults, 8);
+    assert_eq!(defaults, 7);
 }

@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{Catalog, fixture};
-use pe_config::{Environment, Loaded, Sources, load};
+use common::{common, fixture, sources_of};
+use pe_config::{Loaded, load};
 use proptest::prelude::*;
 
 /// Loads one group file, one targets file and one push configuration with the given bytes.
@@ -16,15 +16,16 @@ fn load_bytes(group: &[u8], targets: &[u8], push: &[u8]) -> Option<Loaded> {
     std::fs::write(path("configs/plant.json"), group).unwrap();
     std::fs::write(path("configs/targets/a.json"), targets).unwrap();
     std::fs::write(path("push.json"), push).unwrap();
-    let mut sources = Sources::new(path("configs"), &Catalog);
-    sources.env = Environment::empty();
+    let mut sources = sources_of(path("configs"));
     sources.push_config = Some(path("push.json"));
     match load(&sources) {
         Ok(loaded) => Some(loaded),
         Err(problems) => {
-            for problem in &problems {
+            for problem in &problems.diagnostics {
                 assert!(problem.line > 0 && problem.col > 0, "{problem}");
-                let _ = problem.to_string();
+                let hint = problem.hint.as_deref().unwrap_or_default();
+                let shown = format!("{}{hint}", problem.message);
+                assert!(!shown.contains(char::is_control), "{shown:?}");
             }
             None
         }
@@ -117,11 +118,12 @@ fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
 
 fn check(loaded: &Loaded) {
     for group in &loaded.config.groups {
-        assert!(!group.prom_id.is_empty() && group.timeout < group.interval);
-        assert!(group.value_dev_down.is_finite() && group.count > 0);
-        for job in &group.jobs {
-            assert!(!job.job.is_empty() && !job.ip.is_empty() && !job.metrics.is_empty());
-            assert!(group.timeout_of(job) < group.interval);
+        assert!(!group.name().is_empty() && group.common.timeout < group.interval());
+        assert!(group.common.value_dev_down.is_finite() && group.common.count > 0);
+        for device in &group.devices {
+            let target = &device.target;
+            assert!(!target.device().is_empty() && !target.ip().is_empty());
+            assert!(common(device).timeout < group.interval());
         }
     }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use common::{Catalog, fixture, load_dir, sources};
+use common::{SCRAPERS, SINKS, fixture, load_dir, sources, sources_of};
 use pe_config::{Environment, Overrides, Sources, load};
 
 /// The entries of a fixture directory, sorted.
@@ -22,10 +22,7 @@ fn entries(directory: &str) -> Vec<String> {
 fn bad_group_files() {
     for name in entries("bad/group") {
         let problems = load_dir(&format!("bad/group/{name}")).unwrap_err();
-        assert!(
-            problems.iter().any(pe_config::Diagnostic::is_error),
-            "{name}"
-        );
+        assert!(problems.diagnostics.has_errors(), "{name}");
         insta::assert_snapshot!(format!("group-{name}"), problems);
     }
 }
@@ -88,9 +85,7 @@ fn own_directory(name: &str) -> (tempfile::TempDir, PathBuf) {
 
 /// The problems of a directory, without its path.
 fn problems_in(directory: &tempfile::TempDir) -> String {
-    let mut sources = Sources::new(directory.path(), &Catalog);
-    sources.env = Environment::empty();
-    let problems = load(&sources).unwrap_err().to_string();
+    let problems = load(&sources_of(directory.path())).unwrap_err().to_string();
     problems.replace(&*directory.path().to_string_lossy(), "DIRECTORY")
 }
 
@@ -120,9 +115,9 @@ fn unreadable_files_and_directories() {
 
     let nobody = 65_534;
     if let Some(directory) = std::env::var_os(UNREADABLE) {
-        let file = Sources::new(&directory, &Catalog);
+        let file = Sources::new(&directory, &SCRAPERS, &SINKS);
         println!("{}", load(&file).unwrap_err());
-        let locked = Sources::new(PathBuf::from(directory).join("locked"), &Catalog);
+        let locked = Sources::new(PathBuf::from(directory).join("locked"), &SCRAPERS, &SINKS);
         println!("{}", load(&locked).unwrap_err());
         return;
     }
@@ -178,7 +173,8 @@ fn environment_variables() {
         ("HOME", "/"),
     ]
     .into_iter()
-    .collect();
+    .collect::<Environment>()
+    .with_others(["PINGEXPORTER_LISTEN"]);
     insta::assert_snapshot!(load(&sources).unwrap_err());
 }
 
@@ -212,6 +208,9 @@ fn flags() {
     sources.overrides = Overrides::new()
         .set("--grouping", "push.grouping", "both")
         .set("--interval", "conf.interval", "-1")
-        .set("--colour", "conf.colour", "red");
+        .set("--colour", "conf.colour", "red")
+        .set("--set conf.labels=x", "conf.labels", "x")
+        .set("--set conf.prom_id=x", "conf.prom_id", "x")
+        .set("--set conf.pacer.rat=1", "conf.pacer.rat", "1");
     insta::assert_snapshot!(load(&sources).unwrap_err());
 }

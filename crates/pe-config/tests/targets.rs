@@ -5,10 +5,9 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::Catalog;
-use pe_config::{
-    Address, Diagnostics, Environment, Family, Loaded, Sources, TargetFiles, changes, load,
-};
+use common::{common, sources_of, warnings};
+use pe_config::{LoadError, Loaded, TargetFiles, load};
+use pe_scrape::{Address, Config, Family};
 
 /// A configuration directory that may be changed.
 struct Directory {
@@ -38,15 +37,14 @@ impl Directory {
         std::fs::write(path, text).unwrap();
     }
 
-    fn load(&self, previous: Option<&TargetFiles>) -> Result<Loaded, Diagnostics> {
-        let mut sources = Sources::new(self.root.path(), &Catalog);
-        sources.env = Environment::empty();
+    fn load(&self, previous: Option<&TargetFiles>) -> Result<Loaded, LoadError> {
+        let mut sources = sources_of(self.root.path());
         sources.previous = previous.cloned();
         load(&sources)
     }
 
     /// Problems without the path of the directory.
-    fn shown<'p>(&self, problems: impl IntoIterator<Item = &'p pe_config::Diagnostic>) -> String {
+    fn shown<'p>(&self, problems: impl IntoIterator<Item = &'p pe_scrape::Diagnostic>) -> String {
         let lines: Vec<String> = problems.into_iter().map(ToString::to_string).collect();
         lines
             .join("\n")
@@ -56,10 +54,17 @@ impl Directory {
 
 fn addresses(loaded: &Loaded) -> Vec<&str> {
     loaded.config.groups[0]
-        .jobs
+        .devices
         .iter()
-        .map(|job| &*job.ip)
+        .map(|device| device.target.ip())
         .collect()
+}
+
+/// Devices of the first configuration that are in the second as they were.
+fn unchanged(first: &Config, second: &Config) -> usize {
+    let devices = &first.groups[0].devices;
+    let now = &second.groups[0].devices;
+    devices.iter().filter(|device| now.contains(device)).count()
 }
 
 /// Something done to a file.
@@ -105,11 +110,8 @@ fn a_targets_file_that_goes_wrong_keeps_its_former_content() {
             "{what}"
         );
         let loaded = directory.load(Some(&previous)).unwrap();
-        assert_eq!(
-            changes(&first.config, &loaded.config).unchanged,
-            3,
-            "{what}"
-        );
+        assert_eq!(unchanged(&first.config, &loaded.config), 3, "{what}");
+        assert_eq!(loaded.config.device_count(), 3, "{what}");
         shown.push_str(&format!(
             "{what}:\n{}\n\n",
             directory.shown(&loaded.warnings)
@@ -124,17 +126,8 @@ fn a_targets_file_that_goes_wrong_keeps_its_former_content() {
         addresses(&repaired),
         ["127.0.0.1", "127.0.0.2", "127.0.0.4"]
     );
-    assert_eq!(repaired.warnings, []);
-    let changes = changes(&first.config, &repaired.config);
-    assert_eq!(
-        (
-            changes.added.len(),
-            changes.removed.len(),
-            changes.unchanged
-        ),
-        (1, 1, 2)
-    );
-    assert_eq!(&*changes.removed[0].ip, "127.0.0.3");
+    assert_eq!(warnings(&repaired), [""; 0]);
+    assert_eq!(unchanged(&first.config, &repaired.config), 2);
 }
 
 #[test]
@@ -169,7 +162,8 @@ fn an_emptied_list_removes_the_devices() {
     let first = directory.load(None).unwrap();
     directory.write("sd/a.json", "[]");
     let second = directory.load(Some(&first.target_files)).unwrap();
-    assert_eq!((second.config.device_count(), second.warnings), (0, vec![]));
+    assert_eq!(second.config.device_count(), 0);
+    assert_eq!(warnings(&second), [""; 0]);
 }
 
 #[test]
@@ -195,7 +189,7 @@ fn a_failed_load_says_what_to_watch() {
     let problems = directory.load(None).unwrap_err();
     assert!(
         problems
-            .watched()
+            .watched
             .files
             .contains(&directory.path("sd/a.json"))
     );
@@ -213,13 +207,17 @@ fn templates_families_and_exclusions_work_for_targets_too() {
     );
     let loaded = directory.load(None).unwrap();
     let found: Vec<_> = loaded.config.groups[0]
-        .jobs
+        .devices
         .iter()
-        .map(|job| (&*job.job, job.address.clone(), job.labels.get("family")))
+        .map(|device| &device.target)
+        .map(|target| {
+            let family = target.labels().get("family");
+            (target.device(), target.address().clone(), family)
+        })
         .collect();
     let name = |family| Address::Name {
         host: "a.example".into(),
-        family,
+        family: Some(family),
     };
     assert_eq!(
         found,
@@ -231,20 +229,44 @@ fn templates_families_and_exclusions_work_for_targets_too() {
     );
     assert!(
         loaded.config.groups[0]
-            .jobs
+            .devices
             .iter()
-            .all(|job| job.count == Some(3))
+            .all(|device| common(device).count == 3)
     );
 }
 
 #[test]
-fn a_changed_setting_is_told_from_an_unchanged_device() {
+fn a_changed_setting_shows_in_its_device_alone() {
     let jobs = r#"[{"job": "a", "ip": "127.0.0.1"}, {"job": "b", "ip": "127.0.0.2"}]"#;
     let directory = Directory::new(jobs);
     let first = directory.load(None).unwrap().config;
     let jobs = jobs.replace("\"127.0.0.2\"", "\"127.0.0.2\", \"count\": 2");
     let second = Directory::new(&jobs).load(None).unwrap().config;
-    let changes = changes(&first, &second);
-    assert_eq!((changes.changed.len(), changes.unchanged), (1, 1));
-    assert_eq!(&*changes.changed[0].device, "b");
+    let (before, after) = (&first.groups[0].devices, &second.groups[0].devices);
+    assert_eq!(before[0], after[0]);
+    assert_ne!(before[1], after[1]);
+    let identity = |device: &pe_scrape::Device| device.target.identity().0.to_owned();
+    assert_eq!(identity(&before[1]), identity(&after[1]));
+}
+
+#[test]
+fn a_problem_within_a_former_content_is_told_at_its_place() {
+    let directory =
+        Directory::new(r#"[{"targets_files": ["sd/a.json"], "exclude": ["127.0.0.2"]}]"#);
+    let targets = r#"[{"targets": ["127.0.0.1", "127.0.0.1"]}]"#;
+    directory.write("sd/a.json", targets);
+    let first = directory.load(None).unwrap();
+    let again = directory.shown(&first.warnings);
+    assert!(
+        again.starts_with("DIRECTORY/sd/a.json:1:28: warning: device"),
+        "{again}"
+    );
+    directory.write("sd/a.json", "[");
+    let second = directory.load(Some(&first.target_files)).unwrap();
+    let shown = directory.shown(&second.warnings);
+    assert!(shown.contains(&again), "{shown}");
+    assert!(
+        shown.contains("the former content of the file stays in use"),
+        "{shown}"
+    );
 }

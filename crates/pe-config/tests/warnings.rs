@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{fixture, load_dir, sources};
-use pe_config::{Grouping, Loaded, load};
+use common::{common, fixture, load_dir, sources};
+use pe_config::{Loaded, load};
 
 fn shown(loaded: &Loaded) -> String {
     let lines: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
@@ -23,9 +23,9 @@ fn devices_listed_twice_are_kept_once() {
     assert_eq!(loaded.config.device_count(), 1 + 254 + 1);
     assert!(
         loaded.config.groups[0]
-            .jobs
+            .devices
             .iter()
-            .all(|job| job.count.is_none())
+            .all(|device| common(device).count == 1)
     );
     insta::assert_snapshot!(shown(&loaded));
 }
@@ -46,47 +46,25 @@ fn a_pacer_too_slow_for_the_cycle() {
 }
 
 #[test]
-fn many_devices_in_a_group_each() {
+fn a_remark_of_a_sink_about_a_group_is_told_at_its_jobs() {
     let mut sources = sources("warnings/many-devices");
     assert_eq!(
-        load(&sources).unwrap().warnings,
-        [],
-        "without a Pushgateway there are no groups"
+        shown(&load(&sources).unwrap()),
+        "",
+        "without a Pushgateway there are no remarks"
     );
     sources.push_config = Some(fixture("loopback/push_config.json"));
     insta::assert_snapshot!(shown(&load(&sources).unwrap()));
 
     sources.env = [("PINGEXPORTER_GROUPING", "config")].into_iter().collect();
-    let loaded = load(&sources).unwrap();
-    assert_eq!(
-        loaded.config.push.as_ref().unwrap().grouping,
-        Grouping::Config
-    );
-    assert_eq!(loaded.warnings, []);
+    assert_eq!(shown(&load(&sources).unwrap()), "");
 }
 
 #[test]
-fn many_devices_of_all_files_together() {
-    let mut sources = sources("warnings/many-devices-together");
-    sources.push_config = Some(fixture("loopback/push_config.json"));
+fn a_remark_of_a_sink_about_its_settings_is_told_under_the_name_that_was_written() {
+    let mut sources = sources("loopback/project1");
+    sources.push_config = Some(fixture("original/push_config.json"));
     insta::assert_snapshot!(shown(&load(&sources).unwrap()));
-}
-
-#[test]
-fn devices_of_two_files_that_are_one_on_the_pushgateway() {
-    let mut sources = sources("warnings/shared-devices");
-    sources.push_config = Some(fixture("loopback/push_config.json"));
-    insta::assert_snapshot!(shown(&load(&sources).unwrap()));
-
-    sources.env = [("PINGEXPORTER_GROUPING", "config")].into_iter().collect();
-    assert_eq!(load(&sources).unwrap().warnings, []);
-}
-
-#[test]
-fn many_devices_of_one_name_are_one_group() {
-    let mut sources = sources("warnings/many-devices-one-name");
-    sources.push_config = Some(fixture("loopback/push_config.json"));
-    assert_eq!(load(&sources).unwrap().warnings, []);
 }
 
 #[test]
@@ -104,8 +82,9 @@ fn no_targets_file_matches() {
 #[test]
 fn labels_of_targets_that_are_not_used() {
     let loaded = load_dir("warnings/labels-of-targets").unwrap();
-    let jobs = &loaded.config.groups[0].jobs;
-    assert_eq!(jobs[0].labels.get("site"), Some("a"));
-    assert_eq!((jobs[0].labels.len(), jobs[1].labels.len()), (1, 0));
+    let devices = &loaded.config.groups[0].devices;
+    let labels = |index: usize| devices[index].target.further_labels().count();
+    assert_eq!(devices[0].target.labels().get("site"), Some("a"));
+    assert_eq!((labels(0), labels(1)), (1, 0));
     insta::assert_snapshot!(shown(&loaded));
 }

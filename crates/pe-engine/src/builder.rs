@@ -1,77 +1,130 @@
 //! How an engine is put together.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pe_config::Config;
-use pe_scrape::{Frame, ScraperRegistry, Sink};
+use pe_scrape::{Config, Frame, Group, ScraperRegistry, Sink, SinkRegistry};
 
-use crate::EngineError;
-use crate::engine::{Engine, FrameSource};
+use crate::engine::Engine;
+use crate::metrics::EngineMetrics;
+use crate::prepare::{Prepared, Running, prepare};
+use crate::reload::ReloadState;
+use crate::shared::{FrameSource, Shared};
+use crate::sinks::{SinkSlot, Sinks};
+use crate::{EngineError, Results};
+
+/// How long running measurements may go on after the shutdown signal, and sinks after that, unless set.
+const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
 /// Puts an [`Engine`] together. Made by [`Engine::builder`].
 #[must_use]
 pub struct EngineBuilder {
-    pub(crate) config: Config,
-    pub(crate) registry: ScraperRegistry,
-    pub(crate) sinks: Vec<Arc<dyn Sink>>,
-    pub(crate) sources: Vec<FrameSource>,
-    pub(crate) options: Options,
-}
-
-/// Limits that hold for all cycles.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Options {
-    pub(crate) grace: Duration,
-    pub(crate) concurrency: usize,
+    config: Config,
+    scrapers: ScraperRegistry,
+    sink_registry: SinkRegistry,
+    sinks: Vec<Arc<SinkSlot>>,
+    sources: Vec<FrameSource>,
+    grace: Duration,
 }
 
 impl EngineBuilder {
-    pub(crate) fn new(config: Config, registry: ScraperRegistry) -> Self {
-        let options = Options {
-            grace: Duration::from_secs(5),
-            concurrency: 256,
-        };
+    pub(crate) fn new(scrapers: ScraperRegistry) -> Self {
         Self {
-            config,
-            registry,
+            config: Config::default(),
+            scrapers,
+            sink_registry: SinkRegistry::new(),
             sinks: Vec::new(),
             sources: Vec::new(),
-            options,
+            grace: DEFAULT_GRACE,
         }
     }
 
-    /// Adds a place for finished cycles to go, beside the Pushgateway that the configuration may name.
-    pub fn sink(mut self, sink: impl Sink) -> Self {
-        self.sinks.push(Arc::new(sink));
+    /// Adds the groups and sinks of a configuration, for instance one that `pe-config` has read from files.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config.groups.extend(config.groups);
+        self.config.sinks.extend(config.sinks);
         self
     }
 
-    /// Adds metrics of the program itself to [`EngineHandle::exposition`](crate::EngineHandle::exposition).
+    /// Adds a group of devices.
+    pub fn group(mut self, group: Group) -> Self {
+        self.config.groups.push(group);
+        self
+    }
+
+    /// The sinks that configurations may name. None unless set.
+    pub fn sinks(mut self, registry: SinkRegistry) -> Self {
+        self.sink_registry = registry;
+        self
+    }
+
+    /// Adds a place for finished cycles to go, beside those that the configuration names. It stays over reloads. The name is
+    /// the label `sink` of its metrics, and appears in logs.
+    ///
+    /// ```no_run
+    /// # fn example(scrapers: pe_engine::ScraperRegistry, my_sink: impl pe_engine::Sink) -> Result<(), pe_engine::EngineError> {
+    /// use std::sync::Arc;
+    ///
+    /// let sink = Arc::new(my_sink);
+    /// let engine = pe_engine::Engine::builder(scrapers).sink("mine", sink.clone()).build()?;
+    /// // `sink` can still be talked to.
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sink(mut self, name: impl Into<Arc<str>>, sink: Arc<dyn Sink>) -> Self {
+        self.sinks
+            .push(Arc::new(SinkSlot::new(name.into(), None, sink)));
+        self
+    }
+
+    /// Adds metrics of the program itself to [`EngineHandle::exposition`](crate::EngineHandle::exposition). A panic of the
+    /// function is contained: its metrics are missing then.
     pub fn metrics(mut self, source: impl Fn() -> Vec<Frame> + Send + Sync + 'static) -> Self {
         self.sources.push(Arc::new(source));
         self
     }
 
-    /// How long running measurements may go on after the shutdown signal, and pending pushes after that. 5 seconds each
-    /// unless set.
+    /// How long running measurements may go on after the shutdown signal, and sinks may take for their last results after
+    /// that. 5 seconds each unless set.
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
-        self.options.grace = grace;
+        self.grace = grace;
         self
     }
 
-    /// How many targets of one scraper are measured at once, at the most, where each costs a task or a connection.
-    /// 256 unless set; the bundled `ping` needs no such bound.
-    pub fn concurrency(mut self, targets: usize) -> Self {
-        self.options.concurrency = targets.max(1);
-        self
-    }
-
-    /// Sets up all scrapers and sinks. Nothing is measured before [`Engine::run`] or [`Engine::once`].
+    /// Checks everything and sets up all scrapers and sinks. Nothing is measured before [`Engine::run`] or
+    /// [`Engine::once`].
     ///
     /// # Errors
-    /// [`EngineError`] when the configuration names an unknown scraper, or one that cannot be set up.
+    /// [`EngineError::Config`] with every problem of the groups: unknown scrapers, settings that are refused, names and
+    /// labels that clash, a name or a device that is there twice. [`EngineError::Sink`] for a sink that cannot be set up. A
+    /// factory that panics is refused like one that returns an error.
     pub fn build(self) -> Result<Engine, EngineError> {
-        Engine::build(self)
+        let running = Running {
+            sinks: self.sinks,
+            ..Running::default()
+        };
+        let Prepared {
+            config,
+            plans,
+            sinks,
+            warnings,
+        } = prepare(self.config, &self.scrapers, &self.sink_registry, &running)?;
+        let metrics = EngineMetrics::default();
+        metrics.build_info.of(env!("CARGO_PKG_VERSION")).set(1.0);
+        // The counter exists from the start, at 0.
+        metrics.restarts.of("cycle");
+        let shared = Shared {
+            scrapers: self.scrapers,
+            sink_registry: self.sink_registry,
+            results: Results::default(),
+            sinks: Sinks::new(sinks),
+            sources: self.sources,
+            reloads: ReloadState::new(warnings, &metrics),
+            metrics,
+            groups: Mutex::new(BTreeMap::new()),
+            config: Mutex::new(config),
+        };
+        Ok(Engine::new(Arc::new(shared), plans, self.grace))
     }
 }

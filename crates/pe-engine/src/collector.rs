@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use crate::Results;
 use crate::results::blocks;
 
-/// The latest results of all configurations as one more source of a `prometheus_client` registry, labelled with
+/// The latest results of all groups as one more source of a `prometheus_client` registry, labelled with
 /// `exporter`.
 ///
 /// ```

@@ -1,123 +1,62 @@
-//! The engine: one task for each cycle, reload and shutdown.
+//! The engine: it owns all tasks, carries out orders one after the other, and ends everything in order.
 
-use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::Duration;
 
-use pe_config::{Config, PushConfig};
-use pe_scrape::exposition::{Block, Format, encode};
-use pe_scrape::{CycleReport, Frame, ScraperRegistry, Sink};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use pe_scrape::{CycleReport, ScraperRegistry, panic_message};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, error};
 
-use crate::builder::{EngineBuilder, Options};
-use crate::cycle::{Cycle, CycleLinks, Publish};
-use crate::metrics::{CycleCounters, ReloadState, engine_frames};
+use crate::builder::EngineBuilder;
+use crate::changes::PlanChanges;
+use crate::groups::{GroupTasks, runner};
+use crate::handle::{Changed, Command, EngineHandle, Order, change_panicked};
 use crate::plan::Plan;
-use crate::push::push_sink;
-use crate::results::blocks;
-use crate::schedule::{now, stagger};
+use crate::prepare::{Prepared, Running, prepare};
+use crate::shared::Shared;
+use crate::sinks::SinkTasks;
 use crate::{EngineError, Results};
 
-/// Metrics of the program, asked for at each exposition.
-pub(crate) type FrameSource = Arc<dyn Fn() -> Vec<Frame> + Send + Sync>;
+/// Orders that may wait for the one before.
+const WAITING_ORDERS: usize = 4;
 
-/// Runs the cycles of a configuration. Made by [`Engine::builder`].
+/// Runs the cycles of all groups. Made by [`Engine::builder`].
 pub struct Engine {
     shared: Arc<Shared>,
     plans: Vec<Arc<Plan>>,
-    options: Options,
+    grace: Duration,
     commands: mpsc::Receiver<Command>,
     handle: EngineHandle,
+    alive: Alive,
 }
 
-/// Reads results from and gives orders to an engine, running or not. Cloning is cheap.
-#[derive(Clone)]
-pub struct EngineHandle {
-    shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
-}
+/// Ends subscriptions when the engine is gone, however it ends.
+struct Alive(Results);
 
-/// What a reload changed, counted in configurations (files).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ReloadSummary {
-    /// Configurations that are new.
-    pub added: usize,
-    /// Configurations whose devices or settings are not the same as before.
-    pub changed: usize,
-    /// Configurations that go on undisturbed.
-    pub unchanged: usize,
-    /// Configurations that are gone.
-    pub removed: usize,
-}
-
-struct Command {
-    config: Config,
-    reply: oneshot::Sender<Result<ReloadSummary, EngineError>>,
-}
-
-struct Shared {
-    registry: ScraperRegistry,
-    results: Results,
-    sinks: Vec<Arc<dyn Sink>>,
-    push: Mutex<Option<(PushConfig, Arc<dyn Sink>)>>,
-    sources: Vec<FrameSource>,
-    counters: Mutex<BTreeMap<Arc<str>, Arc<CycleCounters>>>,
-    scrapers: Mutex<Vec<Arc<Plan>>>,
-    reloads: ReloadState,
-}
-
-struct RunningCycle {
-    plan: Arc<Plan>,
-    plans: mpsc::UnboundedSender<Arc<Plan>>,
-    stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Engine {
-    /// Starts to put an engine together from a configuration and the scrapers it may name.
-    pub fn builder(config: Config, registry: ScraperRegistry) -> EngineBuilder {
-        EngineBuilder::new(config, registry)
+    /// Starts to put an engine together from the scrapers that its groups may name.
+    pub fn builder(scrapers: ScraperRegistry) -> EngineBuilder {
+        EngineBuilder::new(scrapers)
     }
 
-    pub(crate) fn build(builder: EngineBuilder) -> Result<Self, EngineError> {
-        let EngineBuilder {
-            config,
-            registry,
-            sinks,
-            sources,
-            options,
-        } = builder;
-        let plans = build_plans(&config, &registry, &[])?;
-        let push = config
-            .push
-            .map(|push| push_sink(&push).map(|sink| (push, sink)))
-            .transpose()?;
-        let shared = Arc::new(Shared {
-            registry,
-            results: Results::new(),
-            sinks,
-            push: Mutex::new(push),
-            sources,
-            counters: Mutex::default(),
-            scrapers: Mutex::new(plans.clone()),
-            reloads: ReloadState::default(),
-        });
-        let (sender, commands) = mpsc::channel(4);
-        let handle = EngineHandle {
-            shared: shared.clone(),
-            commands: sender,
-        };
-        Ok(Self {
+    pub(crate) fn new(shared: Arc<Shared>, plans: Vec<Arc<Plan>>, grace: Duration) -> Self {
+        let (sender, commands) = mpsc::channel(WAITING_ORDERS);
+        Self {
+            handle: EngineHandle::new(shared.clone(), sender),
+            alive: Alive(shared.results.clone()),
             shared,
             plans,
-            options,
+            grace,
             commands,
-            handle,
-        })
+        }
     }
 
     /// The latest results, now and while the engine runs.
@@ -126,7 +65,7 @@ impl Engine {
         self.shared.results.clone()
     }
 
-    /// A handle for exposition and reload.
+    /// A handle for results, exposition and changes.
     #[must_use]
     pub fn handle(&self) -> EngineHandle {
         self.handle.clone()
@@ -134,321 +73,176 @@ impl Engine {
 
     /// Runs until `shutdown` completes, then finishes or abandons what is running within the grace time and hands
     /// pending results on within another.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
-        let mut cycles: BTreeMap<Arc<str>, RunningCycle> = BTreeMap::new();
-        let plans = std::mem::take(&mut self.plans);
-        let count = plans.len();
-        for (index, plan) in plans.into_iter().enumerate() {
-            let first = now() + stagger(index, count, plan.interval);
-            cycles.insert(plan.prom_id.clone(), self.spawn(plan, first));
-        }
+    ///
+    /// A group or sink whose task panics is logged, counted and started again after a pause.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends everything at once: measurements under way are lost, and sinks are not flushed.
+    ///
+    /// # Errors
+    /// [`EngineError::Flush`] when the latest results did not arrive at a sink. The engine has stopped in order even then.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), EngineError> {
+        let Self {
+            shared,
+            plans,
+            grace,
+            mut commands,
+            handle,
+            alive,
+        } = self;
+        // Of the handles only those of others keep the engine reachable.
+        drop(handle);
+        let stop = watch::Sender::new(false);
+        let sinks = SinkTasks::start(shared.clone(), stop.subscribe(), grace);
+        let mut groups = GroupTasks::new(shared.clone(), stop, grace);
+        groups.start(plans);
+        let mut tasks = Tasks { groups, sinks };
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                Some(command) = self.commands.recv() => {
-                    let result = self.reload(command.config, &mut cycles).await;
-                    self.shared.reloads.note(result.is_ok());
-                    if command.reply.send(result).is_err() {
-                        debug!("nobody waits for the reload's result any more");
+                () = tasks.groups.revive() => {}
+                Some(()) = tasks.sinks.join_next() => {}
+                Some(command) = commands.recv() => {
+                    let Command { order, reply } = command;
+                    let prepared = tokio::select! {
+                        biased;
+                        () = &mut shutdown => break,
+                        prepared = prepare_order(&shared, &tasks, order) => prepared,
+                    };
+                    let result = match prepared {
+                        Ok(change) => Ok(tasks.apply(&shared, change).await),
+                        Err(error) => Err(error),
+                    };
+                    if reply.send(result).is_err() {
+                        debug!("nobody waits for the result of a change any more");
                     }
                 }
             }
         }
-        self.commands.close();
-        for cycle in cycles.values() {
-            cycle.stop.send_replace(true);
-        }
-        for cycle in cycles.into_values() {
-            if cycle.task.await.is_err() {
-                warn!(config = %cycle.plan.prom_id, "a cycle ended by a panic");
-            }
-        }
-        for error in self.flush().await {
-            warn!("{error}");
-        }
+        drop(commands);
+        tasks.groups.stop().await;
+        let flushed = shared.sinks.flush(grace).await;
+        drop(alive);
+        flushed.map_err(EngineError::Flush)
     }
 
-    /// Runs one cycle of every configuration, all at once, and hands the results on.
+    /// Runs one cycle of every group, all at once, and hands the results on. Returns the reports, ordered by group.
+    ///
+    /// # Cancel safety
+    /// As [`run`](Self::run).
     ///
     /// # Errors
-    /// What kept results from arriving where they should go; the results are in [`Results`] all the same.
-    pub async fn once(self) -> Result<Vec<Arc<CycleReport>>, FlushErrors> {
+    /// [`EngineError::Flush`] with what kept results from arriving where they should go; the results are in [`Results`] all
+    /// the same.
+    pub async fn once(self) -> Result<Vec<Arc<CycleReport>>, EngineError> {
+        let stop = watch::Sender::new(false);
+        let _sinks = SinkTasks::start(self.shared.clone(), stop.subscribe(), self.grace);
         let mut running = JoinSet::new();
         for plan in &self.plans {
-            running.spawn(self.cycle(plan.clone()).once());
+            running.spawn(runner(&self.shared, plan.clone()).once());
         }
-        while running.join_next().await.is_some() {}
-        let errors = self.flush().await;
-        if errors.is_empty() {
-            Ok(self.shared.results.latest())
-        } else {
-            Err(FlushErrors(errors))
-        }
-    }
-
-    fn cycle(&self, plan: Arc<Plan>) -> Cycle {
-        let counters = {
-            let mut all = self
-                .shared
-                .counters
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            all.entry(plan.prom_id.clone()).or_default().clone()
-        };
-        let shared = self.shared.clone();
-        let publish: Publish = Arc::new(move |report| shared.publish(report));
-        Cycle::new(plan, counters, publish, self.options.concurrency)
-    }
-
-    fn spawn(&self, plan: Arc<Plan>, first: Instant) -> RunningCycle {
-        let (plans, new_plans) = mpsc::unbounded_channel();
-        let (stop, stopped) = watch::channel(false);
-        let links = CycleLinks {
-            plans: new_plans,
-            stop: stopped,
-            grace: self.options.grace,
-        };
-        let task = tokio::spawn(self.cycle(plan.clone()).run(first, links));
-        RunningCycle {
-            plan,
-            plans,
-            stop,
-            task,
-        }
-    }
-
-    async fn reload(
-        &self,
-        config: Config,
-        cycles: &mut BTreeMap<Arc<str>, RunningCycle>,
-    ) -> Result<ReloadSummary, EngineError> {
-        // Everything that can fail comes first, so that a bad configuration changes nothing.
-        let running: Vec<Arc<Plan>> = cycles.values().map(|cycle| cycle.plan.clone()).collect();
-        let plans = build_plans(&config, &self.shared.registry, &running)?;
-        let retired = self.shared.change_push(config.push)?;
-
-        let mut summary = ReloadSummary::default();
-        let configs: Vec<Arc<str>> = plans.iter().map(|plan| plan.prom_id.clone()).collect();
-        let gone: Vec<_> = cycles
-            .keys()
-            .filter(|config| !configs.contains(config))
-            .cloned()
-            .collect();
-        for cycle in gone.iter().filter_map(|config| cycles.remove(config)) {
-            summary.removed += 1;
-            cycle.stop.send_replace(true);
-            // Its last report must not come after it was forgotten.
-            cycle.task.abort();
-            let _ = cycle.task.await;
-        }
-        let added = configs
-            .iter()
-            .filter(|config| !cycles.contains_key(*config))
-            .count();
-        let mut keep = Vec::with_capacity(plans.len());
-        for plan in plans {
-            match cycles.get_mut(&plan.prom_id) {
-                Some(cycle) if cycle.plan.same_as(&plan) => {
-                    summary.unchanged += 1;
-                    keep.push(cycle.plan.clone());
-                }
-                Some(cycle) => {
-                    summary.changed += 1;
-                    keep.push(plan.clone());
-                    cycle.plan = plan.clone();
-                    if cycle.plans.send(plan).is_err() {
-                        warn!(config = %cycle.plan.prom_id, "the cycle has ended; it is started again");
-                        *cycle = self.spawn(cycle.plan.clone(), now());
-                    }
-                }
-                None => {
-                    let first = now() + stagger(summary.added, added, plan.interval);
-                    summary.added += 1;
-                    keep.push(plan.clone());
-                    cycles.insert(plan.prom_id.clone(), self.spawn(plan, first));
-                }
+        while let Some(ended) = running.join_next().await {
+            if let Err(error) = ended {
+                error!(%error, "the cycle of a group panicked; it has no results");
             }
         }
-        self.shared.retain(&configs, keep);
-        if let Some(sink) = retired {
-            tokio::spawn(async move {
-                if let Err(error) = sink.flush().await {
-                    debug!("the last push to the former gateway failed: {error}");
-                }
-            });
+        let flushed = self.shared.sinks.flush(self.grace).await;
+        flushed.map_err(EngineError::Flush)?;
+        Ok(self.shared.results.latest())
+    }
+}
+
+/// Everything that runs.
+struct Tasks {
+    groups: GroupTasks,
+    sinks: SinkTasks,
+}
+
+/// A change that is ready to be applied.
+struct Change {
+    prepared: Prepared,
+    devices: usize,
+    is_reload: bool,
+}
+
+impl Tasks {
+    /// Puts a change in force. Nothing in it can fail.
+    async fn apply(&mut self, shared: &Arc<Shared>, change: Change) -> Changed {
+        let Prepared {
+            config,
+            plans,
+            sinks,
+            warnings,
+        } = change.prepared;
+        let changes = PlanChanges::between(&self.groups.plans(), plans);
+        let summary = changes.summary();
+        self.groups.change(&changes).await;
+        shared.change_config(config);
+        self.sinks.change(sinks, &shared.results);
+        self.groups.start(changes.added);
+        if change.is_reload {
+            shared.reloads.note(true, warnings, &shared.metrics);
         }
-        info!(
+        debug!(
             added = summary.added,
             changed = summary.changed,
             unchanged = summary.unchanged,
             removed = summary.removed,
-            "the configuration was reloaded"
+            "the configuration was changed"
         );
-        Ok(summary)
-    }
-
-    async fn flush(&self) -> Vec<String> {
-        let mut errors = Vec::new();
-        for sink in self.shared.all_sinks() {
-            let name = sink.name().to_owned();
-            match timeout(self.options.grace, sink.flush()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => errors.push(format!(
-                    "{name}: the latest results did not arrive: {error}"
-                )),
-                Err(_) => errors.push(format!(
-                    "{name}: the latest results could not be handed on within {:?}",
-                    self.options.grace
-                )),
-            }
+        Changed {
+            summary,
+            devices: change.devices,
         }
-        errors
     }
 }
 
-/// What kept results from arriving, one line for each sink.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub struct FlushErrors(Vec<String>);
-
-impl EngineHandle {
-    /// The latest results.
-    #[must_use]
-    pub fn results(&self) -> Results {
-        self.shared.results.clone()
+/// Makes everything that can fail, in a blocking task: factories may take their time, and so do many devices.
+async fn prepare_order(
+    shared: &Arc<Shared>,
+    tasks: &Tasks,
+    order: Order,
+) -> Result<Change, EngineError> {
+    let is_reload = matches!(order, Order::Reload(_));
+    let running = Running {
+        config: shared.config(),
+        plans: tasks.groups.plans(),
+        sinks: shared.sinks.all().to_vec(),
+    };
+    let prepare = {
+        let shared = shared.clone();
+        move || {
+            let (config, devices) = order.apply(&running.config)?;
+            let (scrapers, sinks) = (&shared.scrapers, &shared.sink_registry);
+            let prepared = prepare(config, scrapers, sinks, &running)?;
+            Ok((prepared, devices))
+        }
+    };
+    let result = match tokio::task::spawn_blocking(prepare).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => Err(change_panicked(panic_message(&*panic))),
+            Err(_) => Err(EngineError::Stopped),
+        },
+    };
+    let change = result.map(|(prepared, devices)| Change {
+        prepared,
+        devices,
+        is_reload,
+    });
+    if let (true, Err(error)) = (is_reload, &change) {
+        let diagnostics = error.diagnostics();
+        shared.reloads.note(false, diagnostics, &shared.metrics);
     }
-
-    /// Replaces the configuration. Devices that stay keep their counters, configurations that stay the same are not
-    /// disturbed, and what is gone is withdrawn from results and sinks.
-    ///
-    /// # Errors
-    /// [`EngineError`] when the new configuration cannot be run; the old one goes on then.
-    pub async fn reload(&self, config: Config) -> Result<ReloadSummary, EngineError> {
-        let (reply, result) = oneshot::channel();
-        let command = Command { config, reply };
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| EngineError::Stopped)?;
-        result.await.map_err(|_| EngineError::Stopped)?
-    }
-
-    /// Notes that a new configuration could not even be read, for `pingexporter_config_last_reload_successful`.
-    pub fn reload_failed(&self) {
-        self.shared.reloads.note(false);
-    }
-
-    /// All latest results, labelled with `exporter`, and all metrics of the engine, its sinks and its scrapers.
-    #[must_use]
-    pub fn exposition(&self, format: Format) -> Vec<u8> {
-        let reports = self.shared.results.latest();
-        let own = self.shared.own_frames();
-        let mut blocks = blocks(&reports);
-        blocks.extend(own.iter().map(Block::new));
-        encode(&blocks, format)
-    }
-
-    /// Whether every configuration has finished a cycle.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        let expected = self
-            .shared
-            .scrapers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len();
-        self.shared.results.latest().len() >= expected
-    }
+    change
 }
 
-impl Shared {
-    fn publish(&self, report: Arc<CycleReport>) {
-        for sink in self.all_sinks() {
-            sink.publish(report.clone());
-        }
-        self.results.store(report);
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("groups", &self.plans.len())
+            .finish_non_exhaustive()
     }
-
-    fn all_sinks(&self) -> Vec<Arc<dyn Sink>> {
-        let push = self.push.lock().unwrap_or_else(PoisonError::into_inner);
-        self.sinks
-            .iter()
-            .cloned()
-            .chain(push.iter().map(|(_, sink)| sink.clone()))
-            .collect()
-    }
-
-    /// Puts another Pushgateway in place when its configuration differs, and returns the former one.
-    fn change_push(
-        &self,
-        config: Option<PushConfig>,
-    ) -> Result<Option<Arc<dyn Sink>>, EngineError> {
-        let mut push = self.push.lock().unwrap_or_else(PoisonError::into_inner);
-        if push.as_ref().map(|(config, _)| config) == config.as_ref() {
-            return Ok(None);
-        }
-        let new = config
-            .map(|config| push_sink(&config).map(|sink| (config, sink)))
-            .transpose()?;
-        let old = std::mem::replace(&mut *push, new);
-        if let Some((_, sink)) = &*push {
-            self.results
-                .latest()
-                .into_iter()
-                .for_each(|report| sink.publish(report));
-        }
-        Ok(old.map(|(_, sink)| sink))
-    }
-
-    fn retain(&self, configs: &[Arc<str>], plans: Vec<Arc<Plan>>) {
-        self.results.retain(configs);
-        self.counters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|config, _| configs.contains(config));
-        *self.scrapers.lock().unwrap_or_else(PoisonError::into_inner) = plans;
-        for sink in self.all_sinks() {
-            sink.retain(configs);
-        }
-    }
-
-    /// Metrics of the engine, its sinks, its scrapers and the program.
-    fn own_frames(&self) -> Vec<Frame> {
-        let mut frames = engine_frames(&self.reloads);
-        frames.extend(self.all_sinks().iter().flat_map(|sink| sink.metrics()));
-        let plans = self
-            .scrapers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let scrapers = plans
-            .iter()
-            .flat_map(|plan| &plan.lanes)
-            .map(|lane| &lane.scraper);
-        frames.extend(scrapers.flat_map(|scraper| scraper.metrics()));
-        frames.extend(self.sources.iter().flat_map(|source| source()));
-        frames
-    }
-}
-
-fn build_plans(
-    config: &Config,
-    registry: &ScraperRegistry,
-    running: &[Arc<Plan>],
-) -> Result<Vec<Arc<Plan>>, EngineError> {
-    let mut plans: Vec<Arc<Plan>> = Vec::with_capacity(config.groups.len());
-    for group in &config.groups {
-        if plans.iter().any(|plan| plan.prom_id == group.prom_id) {
-            return Err(EngineError::DuplicateConfig(group.prom_id.clone()));
-        }
-        let before = running.iter().find(|plan| plan.prom_id == group.prom_id);
-        plans.push(Arc::new(Plan::build(
-            group,
-            registry,
-            before.map(|plan| &**plan),
-        )?));
-    }
-    Ok(plans)
 }

@@ -1,43 +1,78 @@
 //! The scheduler of PingExporter, to be used inside any program.
 //!
-//! An [`Engine`] runs one fixed-rate cycle for each configuration file: at each tick the scrapers of a
+//! An [`Engine`] runs one fixed-rate cycle for each [`Group`] of devices: at each tick the scrapers of a
 //! [`ScraperRegistry`] measure their targets, and the finished results go to the sinks and into [`Results`]. A slow
-//! cycle, scraper or sink delays no other.
+//! device, cycle, scraper or sink delays no other. Groups come from code, or from files by the crate `pe-config`.
 //!
 //! ```
 //! use std::time::Duration;
-//! use pe_engine::{Engine, ScraperRegistry};
+//! use pe_engine::{Engine, Group, ScraperRegistry};
+//! # use std::sync::Arc;
+//! # use pe_scrape::{Columns, Metric, Row, ScrapeError, Scraper, SettingsError, Target, async_trait};
+//! # struct Greeting(Arc<Columns>, Metric);
+//! # #[async_trait]
+//! # impl Scraper for Greeting {
+//! #     fn columns(&self) -> &Arc<Columns> { &self.0 }
+//! #     async fn scrape(&self, _: &Target, row: Row<'_>) -> Result<(), ScrapeError> { row.set(self.1, 1.0); Ok(()) }
+//! # }
+//! # fn greeting(_: &pe_scrape::ScraperSettings) -> Result<Arc<dyn Scraper>, SettingsError> {
+//! #     let mut columns = Columns::builder();
+//! #     let up = columns.gauge("greeting_up", "Whether the service greets");
+//! #     Ok(Arc::new(Greeting(columns.build()?, up)))
+//! # }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let config = pe_config::Config { push: None, groups: Vec::new() };
-//! let registry = ScraperRegistry::new(); // register scrapers here
-//! let engine = Engine::builder(config, registry).build()?;
+//! let mut scrapers = ScraperRegistry::new();
+//! scrapers.register("greeting", greeting)?;
+//! let group = Group::builder("plant", Duration::from_secs(10))
+//!     .scraper("greeting", serde_json::Value::Null)
+//!     .device("router", "10.0.0.1")
+//!     .build()?;
+//! let engine = Engine::builder(scrapers).group(group).build()?;
 //! let results = engine.results();
-//! engine.run(tokio::time::sleep(Duration::from_millis(10))).await;
-//! for report in results.latest() {
-//!     println!("{}: {} devices in {:?}", report.config, report.jobs, report.duration);
-//! }
+//! engine.run(tokio::time::sleep(Duration::from_millis(50))).await?;
+//! assert_eq!(results.value("plant", "router", "greeting_up"), Some(1.0));
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! The engine needs a tokio runtime with its timer, of either flavour. It has no global state and installs no signal
+//! handler, and several engines may run in one process.
 
 mod builder;
-mod catalog;
+mod changes;
 mod collector;
-mod cycle;
 mod engine;
+mod episode;
 mod error;
+mod finished;
+mod groups;
+mod handle;
+mod lane;
 mod metrics;
 mod plan;
+mod prepare;
 mod process;
-mod push;
+mod queue;
+mod reload;
 mod results;
+mod runner;
 mod schedule;
+mod shared;
+mod sinks;
+mod supervise;
+mod tick;
 
 pub use builder::EngineBuilder;
-pub use catalog::RegistryCatalog;
-pub use engine::{Engine, EngineHandle, FlushErrors, ReloadSummary};
-pub use error::EngineError;
-pub use pe_scrape::{ScraperRegistry, Sink};
+pub use changes::ReloadSummary;
+pub use engine::Engine;
+pub use error::{EngineError, FlushErrors};
+pub use finished::Finished;
+pub use handle::EngineHandle;
+pub use pe_scrape::{
+    Config, CycleReport, DeviceEntry, DeviceStates, Diagnostics, Group, ScraperRegistry, Sink,
+    SinkRegistry,
+};
+pub use reload::LastReload;
 pub use results::Results;

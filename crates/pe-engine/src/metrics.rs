@@ -1,147 +1,66 @@
-//! The engine's own metrics.
+//! The engine's own metrics. Names, HELP texts and units are a contract.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
-use pe_scrape::{
-    CycleReport, Frame, FrameBuilder, LabelSet, MetricDescriptor, Schema, SchemaError, Unit,
-};
-use prometheus_client::metrics::counter::Counter;
+use pe_scrape::{CycleReport, Frame, unix_seconds};
 
-use crate::process;
-
-/// What one configuration's cycle counts. Kept for as long as the configuration exists, over reloads.
-#[derive(Debug, Default)]
-pub(crate) struct CycleCounters {
-    pub(crate) cycles: Counter,
-    pub(crate) overruns: Counter,
-    by_scraper: Mutex<BTreeMap<Arc<str>, (u64, u64)>>,
-}
-
-impl CycleCounters {
-    /// Adds errors and panics of one scraper's batch.
-    pub(crate) fn note(&self, scraper: &Arc<str>, errors: usize, panics: usize) {
-        let mut by_scraper = self
-            .by_scraper
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let counts = by_scraper.entry(scraper.clone()).or_default();
-        counts.0 += errors as u64;
-        counts.1 += panics as u64;
+pe_scrape::metrics! {
+    /// What a finished cycle tells of itself. The help texts of the first two are what the Python original pushed,
+    /// spelling included, and stand on gateways.
+    pub(crate) struct CycleMetrics {
+        /// From the start of the cycle to its last result.
+        duration: gauge("exporter_duration", "Duration of all metrics exprot", Seconds),
+        /// Devices.
+        jobs: gauge("exporter_jobs", "Number of jobs to export"),
+        /// Start.
+        started: gauge("pingexporter_cycle_start_timestamp_seconds", "When the latest finished cycle started", Seconds),
     }
 }
 
-fn fixed(schema: Result<Arc<Schema>, SchemaError>) -> Arc<Schema> {
-    schema.expect("these descriptors never change and are covered by tests")
-}
-
-static EXPORTER: LazyLock<Arc<Schema>> = LazyLock::new(|| {
-    fixed(Schema::new(&[
-        // The help texts of the first two are a contract with what is on gateways already, spelling included.
-        MetricDescriptor::gauge("exporter_duration", "Duration of all metrics exprot")
-            .with_unit(Unit::Seconds),
-        MetricDescriptor::gauge("exporter_jobs", "Number of jobs to export"),
-        MetricDescriptor::gauge(
-            "pingexporter_cycle_start_timestamp_seconds",
-            "When the latest finished cycle started",
-        )
-        .with_unit(Unit::Seconds),
-        MetricDescriptor::counter("pingexporter_cycles_total", "Cycles that were started"),
-        MetricDescriptor::counter(
-            "pingexporter_cycle_overruns_total",
-            "Ticks that brought no full measurement because an earlier cycle was still running",
-        ),
-    ]))
-});
-
-static BY_SCRAPER: LazyLock<Arc<Schema>> = LazyLock::new(|| {
-    fixed(Schema::new(&[
-        MetricDescriptor::counter(
-            "pingexporter_scrape_errors_total",
-            "Measurements that failed without a result",
-        ),
-        MetricDescriptor::counter(
-            "pingexporter_scrape_panics_total",
-            "Measurements in which the scraper panicked",
-        ),
-    ]))
-});
-
-/// `exporter_duration`, `exporter_jobs` and the counters of the cycle, as they go with its report.
-pub(crate) fn exporter_frames(report: &CycleReport, counters: &CycleCounters) -> Vec<Frame> {
-    let values = [
-        report.duration.as_secs_f64(),
-        report.jobs as f64,
-        unix_seconds(report.started),
-        counters.cycles.get() as f64,
-        counters.overruns.get() as f64,
-    ];
-    let exporter = FrameBuilder::with_schema(EXPORTER.clone())
-        .row(LabelSet::empty(), &values)
-        .build();
-    let mut by_scraper = FrameBuilder::with_schema(BY_SCRAPER.clone());
-    for (scraper, (errors, panics)) in &*counters
-        .by_scraper
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-    {
-        let labels = LabelSet::new([("scraper", scraper.clone())]).unwrap_or_default();
-        by_scraper = by_scraper.row(labels, &[*errors as f64, *panics as f64]);
-    }
-    vec![exporter, by_scraper.build()]
-}
-
-/// How the latest reload went. The configuration that the engine starts with counts as one.
-#[derive(Debug)]
-pub(crate) struct ReloadState(Mutex<(bool, SystemTime)>);
-
-impl Default for ReloadState {
-    fn default() -> Self {
-        Self(Mutex::new((true, SystemTime::now())))
+pe_scrape::metrics! {
+    /// What a group counts, over reloads, for as long as it exists.
+    pub(crate) struct GroupMetrics {
+        /// Cycles.
+        cycles: counter("pingexporter_cycles_total", "Cycles that were started"),
+        /// Ticks at which a scraper could not be started, or that passed unused.
+        overruns: counter("pingexporter_cycle_overruns_total", "Ticks that brought no full measurement because an earlier cycle was still running"),
+        /// Failures.
+        errors: counters["scraper"]("pingexporter_scrape_errors_total", "Measurements that failed without a result"),
+        /// Panics.
+        panics: counters["scraper"]("pingexporter_scrape_panics_total", "Measurements in which the scraper panicked"),
     }
 }
 
-impl ReloadState {
-    pub(crate) fn note(&self, success: bool) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let succeeded_at = if success { SystemTime::now() } else { state.1 };
-        *state = (success, succeeded_at);
+pe_scrape::metrics! {
+    /// What the engine as a whole tells.
+    pub(crate) struct EngineMetrics {
+        /// Always 1.
+        build_info: gauges["version"]("pingexporter_build_info", "1, labelled with the version"),
+        /// 0 or 1.
+        reload_successful: gauge("pingexporter_config_last_reload_successful", "Whether the latest attempt to load the configuration succeeded"),
+        /// Time.
+        reloaded: gauge("pingexporter_config_last_reload_success_timestamp_seconds", "When a configuration was last loaded successfully", Seconds),
+        /// Restarts by kind of task.
+        restarts: counters["task"]("pingexporter_task_restarts_total", "Tasks that were started again after a panic"),
     }
 }
 
-static ENGINE: LazyLock<Arc<Schema>> = LazyLock::new(|| {
-    fixed(Schema::new(&[
-        MetricDescriptor::gauge("pingexporter_build_info", "1, labelled with the version")
-            .with_label("version", env!("CARGO_PKG_VERSION")),
-        MetricDescriptor::gauge(
-            "pingexporter_config_last_reload_successful",
-            "Whether the latest attempt to load the configuration succeeded",
-        ),
-        MetricDescriptor::gauge(
-            "pingexporter_config_last_reload_success_timestamp_seconds",
-            "When a configuration was last loaded successfully",
-        )
-        .with_unit(Unit::Seconds),
-    ]))
-});
+impl GroupMetrics {
+    /// `exporter_duration`, `exporter_jobs` and the counters of the group, as they go with a report. Their time is now: unlike
+    /// the devices' values they are of the cycle's end.
+    pub(crate) fn of_report(&self, report: &CycleReport) -> Vec<Frame> {
+        let cycle = CycleMetrics::default();
+        cycle.duration.set(report.duration.as_secs_f64());
+        cycle.jobs.set(report.device_count as f64);
+        cycle.started.set(unix_seconds(report.started));
+        let mut frames = cycle.frames();
+        frames.extend(self.frames());
+        frames
+    }
 
-/// Metrics of the engine as a whole.
-pub(crate) fn engine_frames(reloads: &ReloadState) -> Vec<Frame> {
-    let (successful, succeeded_at) = *reloads.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let values = [
-        1.0,
-        f64::from(u8::from(successful)),
-        unix_seconds(succeeded_at),
-    ];
-    let engine = FrameBuilder::with_schema(ENGINE.clone())
-        .row(LabelSet::empty(), &values)
-        .build();
-    std::iter::once(engine).chain(process::frame()).collect()
-}
-
-fn unix_seconds(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs_f64()
+    /// Adds errors and panics of a scraper's batch.
+    pub(crate) fn count(&self, scraper: &Arc<str>, errors: u64, panics: u64) {
+        self.errors.of(scraper).add(errors);
+        self.panics.of(scraper).add(panics);
+    }
 }

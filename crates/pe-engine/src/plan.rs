@@ -1,32 +1,39 @@
-//! From configuration to what a cycle runs: scrapers, their targets and their tables.
+//! From a group to what its runner runs: lanes, each with a scraper, its targets and their table.
+//!
+//! A lane is one scraper with one set of settings. Devices that are alike share their list of scrapers, so lists are known
+//! by their place in memory, and each is looked at once.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pe_config::{GroupConfig, JobConfig};
 use pe_scrape::{
-    Address, FamilyChoice, LabelSet, Schema, Scraper, ScraperRegistry, ScraperSettings, Table,
-    Target,
+    Columns, Diagnostic, Group, LabelSet, Scraper, ScraperConfig, ScraperRegistry, ScraperSettings,
+    Severity, Table, Target, panic_message,
 };
 
-use crate::EngineError;
+/// Probes that may leave back to back where a rate is set and no burst.
+const DEFAULT_BURST: u32 = 64;
 
-/// What one configuration's cycle runs.
+/// A batch that has not ended after so many intervals is stopped.
+const LONGEST_RUN: u32 = 3;
+
+/// What a target may take beyond its probes: for a name to resolve, and for scheduling delay.
+const TARGET_MARGIN: Duration = Duration::from_secs(1);
+
+/// What a group's runner runs.
+#[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) prom_id: Arc<str>,
+    pub(crate) group: Arc<str>,
     pub(crate) interval: Duration,
-    pub(crate) jobs: usize,
-    pub(crate) lanes: Vec<LanePlan>,
+    /// Rate and burst that hold for all lanes together, if a rate is set.
+    pub(crate) pace: Option<(f64, u32)>,
+    pub(crate) device_count: usize,
+    pub(crate) lanes: Vec<Arc<LanePlan>>,
+    /// What the scrapers' tables hold, each kind once: names that no learned frame may take.
+    pub(crate) columns: Vec<Arc<Columns>>,
 }
-
-/// What decides which lanes a device belongs to: its list of metrics, known by its place in memory, and its overrides.
-type Combination = (
-    *const pe_config::MetricConfig,
-    Option<Duration>,
-    Option<u32>,
-    Option<Duration>,
-);
 
 /// One scraper with one set of settings, and the targets it measures.
 pub(crate) struct LanePlan {
@@ -34,186 +41,185 @@ pub(crate) struct LanePlan {
     pub(crate) settings: ScraperSettings,
     pub(crate) scraper: Arc<dyn Scraper>,
     pub(crate) targets: Arc<[Target]>,
+    /// The labels of each target.
     pub(crate) rows: Arc<[LabelSet]>,
+    /// The position of each target's device in the group.
+    pub(crate) devices: Box<[u32]>,
     pub(crate) table: Arc<Table>,
 }
 
+/// The scraper of a lane, with targets still to be added.
+struct Draft {
+    config: ScraperConfig,
+    targets: Vec<Target>,
+    devices: Vec<u32>,
+}
+
 impl Plan {
-    /// Builds what `group` asks for. Scrapers of `running` are used again where name and settings are the same.
+    /// Plans `group`, which was checked. Scrapers of `running` are used again where name and settings are the same.
+    ///
+    /// Fails with every problem of setting scrapers up.
     pub(crate) fn build(
-        group: &GroupConfig,
+        group: &Group,
         registry: &ScraperRegistry,
         running: Option<&Self>,
-    ) -> Result<Self, EngineError> {
-        let mut drafts: Vec<(Arc<str>, ScraperSettings, Vec<Target>)> = Vec::new();
-        // Devices of one file mostly share their metrics: look at each distinct combination once.
-        let mut known: HashMap<Combination, Vec<usize>> = HashMap::new();
-        for job in &group.jobs {
-            let target = target(group, job)?;
-            let combination = (
-                job.metrics.as_ptr(),
-                job.timeout,
-                job.count,
-                job.probe_interval,
-            );
-            let lanes = known.entry(combination).or_insert_with(|| {
-                let lane_of = |metric: &pe_config::MetricConfig| {
-                    let settings = settings(group, job, metric.settings.clone());
-                    let same = |(name, known, _): &(Arc<str>, ScraperSettings, _)| {
-                        *name == metric.scraper && *known == settings
-                    };
-                    drafts.iter().position(same).unwrap_or_else(|| {
-                        drafts.push((metric.scraper.clone(), settings.clone(), Vec::new()));
-                        drafts.len() - 1
-                    })
-                };
-                job.metrics.iter().map(lane_of).collect()
-            });
-            for &lane in lanes.iter() {
-                drafts[lane].2.push(target.clone());
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let known: HashMap<String, &Arc<LanePlan>> = running
+            .iter()
+            .flat_map(|plan| &plan.lanes)
+            .map(|lane| (lane_key(&lane.name, &lane.settings), lane))
+            .collect();
+        let mut problems = Vec::new();
+        let mut lanes = Vec::new();
+        for draft in drafts(group) {
+            let (name, settings) = (&draft.config.name, &draft.config.settings);
+            let again = known
+                .get(&lane_key(name, settings))
+                .map(|lane| lane.scraper.clone());
+            let made = again.map_or_else(|| make(registry, &draft.config), Ok);
+            match made.and_then(|scraper| LanePlan::new(draft, scraper)) {
+                Ok(lane) => lanes.push(Arc::new(lane)),
+                Err(message) => problems.push(Diagnostic::named(
+                    Severity::Error,
+                    &group.origin(),
+                    message,
+                    None,
+                )),
             }
         }
-        let lanes = drafts
-            .into_iter()
-            .map(|(name, settings, targets)| {
-                let again = running.and_then(|plan| plan.scraper(&name, &settings));
-                let scraper = match again {
-                    Some(scraper) => scraper,
-                    None => registry.create(&name, &settings).map_err(|source| {
-                        EngineError::Scraper {
-                            file: group.file.clone(),
-                            source,
-                        }
-                    })?,
-                };
-                LanePlan::new(name, settings, scraper, targets)
-            })
-            .collect::<Result<_, _>>()?;
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let mut columns: Vec<Arc<Columns>> = Vec::new();
+        for lane in &lanes {
+            if !columns.contains(lane.table.columns()) {
+                columns.push(lane.table.columns().clone());
+            }
+        }
+        let pacer = group.settings.pacer.as_ref();
+        let rate = pacer.and_then(|pacer| pacer.rate);
+        let burst = pacer.and_then(|pacer| pacer.burst);
         Ok(Self {
-            prom_id: group.prom_id.clone(),
-            interval: group.interval,
-            jobs: group.jobs.len(),
+            group: group.name().into(),
+            interval: group.interval(),
+            pace: rate.map(|rate| (rate, burst.unwrap_or(DEFAULT_BURST))),
+            device_count: group.devices.len(),
             lanes,
+            columns,
         })
-    }
-
-    /// Takes over the counters and histograms of devices that `old` measured already.
-    pub(crate) fn adopt(&self, old: &Self) {
-        for lane in &self.lanes {
-            let same = |candidate: &&LanePlan| {
-                candidate.name == lane.name && candidate.table.schema() == lane.table.schema()
-            };
-            for old in old.lanes.iter().filter(same) {
-                let rows: HashMap<_, usize> = old
-                    .targets
-                    .iter()
-                    .enumerate()
-                    .map(|(row, target)| (identity(target), row))
-                    .collect();
-                for (row, target) in lane.targets.iter().enumerate() {
-                    if let Some(&old_row) = rows.get(&identity(target)) {
-                        lane.table.adopt_row(row, &old.table, old_row);
-                    }
-                }
-            }
-        }
     }
 
     /// Whether running `other` instead would make no difference.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.interval == other.interval
-            && self.jobs == other.jobs
+            && self.pace == other.pace
+            && self.device_count == other.device_count
             && self.lanes.len() == other.lanes.len()
             && self.lanes.iter().zip(&other.lanes).all(|(a, b)| {
-                a.name == b.name && a.settings == b.settings && a.targets == b.targets
+                a.name == b.name
+                    && a.settings == b.settings
+                    && a.targets == b.targets
+                    && a.devices == b.devices
             })
     }
 
-    fn scraper(&self, name: &str, settings: &ScraperSettings) -> Option<Arc<dyn Scraper>> {
-        let lane = self
-            .lanes
-            .iter()
-            .find(|lane| *lane.name == *name && lane.settings == *settings)?;
-        Some(lane.scraper.clone())
+    /// How long a batch of a lane may take.
+    pub(crate) fn batch_timeout(&self, lane: &LanePlan) -> Duration {
+        let intervals = self.interval.saturating_mul(LONGEST_RUN);
+        intervals.max(lane.target_timeout())
     }
 }
 
+/// The lanes of a group in the order of their first device.
+fn drafts(group: &Group) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    let mut by_key: HashMap<String, usize> = HashMap::new();
+    let mut by_list: HashMap<*const ScraperConfig, Vec<usize>> = HashMap::new();
+    for (index, device) in group.devices.iter().enumerate() {
+        let list = by_list.entry(device.scrapers.as_ptr()).or_insert_with(|| {
+            let lane_of = |config: &ScraperConfig| {
+                let key = lane_key(&config.name, &config.settings);
+                *by_key.entry(key).or_insert_with(|| {
+                    drafts.push(Draft {
+                        config: config.clone(),
+                        targets: Vec::new(),
+                        devices: Vec::new(),
+                    });
+                    drafts.len() - 1
+                })
+            };
+            device.scrapers.iter().map(lane_of).collect()
+        });
+        for &lane in list.iter() {
+            drafts[lane].targets.push(device.target.clone());
+            drafts[lane].devices.push(index as u32);
+        }
+    }
+    drafts
+}
+
+/// A text that is equal for equal names and settings. It may hold secrets, and is never shown.
+fn lane_key(name: &str, settings: &ScraperSettings) -> String {
+    let ScraperSettings {
+        timeout,
+        interval,
+        value_dev_down,
+        count,
+        probe_interval,
+        rate,
+        burst,
+        ref own,
+        ..
+    } = *settings;
+    format!(
+        "{name} {timeout:?} {interval:?} {value_dev_down} {count} {probe_interval:?} {rate:?} {burst:?} {own}"
+    )
+}
+
+fn make(registry: &ScraperRegistry, config: &ScraperConfig) -> Result<Arc<dyn Scraper>, String> {
+    registry
+        .create(&config.name, &config.settings)
+        .map_err(|error| error.to_string())
+}
+
 impl LanePlan {
-    fn new(
-        name: Arc<str>,
-        settings: ScraperSettings,
-        scraper: Arc<dyn Scraper>,
-        targets: Vec<Target>,
-    ) -> Result<Self, EngineError> {
-        let schema = Schema::new(scraper.descriptors()).map_err(|source| EngineError::Schema {
-            scraper: name.clone(),
-            source,
+    fn new(draft: Draft, scraper: Arc<dyn Scraper>) -> Result<Self, String> {
+        let Draft {
+            config: ScraperConfig { name, settings, .. },
+            targets,
+            devices,
+        } = draft;
+        let columns = catch_unwind(AssertUnwindSafe(|| scraper.columns().clone()));
+        let columns = columns.map_err(|panic| {
+            let words = panic_message(&*panic);
+            format!("metric `{name}`: the scraper panicked: {words}")
         })?;
         Ok(Self {
             rows: targets
                 .iter()
                 .map(|target| target.labels().clone())
                 .collect(),
-            table: Arc::new(Table::new(schema, targets.len())),
+            table: Arc::new(Table::new(columns, targets.len())),
             targets: targets.into(),
+            devices: devices.into(),
             name,
             settings,
             scraper,
         })
     }
 
-    /// How long the scraper may take for one target: all its probes, and a second for a name to resolve and a scheduler
-    /// to breathe.
+    /// How long the scraper may take for one target.
     pub(crate) fn target_timeout(&self) -> Duration {
-        let settings = &self.settings;
-        let probes = settings
-            .probe_interval
-            .max(settings.timeout)
-            .saturating_mul(settings.count.max(1));
-        probes.saturating_add(Duration::from_secs(1))
+        self.settings.longest_cycle().saturating_add(TARGET_MARGIN)
     }
 }
 
-/// What makes a target the same one after a reload. A host name of which both addresses are measured is there twice,
-/// told apart by its `family` label.
-fn identity(target: &Target) -> (&str, &str, Option<&str>) {
-    (target.device(), target.ip(), target.labels().get("family"))
-}
-
-fn target(group: &GroupConfig, job: &JobConfig) -> Result<Target, EngineError> {
-    let address = match &job.address {
-        pe_config::Address::Ip(ip) => Address::Ip(*ip),
-        pe_config::Address::Name { host, family } => Address::Name {
-            host: host.clone(),
-            family: match family {
-                pe_config::Family::V4 => FamilyChoice::V4,
-                pe_config::Family::V6 => FamilyChoice::V6,
-                pe_config::Family::Any => FamilyChoice::Any,
-            },
-        },
-    };
-    let labels = job
-        .labels
-        .iter()
-        .map(|(name, value)| (name.clone(), value.clone()));
-    Target::new(job.job.clone(), job.ip.clone(), address, labels).map_err(|source| {
-        EngineError::Labels {
-            file: group.file.clone(),
-            device: job.job.clone(),
-            source,
-        }
-    })
-}
-
-fn settings(group: &GroupConfig, job: &JobConfig, own: serde_json::Value) -> ScraperSettings {
-    ScraperSettings {
-        timeout: group.timeout_of(job),
-        interval: group.interval,
-        value_dev_down: group.value_dev_down,
-        count: group.count_of(job),
-        probe_interval: group.probe_interval_of(job),
-        rate: group.pacer.rate,
-        burst: group.pacer.burst,
-        own,
+impl std::fmt::Debug for LanePlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LanePlan")
+            .field("name", &self.name)
+            .field("settings", &self.settings)
+            .field("targets", &self.targets.len())
+            .finish_non_exhaustive()
     }
 }

@@ -4,11 +4,11 @@
 
 use std::sync::{Arc, LazyLock};
 
-use pe_scrape::{Frame, FrameBuilder, LabelSet, MetricDescriptor, Schema, Unit};
+use pe_scrape::{Columns, Frame, FrameBuilder, LabelSet, MetricDescriptor, Unit};
 use procfs::process::{LimitValue, Process};
 
-static SCHEMA: LazyLock<Option<Arc<Schema>>> = LazyLock::new(|| {
-    Schema::new(&[
+static COLUMNS: LazyLock<Option<Arc<Columns>>> = LazyLock::new(|| {
+    Columns::new(&[
         MetricDescriptor::counter(
             "process_cpu_seconds_total",
             "Total user and system CPU time spent in seconds",
@@ -38,7 +38,7 @@ static SCHEMA: LazyLock<Option<Arc<Schema>>> = LazyLock::new(|| {
 
 /// The metrics of this process, or nothing where `/proc` cannot be read.
 pub(crate) fn frame() -> Option<Frame> {
-    let schema = SCHEMA.clone()?;
+    let columns = COLUMNS.clone()?;
     let process = Process::myself().ok()?;
     let stat = process.stat().ok()?;
     let ticks = procfs::ticks_per_second() as f64;
@@ -57,7 +57,7 @@ pub(crate) fn frame() -> Option<Frame> {
         stat.num_threads as f64,
     ];
     Some(
-        FrameBuilder::with_schema(schema)
+        FrameBuilder::with_columns(columns)
             .row(LabelSet::empty(), &values)
             .build(),
     )

@@ -1,14 +1,20 @@
-//! When cycles start: fixed-rate ticks without drift.
+//! When cycles start: fixed-rate ticks without drift. Decides by instants that are passed in; only [`now`] reads the clock.
 
 use std::time::{Duration, Instant};
 
-/// The starts of configurations are spread over this time at the most, so that first results come soon even where
+/// The starts of groups are spread over this time at the most, so that first results come soon even where
 /// intervals are long.
 const LONGEST_SPREAD: Duration = Duration::from_secs(1);
 
 /// The monotonic time by the runtime's clock, which tests can steer.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// A moment so much later; in a hundred years where the clock does not go that far.
+pub(crate) fn after(start: Instant, time: Duration) -> Instant {
+    let century = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    start.checked_add(time.min(century)).unwrap_or(start)
 }
 
 /// How long after the engine's start the cycle at `index` of `count` starts, so that starts are spread evenly.

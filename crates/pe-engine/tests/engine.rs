@@ -1,176 +1,29 @@
 //! What an embedding program can rely on, with scrapers that misbehave in every way and a steered clock.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pe_config::{Address, Config, GroupConfig, JobConfig, MetricConfig};
-use pe_engine::{Engine, EngineError, ScraperRegistry, Sink};
-use pe_scrape::exposition::Format;
-use pe_scrape::{
-    CycleReport, MetricDescriptor, Row, ScrapeError, Scraper, ScraperSettings, Target, async_trait,
+use common::{Actor, Journal, Log, SECOND, builder, device, group, own, registry, run, troupe};
+use pe_engine::{
+    Config, CycleReport, DeviceEntry, Engine, EngineError, Group, ScraperRegistry, Sink,
 };
+use pe_scrape::exposition::Format;
+use pe_scrape::{ScraperSettings, async_trait};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-/// Counts its scrapes in a counter, and does what its settings say: `sleep` so many milliseconds, `panic`, `fail`.
-struct Actor {
-    descriptors: [MetricDescriptor; 2],
-    settings: serde_json::Value,
-}
-
-#[async_trait]
-impl Scraper for Actor {
-    fn descriptors(&self) -> &[MetricDescriptor] {
-        &self.descriptors
-    }
-
-    async fn scrape(&self, target: &Target, row: Row<'_>) -> Result<(), ScrapeError> {
-        row.add(1, 1.0);
-        if let Some(pause) = self.settings["sleep"].as_u64() {
-            sleep(Duration::from_millis(pause)).await;
-        }
-        if self.settings["panic"] == target.device() {
-            panic!("as the settings say");
-        }
-        if self.settings["fail"] == target.device() {
-            return Err(ScrapeError::Target("as the settings say".into()));
-        }
-        row.set(0, 1.0);
-        Ok(())
-    }
-}
-
-fn registry() -> ScraperRegistry {
-    let mut registry = ScraperRegistry::new();
-    registry
-        .register("actor", |settings: &ScraperSettings| {
-            let descriptors = [
-                MetricDescriptor::gauge("actor_up", "Whether the actor played"),
-                MetricDescriptor::counter("actor_scenes_total", "Scenes played"),
-            ];
-            Ok(Arc::new(Actor {
-                descriptors,
-                settings: settings.own.clone(),
-            }) as Arc<dyn Scraper>)
-        })
-        .unwrap();
-    registry
-}
-
-fn job(name: &str, settings: &serde_json::Value) -> JobConfig {
-    let metric = MetricConfig {
-        scraper: "actor".into(),
-        settings: settings.clone(),
-    };
-    JobConfig {
-        job: name.into(),
-        ip: "127.0.0.1".into(),
-        address: Address::Ip([127, 0, 0, 1].into()),
-        labels: pe_config::Labels::default(),
-        metrics: Arc::new([metric]),
-        timeout: None,
-        count: None,
-        probe_interval: None,
-    }
-}
-
-fn group(prom_id: &str, interval: Duration, jobs: Vec<JobConfig>) -> GroupConfig {
-    GroupConfig {
-        file: format!("{prom_id}.json").into(),
-        prom_id: prom_id.into(),
-        interval,
-        timeout: interval / 2,
-        value_dev_down: 3000.0,
-        count: 1,
-        probe_interval: Duration::from_secs(1),
-        pacer: pe_config::PacerConfig::default(),
-        labels: pe_config::Labels::default(),
-        jobs,
-    }
-}
-
-fn config(groups: Vec<GroupConfig>) -> Config {
-    Config { push: None, groups }
-}
-
-const SECOND: Duration = Duration::from_secs(1);
-
-/// A sink that remembers when which report came, in seconds since it was made.
-#[derive(Clone)]
-struct Journal(Arc<Mutex<Vec<Entry>>>, Instant);
-
-type Entry = (f64, Arc<CycleReport>);
-
-impl Journal {
-    fn new() -> Self {
-        Self(Arc::default(), Instant::now())
-    }
-    fn of(&self, config: &str) -> Vec<Entry> {
-        let all = self.0.lock().unwrap();
-        all.iter()
-            .filter(|(_, report)| *report.config == *config)
-            .cloned()
-            .collect()
-    }
-    fn times(&self, config: &str) -> Vec<f64> {
-        self.of(config)
-            .iter()
-            .map(|(time, _)| (time * 100.0).round() / 100.0)
-            .collect()
-    }
-}
-
-#[async_trait]
-impl Sink for Journal {
-    fn name(&self) -> &str {
-        "journal"
-    }
-    fn publish(&self, report: Arc<CycleReport>) {
-        self.0
-            .lock()
-            .unwrap()
-            .push((self.1.elapsed().as_secs_f64(), report));
-    }
-}
-
-fn value(report: &CycleReport, device: &str, name: &str) -> Option<f64> {
-    report.devices.iter().find_map(|frame| {
-        let row = frame
-            .rows()
-            .iter()
-            .position(|labels| labels.get("device") == Some(device))?;
-        frame.value(row, name)
-    })
-}
-
-fn own(report: &CycleReport, name: &str) -> f64 {
-    report
-        .exporter
-        .iter()
-        .find_map(|frame| frame.value(0, name))
-        .unwrap()
-}
-
-async fn run(config: Config, time: Duration) -> (Journal, pe_engine::Results) {
-    let journal = Journal::new();
-    let engine = Engine::builder(config, registry())
-        .sink(journal.clone())
-        .build()
-        .unwrap();
-    let results = engine.results();
-    engine.run(sleep(time)).await;
-    (journal, results)
-}
-
 #[tokio::test(start_paused = true)]
 async fn cycles_keep_their_rate_and_a_slow_one_delays_no_other() {
-    let mut slow = group("slow", SECOND, vec![job("a", &json!({"sleep": 2200}))]);
-    slow.count = 3; // so that the scraper is given the time it takes
-    let fast = group("fast", SECOND, vec![job("b", &json!({"sleep": 100}))]);
-    let (journal, results) = run(config(vec![fast, slow]), SECOND * 10).await;
+    // So many probes that the scraper is given the time it takes.
+    let slow = device("a", &json!({"sleep": 2200})).count(3);
+    let slow = group("slow", SECOND, [slow]);
+    let fast = group("fast", SECOND, [device("b", &json!({"sleep": 100}))]);
+    let (journal, results) = run(vec![fast, slow], SECOND * 10).await;
     let expected: Vec<f64> = (0..10).map(|tick| f64::from(tick) + 0.1).collect();
     assert_eq!(journal.times("fast"), expected);
     // The slow one starts half a second later, as starts are staggered, and runs in every third tick; the last run is
@@ -194,19 +47,18 @@ async fn cycles_keep_their_rate_and_a_slow_one_delays_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_an_error_or_a_hang_of_one_device_spoils_no_other() {
-    let jobs = vec![
-        job("good", &json!({})),
-        job("panics", &json!({"panic": "panics"})),
-        job("fails", &json!({"fail": "fails"})),
-        job("hangs", &json!({"sleep": 3_600_000})),
+    let devices = [
+        device("good", &json!({})),
+        device("panics", &json!({"panic": "panics"})),
+        device("fails", &json!({"fail": "fails"})),
+        device("hangs", &json!({"sleep": 3_600_000})),
     ];
-    let (journal, results) = run(config(vec![group("g", SECOND * 2, jobs)]), SECOND * 7).await;
+    let (journal, results) = run(vec![group("g", SECOND * 2, devices)], SECOND * 7).await;
     let last = results.get("g").unwrap();
-    assert_eq!(value(&last, "good", "actor_up"), Some(1.0));
+    assert_eq!(last.value("good", "actor_up"), Some(1.0));
     for bad in ["panics", "fails", "hangs"] {
-        assert_eq!(value(&last, bad, "actor_up"), None, "{bad}");
+        assert_eq!(last.value(bad, "actor_up"), None, "{bad}");
     }
-    // The hanging device is given up, so that the cycle does not fall behind for long.
     assert!(journal.of("g").len() >= 2, "{:?}", journal.times("g"));
     assert!(own(&last, "pingexporter_scrape_panics_total") >= 2.0);
     assert!(own(&last, "pingexporter_scrape_errors_total") >= 2.0);
@@ -217,188 +69,101 @@ async fn stopping_finishes_what_can_be_finished_within_the_grace_time() {
     let quick = group(
         "quick",
         SECOND * 60,
-        vec![job("a", &json!({"sleep": 3000}))],
+        [device("a", &json!({"sleep": 3000})).count(4)],
     );
     let stuck = group(
         "stuck",
         SECOND * 60,
-        vec![job("b", &json!({"sleep": 50_000}))],
+        [device("b", &json!({"sleep": 50_000})).count(50)],
     );
     let journal = Journal::new();
-    let engine = Engine::builder(config(vec![quick, stuck]), registry())
-        .sink(journal.clone())
+    let engine = builder([quick, stuck])
+        .sink("journal", journal.clone())
         .shutdown_grace(SECOND * 4)
         .build()
         .unwrap();
     let started = Instant::now();
     // The second cycle starts after half a second, the stop comes at 1 s.
-    engine.run(sleep(SECOND)).await;
+    engine.run(sleep(SECOND)).await.unwrap();
     assert_eq!(journal.times("quick"), [3.0]);
     assert!(journal.times("stuck").is_empty());
     assert_eq!(started.elapsed().as_secs(), 5);
 }
 
-#[tokio::test(start_paused = true)]
-async fn reload_keeps_what_stays_and_withdraws_what_goes() {
-    let quiet = json!({});
-    let before = config(vec![
-        group("same", SECOND, vec![job("a", &quiet)]),
-        group(
-            "grows",
-            SECOND,
-            vec![job("leaves", &quiet), job("b", &quiet)],
-        ),
-        group("goes", SECOND, vec![job("c", &quiet)]),
-    ]);
-    let after = config(vec![
-        group("same", SECOND, vec![job("a", &quiet)]),
-        group("grows", SECOND, vec![job("new", &quiet), job("b", &quiet)]),
-        group("comes", SECOND, vec![job("d", &quiet)]),
-    ]);
-    let engine = Engine::builder(before, registry()).build().unwrap();
-    let (handle, results) = (engine.handle(), engine.results());
-    let running = tokio::spawn(engine.run(sleep(SECOND * 20)));
-    sleep(Duration::from_millis(5900)).await;
-    let scenes = |config: &str, device: &str| {
-        value(&results.get(config).unwrap(), device, "actor_scenes_total").unwrap()
-    };
-    let (a, b) = (scenes("same", "a"), scenes("grows", "b"));
-    assert!(handle.is_ready());
+/// A sink that cannot hand anything on.
+struct Deaf;
 
-    // A configuration that cannot run changes nothing.
-    let mut unknown = job("x", &quiet);
-    unknown.metrics = Arc::new([MetricConfig {
-        scraper: "no".into(),
-        settings: json!(null),
-    }]);
-    let refused = handle
-        .reload(config(vec![group("same", SECOND, vec![unknown])]))
-        .await;
-    assert!(
-        matches!(refused, Err(EngineError::Scraper { .. })),
-        "{refused:?}"
-    );
-    let text = String::from_utf8(handle.exposition(Format::Text)).unwrap();
-    assert!(text.contains("pingexporter_config_last_reload_successful 0"));
-
-    let summary = handle.reload(after).await.unwrap();
-    assert_eq!(
-        (
-            summary.added,
-            summary.changed,
-            summary.unchanged,
-            summary.removed
-        ),
-        (1, 1, 1, 1)
-    );
-    assert!(results.get("goes").is_none());
-    // The changed configuration shows what it knows of the devices that stay, before its next tick.
-    sleep(Duration::from_millis(10)).await;
-    assert_eq!(scenes("grows", "b"), b);
-    let grown = results.get("grows").unwrap();
-    assert_eq!(value(&grown, "b", "actor_up"), Some(1.0));
-    assert_eq!(value(&grown, "new", "actor_up"), None);
-    assert_eq!(value(&grown, "leaves", "actor_scenes_total"), None);
-    sleep(Duration::from_millis(2990)).await;
-    assert_eq!(scenes("same", "a"), a + 3.0);
-    assert_eq!(scenes("grows", "b"), b + 3.0);
-    assert_eq!(scenes("grows", "new"), 3.0);
-    assert!(results.get("comes").is_some() && results.get("goes").is_none());
-    running.await.unwrap();
-    assert!(matches!(
-        handle.reload(config(Vec::new())).await,
-        Err(EngineError::Stopped)
-    ));
+#[async_trait]
+impl Sink for Deaf {
+    fn publish(&self, _: Arc<CycleReport>) {}
+    async fn flush(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Err("connection refused".into())
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn once_measures_everything_and_tells_what_did_not_arrive() {
-    struct Deaf;
-    #[async_trait]
-    impl Sink for Deaf {
-        fn name(&self) -> &str {
-            "deaf"
-        }
-        fn publish(&self, _: Arc<CycleReport>) {}
-        async fn flush(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-            Err("connection refused".into())
-        }
-    }
     let groups = || {
-        let a = group("a", SECOND * 600, vec![job("x", &json!({}))]);
-        let b = group("b", SECOND * 600, vec![job("y", &json!({}))]);
-        config(vec![a, b])
+        let a = group("a", SECOND * 600, [device("x", &json!({}))]);
+        let b = group("b", SECOND * 600, [device("y", &json!({}))]);
+        [a, b]
     };
-    let reports = Engine::builder(groups(), registry())
-        .build()
-        .unwrap()
-        .once()
-        .await
-        .unwrap();
-    let names: Vec<&str> = reports.iter().map(|report| &*report.config).collect();
+    let journal = Journal::new();
+    let engine = builder(groups()).sink("journal", journal.clone());
+    let reports = engine.build().unwrap().once().await.unwrap();
+    let names: Vec<&str> = reports.iter().map(|report| &*report.group).collect();
     assert_eq!(names, ["a", "b"]);
-    let failed = Engine::builder(groups(), registry())
-        .sink(Deaf)
-        .build()
-        .unwrap()
-        .once()
-        .await;
+    assert_eq!(journal.of("a").len(), 1);
+    let engine = builder(groups()).sink("deaf", Arc::new(Deaf));
+    let failed = engine.build().unwrap().once().await.unwrap_err();
     assert_eq!(
-        failed.unwrap_err().to_string(),
+        failed.to_string(),
         "deaf: the latest results did not arrive: connection refused"
     );
+    // `main` prints errors by `Debug`.
+    assert_eq!(format!("{failed:?}"), failed.to_string());
+    let engine = builder(groups()).sink("deaf", Arc::new(Deaf));
+    let failed = engine.build().unwrap().run(sleep(SECOND)).await;
+    assert!(matches!(failed, Err(EngineError::Flush(_))));
 }
 
 #[tokio::test(start_paused = true)]
 async fn scrapers_with_the_same_settings_are_shared_and_the_rest_is_kept_apart() {
-    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let made = Arc::new(AtomicUsize::new(0));
     let mut registry = ScraperRegistry::new();
     registry
-        .register("actor", |settings: &ScraperSettings| {
-            MADE.fetch_add(1, Ordering::SeqCst);
-            let descriptors = [
-                MetricDescriptor::gauge("actor_up", ""),
-                MetricDescriptor::counter("n_total", ""),
-            ];
-            Ok(Arc::new(Actor {
-                descriptors,
-                settings: settings.own.clone(),
-            }) as Arc<dyn Scraper>)
+        .register("actor", {
+            let made = made.clone();
+            move |settings: &ScraperSettings| {
+                made.fetch_add(1, Ordering::SeqCst);
+                Actor::create(settings)
+            }
         })
         .unwrap();
-    let mut patient = job("c", &json!({}));
-    patient.timeout = Some(Duration::from_millis(900));
-    let jobs = vec![
-        job("a", &json!({})),
-        job("b", &json!({})),
-        patient,
-        job("d", &json!({"fail": "d"})),
+    let devices = [
+        device("a", &json!({})),
+        device("b", &json!({})),
+        device("c", &json!({})).timeout(Duration::from_millis(400)),
+        device("d", &json!({"fail": "d"})),
     ];
-    let config = config(vec![group("g", SECOND, jobs)]);
-    let reports = Engine::builder(config, registry)
-        .build()
-        .unwrap()
-        .once()
-        .await
-        .unwrap();
-    assert_eq!(MADE.load(Ordering::SeqCst), 3);
-    let rows: Vec<usize> = reports[0]
-        .devices
-        .iter()
-        .map(|frame| frame.rows().len())
-        .collect();
+    let engine = Engine::builder(registry).group(group("g", SECOND, devices));
+    let engine = engine.build().unwrap();
+    // To be described, a scraper is made once for each device that says what to measure; then once for each lane.
+    let described = 4;
+    assert_eq!(made.load(Ordering::SeqCst), described + 3);
+    let reports = engine.once().await.unwrap();
+    let frames = reports[0].devices.iter();
+    let rows: Vec<usize> = frames.map(|frame| frame.rows().len()).collect();
     assert_eq!(rows, [2, 1, 1]);
-    assert_eq!(reports[0].jobs, 4);
+    assert_eq!(reports[0].device_count, 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn exposition_holds_results_and_own_metrics_in_both_styles() {
-    let jobs = vec![job("a", &json!({})), job("b", &json!({"fail": "b"}))];
-    let engine = Engine::builder(config(vec![group("g", SECOND, jobs)]), registry())
-        .build()
-        .unwrap();
+    let devices = [device("a", &json!({})), device("b", &json!({"fail": "b"}))];
+    let engine = builder([group("g", SECOND, devices)]).build().unwrap();
     let (handle, results) = (engine.handle(), engine.results());
-    engine.run(sleep(SECOND / 2)).await;
+    engine.run(sleep(SECOND / 2)).await.unwrap();
     let text = String::from_utf8(handle.exposition(Format::Text)).unwrap();
     let stable: Vec<&str> = text
         .lines()
@@ -423,36 +188,234 @@ async fn exposition_holds_results_and_own_metrics_in_both_styles() {
 
 #[tokio::test(start_paused = true)]
 async fn a_device_may_have_times_and_counts_of_its_own() {
-    static SEEN: Mutex<Vec<(u32, Duration, Duration)>> = Mutex::new(Vec::new());
+    let seen = Arc::new(Mutex::new(Vec::new()));
     let mut registry = ScraperRegistry::new();
     registry
-        .register("actor", |settings: &ScraperSettings| {
-            SEEN.lock()
-                .unwrap()
-                .push((settings.count, settings.probe_interval, settings.timeout));
-            let descriptors = [
-                MetricDescriptor::gauge("actor_up", ""),
-                MetricDescriptor::counter("n_total", ""),
-            ];
-            Ok(Arc::new(Actor {
-                descriptors,
-                settings: settings.own.clone(),
-            }) as Arc<dyn Scraper>)
+        .register("actor", {
+            let seen = seen.clone();
+            move |settings: &ScraperSettings| {
+                let times = (settings.count, settings.probe_interval, settings.timeout);
+                seen.lock().unwrap().push(times);
+                Actor::create(settings)
+            }
         })
         .unwrap();
-    let mut own = job("own", &json!({}));
-    own.count = Some(7);
-    own.probe_interval = Some(SECOND / 10);
-    own.timeout = Some(SECOND / 4);
-    // The same list of metrics, as devices of one subnet share it.
-    let mut plain = own.clone();
-    (plain.job, plain.count, plain.probe_interval, plain.timeout) =
-        ("plain".into(), None, None, None);
-    let config = config(vec![group("g", SECOND, vec![own, plain])]);
-    Engine::builder(config, registry).build().unwrap();
-    let seen = SEEN.lock().unwrap().clone();
+    let own = device("own", &json!({}))
+        .count(7)
+        .probe_interval(SECOND / 10)
+        .timeout(SECOND / 4);
+    let plain = device("plain", &json!({}));
+    let group = group("g", SECOND, [own, plain]);
+    Engine::builder(registry).group(group).build().unwrap();
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort();
+    seen.dedup();
     assert_eq!(
         seen,
-        [(7, SECOND / 10, SECOND / 4), (1, SECOND, SECOND / 2)]
+        [(1, SECOND, SECOND / 2), (7, SECOND / 10, SECOND / 4)]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_device_is_counted_once_by_what_its_scrapers_say() {
+    let mut registry = registry();
+    // Another scraper that tells nothing about whether a device is up.
+    registry
+        .register("mute", |_: &ScraperSettings| {
+            use pe_scrape::{Columns, Row, ScrapeError, Scraper, Target};
+            struct Mute(Arc<Columns>);
+            #[async_trait]
+            impl Scraper for Mute {
+                fn columns(&self) -> &Arc<Columns> {
+                    &self.0
+                }
+                async fn scrape(&self, _: &Target, _: Row<'_>) -> Result<(), ScrapeError> {
+                    Ok(())
+                }
+            }
+            let mut columns = Columns::builder();
+            columns.gauge("mute", "Nothing");
+            Ok(Arc::new(Mute(columns.build()?)) as Arc<dyn Scraper>)
+        })
+        .unwrap();
+    let actor = |name, settings| device(name, &settings);
+    let group = group(
+        "g",
+        SECOND,
+        [
+            actor("up", json!({})).scraper("mute", json!(null)),
+            actor("down", json!({"down": "down"})),
+            actor("unknown", json!({"panic": "unknown"})).scraper("mute", json!(null)),
+            DeviceEntry::new("untold", "127.0.0.1")
+                .unwrap()
+                .scraper("mute", json!(null)),
+        ],
+    );
+    let engine = Engine::builder(registry).group(group).build().unwrap();
+    let report = engine.once().await.unwrap().remove(0);
+    let states = report.states;
+    assert_eq!((states.up, states.down, states.unknown), (1, 1, 1));
+    assert_eq!(report.device_count, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_logged_once_and_not_in_each_cycle() {
+    let (log, _guard) = Log::listen();
+    run(
+        vec![troupe(SECOND, json!({"panic": "b"}), &["a", "b"])],
+        SECOND * 20,
+    )
+    .await;
+    let told = log.with("panicked");
+    assert_eq!(
+        told,
+        [
+            "ERROR a measurement panicked group=g scraper=actor error=b (127.0.0.1): \
+             the scraper panicked: as the settings say"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_engines_in_one_process_know_nothing_of_each_other() {
+    let a = builder([troupe(SECOND, json!({}), &["a"])])
+        .build()
+        .unwrap();
+    let b = builder([troupe(SECOND * 2, json!({"down": "b"}), &["b"])])
+        .build()
+        .unwrap();
+    let (first, second) = (a.results(), b.results());
+    let (a, b) = tokio::join!(a.run(sleep(SECOND * 4)), b.run(sleep(SECOND * 4)));
+    a.unwrap();
+    b.unwrap();
+    assert_eq!(first.value("g", "a", "actor_up"), Some(1.0));
+    assert_eq!(first.value("g", "b", "actor_up"), None);
+    assert_eq!(second.value("g", "b", "actor_up"), Some(0.0));
+    assert_eq!(second.value("g", "b", "actor_scenes_total"), Some(2.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_tells_of_each_cycle_and_ends_with_the_engine() {
+    let engine = builder([troupe(SECOND, json!({}), &["a"])])
+        .build()
+        .unwrap();
+    let results = engine.results();
+    let (mut reader, mut sleeper) = (results.subscribe(), results.subscribe());
+    let running = tokio::spawn(engine.run(sleep(SECOND * 9 + SECOND / 2)));
+    let mut ticks = Vec::new();
+    while let Some(report) = reader.next().await {
+        ticks.push(report.tick);
+    }
+    assert_eq!(ticks, (0..10).collect::<Vec<u64>>());
+    assert_eq!(reader.skipped(), 0);
+    running.await.unwrap().unwrap();
+    // One who slept gets the latest, and how much was missed.
+    assert_eq!(sleeper.next().await.unwrap().tick, 6);
+    assert_eq!(sleeper.skipped(), 6);
+    assert!(results.subscribe().next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_ends_with_an_engine_that_is_dropped() {
+    let engine = builder([troupe(SECOND, json!({}), &["a"])])
+        .build()
+        .unwrap();
+    let (handle, mut finished) = (engine.handle(), engine.results().subscribe());
+    drop(engine);
+    assert!(finished.next().await.is_none());
+    let refused = handle.reload(Config::default()).await;
+    assert!(matches!(refused, Err(EngineError::Stopped)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_pacer_holds_for_all_lanes_of_a_group() {
+    use pe_scrape::{Batch, Columns, Pacer, Row, ScrapeError, Scraper, Target};
+    use tokio::time::sleep_until;
+
+    /// Books a turn before each probe, and waits for it. All scrapers read one clock.
+    struct Paced(Arc<Columns>, pe_scrape::Metric, Instant);
+    #[async_trait]
+    impl Scraper for Paced {
+        fn columns(&self) -> &Arc<Columns> {
+            &self.0
+        }
+        async fn scrape(&self, _: &Target, _: Row<'_>) -> Result<(), ScrapeError> {
+            unreachable!("the batch method is overridden")
+        }
+        async fn scrape_batch(&self, batch: &Batch) -> Result<(), ScrapeError> {
+            for (row, _) in batch.targets() {
+                if let Some(pacer) = &batch.pacer {
+                    let now = self.2.elapsed().as_nanos() as u64 + Pacer::OFFSET;
+                    let (from, _) = pacer.book(now, 1, 0);
+                    let turn = (from + pacer.gap()).saturating_sub(Pacer::OFFSET);
+                    sleep_until(self.2 + Duration::from_nanos(turn)).await;
+                }
+                batch.row(row).set(self.1, 1.0);
+            }
+            Ok(())
+        }
+    }
+    let start = Instant::now();
+    let mut registry = ScraperRegistry::new();
+    registry
+        .register("paced", move |_: &ScraperSettings| {
+            let mut columns = Columns::builder();
+            let sent = columns.gauge("sent", "Sent");
+            Ok(Arc::new(Paced(columns.build()?, sent, start)) as Arc<dyn Scraper>)
+        })
+        .unwrap();
+    let build = |group: pe_scrape::GroupBuilder| {
+        let device = |name: &str, milliseconds| {
+            DeviceEntry::new(format!("{name}-{{ip}}"), "127.0.0.0/28")
+                .unwrap()
+                .timeout(Duration::from_millis(milliseconds))
+        };
+        let group = group.scraper("paced", json!(null));
+        let group = group.entry(device("a", 300)).entry(device("b", 400));
+        let engine = Engine::builder(registry.clone()).group(group.build().unwrap());
+        engine.build().unwrap()
+    };
+    let paced = build(Group::builder("g", SECOND * 60).rate(10.0).burst(1));
+    let report = paced.once().await.unwrap().remove(0);
+    assert_eq!(report.devices.len(), 2);
+    // 28 devices in two lanes at 10 a second.
+    assert!(
+        (2.6..2.9).contains(&report.duration.as_secs_f64()),
+        "{:?}",
+        report.duration
+    );
+    let free = build(Group::builder("g", SECOND * 60));
+    let report = free.once().await.unwrap().remove(0);
+    assert_eq!(report.duration, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn learned_frames_go_out_with_their_cycle_unless_they_clash() {
+    let devices = [
+        device("a", &json!({"learn": "a"})),
+        device("b", &json!({"learn_taken": "b"})),
+    ];
+    let (log, _guard) = Log::listen();
+    let (journal, results) = run(vec![group("g", SECOND, devices)], SECOND * 5).await;
+    let last = results.get("g").unwrap();
+    assert_eq!(last.value("a", "line_learned"), Some(7.0));
+    for (_, report) in journal.of("g") {
+        assert_eq!(report.devices.len(), 3, "two tables and what was learned");
+        assert!(
+            report
+                .devices
+                .iter()
+                .all(|frame| frame.time() == report.started)
+        );
+    }
+    // The value is the one of the table.
+    assert_eq!(last.value("b", "actor_up"), Some(1.0));
+    assert!(own(&last, "pingexporter_scrape_errors_total") >= 5.0);
+    assert_eq!(
+        log.with("not everything"),
+        [
+            "WARN not everything could be measured group=g scraper=actor error=b (127.0.0.1): \
+             another scraper yields `actor_up`"
+        ]
     );
 }

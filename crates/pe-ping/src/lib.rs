@@ -97,10 +97,13 @@ mod sys;
 pub use counters::Counters;
 pub use outcome::{Outcome, ProbeError, Reason, Reply};
 pub use pe_scrape::Family;
+pub use pe_scrape::Pacer;
 pub use pinger::{Closed, OpenError, Pinger, PingerBuilder, SocketInfo, SocketKind};
-pub use proto::pacer::Pacer;
 pub use proto::{control, packet};
-pub use scraper::{DEFAULT_BUCKETS, PingScraper, PingScraperFactory};
+pub use scraper::{
+    DEFAULT_BUCKETS, Histogram, HistogramShape, OneFamily, PingScraper, PingScraperFactory,
+    PingSettings,
+};
 pub use stats::Stats;
 pub use subnet::SubnetError;
 pub use sweep::{EventKind, ProbeEvent, Sweep, SweepResult};

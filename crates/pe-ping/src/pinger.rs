@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pe_scrape::Family;
+use pe_scrape::Pacer;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -16,7 +17,7 @@ use crate::packet::{EchoTemplate, MAX_PAYLOAD};
 use crate::proto::filter::IdBlock;
 use crate::proto::{Nanos, nanos};
 use crate::sys::{self, SocketOptions};
-use crate::{Counters, Outcome, Pacer, ProbeError, ProbeEvent, Sweep, SweepResult};
+use crate::{Counters, Outcome, ProbeError, ProbeEvent, Sweep, SweepResult};
 
 /// Sends ICMP echo requests (RFC 792, RFC 4443) and matches what comes back.
 ///

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{Pacer, ProbeError, Reply, Stats, SubnetError, subnet};
+use crate::{ProbeError, Reply, Stats, SubnetError, subnet};
+use pe_scrape::Pacer;
 
 /// A plan to probe many targets, some times each, for [`Pinger::sweep`](crate::Pinger::sweep).
 ///

@@ -3,39 +3,36 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use pe_ping::PingScraperFactory;
 use pe_scrape::exposition::{Block, Format, encode};
 use pe_scrape::resolve::{Resolve, ResolveError};
 use pe_scrape::{
-    Address, Batch, FamilyChoice, Frame, Schema, Scraper, ScraperRegistry, ScraperSettings, Table,
-    Target,
+    Address, Batch, Cell, Family, Frame, Scraper, ScraperFactory, ScraperRegistry, ScraperSettings,
+    Table, Target, testkit,
 };
 use serde_json::{Value, json};
 
 fn settings(own: Value) -> ScraperSettings {
-    ScraperSettings {
-        timeout: Duration::from_millis(500),
-        interval: Duration::from_secs(10),
-        value_dev_down: 5_000.0,
-        own,
-        ..ScraperSettings::default()
-    }
+    let mut settings = ScraperSettings::default().with_own(own);
+    settings.timeout = Duration::from_millis(500);
+    settings.interval = Duration::from_secs(10);
+    settings.value_dev_down = 5_000.0;
+    settings
 }
 
 fn name(host: &str) -> Target {
     let address = Address::Name {
         host: host.into(),
-        family: FamilyChoice::V4,
+        family: Some(Family::V4),
     };
     Target::new(host, host, address, []).unwrap()
 }
 
 async fn measure(scraper: &dyn Scraper, targets: Arc<[Target]>) -> (Frame, Batch) {
-    let schema = Schema::new(scraper.descriptors()).unwrap();
-    let table = Arc::new(Table::new(schema, targets.len()));
+    let table = Arc::new(Table::new(scraper.columns().clone(), targets.len()));
     let labels = targets
         .iter()
         .map(|target| target.labels().clone())
@@ -46,7 +43,7 @@ async fn measure(scraper: &dyn Scraper, targets: Arc<[Target]>) -> (Frame, Batch
         Instant::now() + Duration::from_secs(8),
     );
     scraper.scrape_batch(&batch).await.unwrap();
-    (Frame::freeze(&table, labels), batch)
+    (Frame::freeze(&table, labels, SystemTime::now()), batch)
 }
 
 #[tokio::test]
@@ -60,7 +57,10 @@ async fn two_thousand_devices_in_one_batch() {
         .map(|n| Target::from_ip(Ipv4Addr::from(0x7f02_0001 + n).into()))
         .collect();
     let (frame, batch) = measure(&*scraper, targets).await;
-    assert_eq!((batch.stats.errors(), batch.stats.overdue()), (0, false));
+    assert_eq!(
+        (batch.progress().errors(), batch.progress().overdue()),
+        (0, false)
+    );
     for row in 0..2_000 {
         let value = |name| frame.value(row, name);
         assert_eq!(value("ping_up"), Some(1.0));
@@ -96,15 +96,15 @@ async fn several_probes_and_a_histogram() {
         assert!(value("ping_rtt_jitter_seconds").is_some());
     }
     // Counters and the histogram go on in the same table.
-    batch.table.clear_gauges();
+    batch.table().clear_gauges();
     let again = Batch::new(
         targets,
-        batch.table.clone(),
+        batch.table().clone(),
         Instant::now() + Duration::from_secs(8),
     );
     scraper.scrape_batch(&again).await.unwrap();
-    let labels = again.targets.iter().map(|target| target.labels().clone());
-    let frame = Frame::freeze(&again.table, labels.collect());
+    let labels = again.targets().map(|(_, target)| target.labels().clone());
+    let frame = Frame::freeze(again.table(), labels.collect(), SystemTime::now());
     assert_eq!(frame.value(0, "ping_requests_total"), Some(8.0));
     let text = encode(&[Block::new(&frame)], Format::Text);
     let text = String::from_utf8(text).unwrap();
@@ -116,8 +116,8 @@ struct Names;
 
 #[async_trait]
 impl Resolve for Names {
-    async fn resolve(&self, host: &str, family: FamilyChoice) -> Result<IpAddr, ResolveError> {
-        assert_eq!(family, FamilyChoice::V4);
+    async fn resolve(&self, host: &str, family: Option<Family>) -> Result<IpAddr, ResolveError> {
+        assert_eq!(family, Some(Family::V4));
         match host {
             "good" => Ok([127, 0, 0, 77].into()),
             "slow" => std::future::pending().await,
@@ -143,21 +143,20 @@ async fn names_that_fail_hide_nobody_else() {
     assert_eq!(frame.value(1, "ping_rtt_mean_seconds"), None);
     assert_eq!(frame.value(1, "ping_loss_ratio"), None);
     assert_eq!(frame.value(1, "ping_errors_total"), None);
-    assert_eq!(batch.stats.errors(), 2);
+    assert_eq!(batch.progress().errors(), 2);
     assert!(
         batch
-            .stats
+            .progress()
             .first()
             .unwrap()
             .contains("cannot resolve bad: no such host")
     );
-    let row = batch.table.row(0);
-    let dns = scraper
-        .descriptors()
+    let columns = scraper.columns().descriptors();
+    let dns = columns
         .iter()
         .position(|descriptor| descriptor.labels().any(|label| label == ("reason", "dns")))
         .unwrap();
-    assert_eq!(row.get(dns), Some(1.0));
+    assert_eq!(frame.cell(0, dns), Some(Cell::Value(1.0)));
 }
 
 #[tokio::test]
@@ -165,15 +164,19 @@ async fn one_target_by_itself() {
     let factory = PingScraperFactory::default();
     let own = json!({"count": 3, "probe_interval": "10ms", "histogram": true});
     let scraper = factory.scraper(&settings(own)).unwrap();
-    let table = Table::new(Schema::new(scraper.descriptors()).unwrap(), 1);
+    let table = Table::new(scraper.columns().clone(), 1);
     let target = Target::from_ip([127, 0, 0, 5].into());
     scraper.scrape(&target, table.row(0)).await.unwrap();
-    let frame = Frame::freeze(&table, Arc::new([target.labels().clone()]));
+    let frame = Frame::freeze(
+        &table,
+        Arc::new([target.labels().clone()]),
+        SystemTime::now(),
+    );
     assert_eq!(frame.value(0, "ping_replies_total"), Some(3.0));
 }
 
 #[tokio::test]
-async fn scrapers_share_sockets_and_report_once() {
+async fn a_factory_counts_for_all_its_scrapers_and_forgets_nothing() {
     let factory = PingScraperFactory::default();
     let first = factory.scraper(&settings(Value::Null)).unwrap();
     let second = factory.scraper(&settings(json!({"count": 2}))).unwrap();
@@ -181,16 +184,19 @@ async fn scrapers_share_sockets_and_report_once() {
     for scraper in [&first, &second, &other] {
         measure(scraper, Arc::new([Target::from_ip([127, 0, 0, 1].into())])).await;
     }
-    let sent = |scraper: &dyn Scraper| {
-        let frames = scraper.metrics();
-        let frame = frames.first()?;
-        frame.value(0, "pingexporter_icmp_requests_sent_total")
+    let sent = || {
+        let frames = factory.metrics();
+        let mut values = frames
+            .iter()
+            .filter_map(|frame| frame.value(0, "pingexporter_icmp_requests_sent_total"));
+        (values.next(), values.next())
     };
-    assert_eq!(sent(&first), Some(4.0));
-    assert_eq!((sent(&second), sent(&other)), (None, None));
-    // What a closed engine counted is not forgotten, and another scraper reports.
+    assert_eq!(sent(), (Some(4.0), None));
+    // What closed sockets counted stays, with scrapers and without.
     drop((first, other));
-    assert_eq!(sent(&second), Some(4.0));
+    assert_eq!(sent(), (Some(4.0), None));
+    drop(second);
+    assert_eq!(sent(), (Some(4.0), None));
 }
 
 #[test]
@@ -201,10 +207,73 @@ fn settings_are_checked_without_sockets() {
         .unwrap();
     let check = |own| {
         registry
-            .check("ping", &settings(own))
+            .describe("ping", &settings(own))
+            .map(drop)
             .map_err(|error| error.to_string())
     };
     assert_eq!(check(json!({"count": 3, "interface": "nowhere0"})), Ok(()));
     let unknown = check(json!({"cuont": 3})).unwrap_err();
-    assert!(unknown.contains("unknown field `cuont`"), "{unknown}");
+    assert!(
+        unknown.contains("unknown key `cuont` (did you mean `count`?)"),
+        "{unknown}"
+    );
+}
+
+#[tokio::test]
+async fn an_engine_can_rely_on_it() {
+    // 127.0.0.1 and ::1 answer; nobody is there at the others, whose requests this machine refuses or loses at once.
+    let targets = ["127.0.0.1", "::1", "127.0.0.9"].map(|ip| Target::from_ip(ip.parse().unwrap()));
+    let factory = PingScraperFactory::default();
+    testkit::check(&factory, &settings(Value::Null), targets.into()).await;
+}
+
+/// Names that are resolved one after the other, and the limit of a cycle that all of its sweeps share.
+struct OneByOne;
+
+#[async_trait]
+impl Resolve for OneByOne {
+    async fn resolve(&self, host: &str, _: Option<Family>) -> Result<IpAddr, ResolveError> {
+        let number: u8 = host.parse().unwrap();
+        tokio::time::sleep(Duration::from_millis(5 * u64::from(number))).await;
+        Ok([127, 0, 3, number].into())
+    }
+}
+
+#[tokio::test]
+async fn all_sweeps_of_a_cycle_keep_to_one_rate_together() {
+    let factory = PingScraperFactory::new(OneByOne);
+    // Other payloads need other sockets, and so other threads.
+    let scrapers = [json!({"size": 56}), json!({"size": 100})]
+        .map(|own| factory.scraper(&settings(own)).unwrap());
+    let pacer = pe_scrape::Pacer::new(100.0, 2);
+    let started = Instant::now();
+    let measured = scrapers.each_ref().map(|scraper| {
+        let names = (1..=20_u8).map(|number| {
+            let host: Arc<str> = number.to_string().into();
+            let address = Address::Name {
+                host: host.clone(),
+                family: None,
+            };
+            Target::new(host.clone(), host, address, []).unwrap()
+        });
+        let targets: Arc<[Target]> = names.collect();
+        let table = Arc::new(Table::new(scraper.columns().clone(), targets.len()));
+        let mut batch = Batch::new(targets, table, started + Duration::from_secs(8));
+        batch.pacer = Some(pacer.clone());
+        async move {
+            scraper.scrape_batch(&batch).await.unwrap();
+            batch
+        }
+    });
+    let [one, other] = measured;
+    let (one, other) = tokio::join!(one, other);
+    for batch in [&one, &other] {
+        assert!(batch.unfinished().next().is_none());
+    }
+    // 40 requests, of which two may leave at once: no sooner than this whatever the machine does.
+    assert!(
+        started.elapsed() >= Duration::from_millis(375),
+        "{:?}",
+        started.elapsed()
+    );
 }

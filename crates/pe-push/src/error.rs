@@ -1,15 +1,21 @@
-//! What can go wrong with a push, in the gateway's own words where it has some.
+//! Why something was not pushed, in the gateway's own words where it has some.
+//!
+//! A message tells its own level; what lies behind it comes through `source()`, and `Debug` shows both.
 
 use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use hyper::StatusCode;
+use pe_scrape::with_causes;
 use thiserror::Error;
 
 use crate::ResultKind;
 
-/// Why something was not pushed. Messages never hold a user's password.
-#[derive(Debug, Error)]
+/// Why something was not pushed. Messages never hold a password.
+///
+/// `Display` tells no causes; `Debug`, which a `main` that returns a `Result` prints, does.
+#[derive(Error)]
 #[non_exhaustive]
 pub enum PushError {
     /// The gateway's URL cannot be used.
@@ -23,28 +29,31 @@ pub enum PushError {
         reason: String,
     },
     /// The gateway accepts no empty job.
-    #[error("a group needs a job: the job of a grouping key must not be empty")]
+    #[error("a push group needs a job: the job of a grouping key must not be empty")]
     EmptyJob,
     /// A label that a grouping key cannot hold.
     #[error(
         "the grouping key cannot hold the label {0:?}: it is not a label name, or is there already"
     )]
     Label(String),
+    /// A metric of that name cannot be pushed.
+    #[error(
+        "{0:?} is not the name of a metric: use letters, digits, '_' and ':', with no digit at the start"
+    )]
+    Metric(String),
     /// User or password hold characters that HTTP basic authentication cannot carry.
-    #[error("the user name must not hold a colon, nor user or password a control character")]
+    #[error("the user must not hold a colon, nor user or password a control character")]
     Credentials,
     /// No connection: refused, no route, unknown host, TLS.
-    #[error(
-        "cannot connect to {url}: {source}; is the Pushgateway running, and is the address right?"
-    )]
+    #[error("cannot connect to {url} (check the address, and that the Pushgateway runs there)")]
     Connect {
         /// The gateway.
         url: String,
-        /// What the system said, from the outermost cause to the innermost.
+        /// What the system said.
         source: Box<dyn Error + Send + Sync>,
     },
     /// Connected, but the exchange broke off.
-    #[error("the exchange with {url} broke off: {source}")]
+    #[error("the exchange with {url} broke off")]
     Transport {
         /// The gateway.
         url: String,
@@ -60,9 +69,7 @@ pub enum PushError {
         after: Duration,
     },
     /// 401 or 403.
-    #[error(
-        "{url} refuses user or password ({status}): check username_pushgateway and pass_pushgateway"
-    )]
+    #[error("{url} refuses access ({status}): check user and password")]
     Unauthorized {
         /// The gateway.
         url: String,
@@ -74,7 +81,7 @@ pub enum PushError {
     Rejected {
         /// The gateway.
         url: String,
-        /// The group's path.
+        /// The push group's path.
         key: String,
         /// The status.
         status: StatusCode,
@@ -97,14 +104,7 @@ impl PushError {
     /// Whether the same push may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Connect { .. }
-                | Self::Transport { .. }
-                | Self::Timeout { .. }
-                | Self::Gateway { .. }
-                | Self::Unauthorized { .. }
-        )
+        self.is_unreachable() || matches!(self, Self::Gateway { .. })
     }
 
     /// Whether the gateway as a whole is out of reach, so that other pushes would fail alike.
@@ -128,8 +128,34 @@ impl PushError {
             }
             Self::Timeout { .. } => ResultKind::Timeout,
             Self::Unauthorized { .. } | Self::Credentials => ResultKind::Unauthorized,
-            Self::Rejected { .. } | Self::EmptyJob | Self::Label(_) => ResultKind::Rejected,
+            Self::Rejected { .. } | Self::EmptyJob | Self::Label(_) | Self::Metric(_) => {
+                ResultKind::Rejected
+            }
             Self::Gateway { .. } => ResultKind::GatewayError,
         }
+    }
+}
+
+impl fmt::Debug for PushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&with_causes(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_message_has_one_level_and_debug_has_all() {
+        let error = PushError::Transport {
+            url: "http://127.0.0.1:9091".to_owned(),
+            source: io::Error::other("reset by peer").into(),
+        };
+        let message = "the exchange with http://127.0.0.1:9091 broke off";
+        assert_eq!(error.to_string(), message);
+        assert_eq!(format!("{error:?}"), format!("{message}: reset by peer"));
     }
 }

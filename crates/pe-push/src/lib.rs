@@ -1,32 +1,72 @@
-//! Where PingExporter's samples go: a Pushgateway.
+//! Where PingExporter's samples go: a Prometheus Pushgateway.
 //!
 //! [`Pushgateway`] is a client for the gateway's HTTP API, for programs with something to push now and then;
-//! [`PushgatewaySink`] keeps a gateway up to date with the results of an engine.
+//! [`PushgatewaySink`] keeps a gateway up to date with the results of an engine, and [`PushgatewayFactory`] makes one from
+//! what a configuration says ([`PushgatewaySettings`]).
+//!
+//! ```no_run
+//! use pe_push::Pushgateway;
+//!
+//! # async fn example() -> Result<(), pe_push::PushError> {
+//! let gateway = Pushgateway::new("http://127.0.0.1:9091")?;
+//! gateway.push_value("backup", "backup_bytes", 1.5e9).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Several series, with labels and HELP texts, under a grouping key of more than a job:
 //!
 //! ```no_run
 //! use pe_push::{GroupingKey, Pushgateway};
 //! use pe_scrape::{FrameBuilder, LabelSet, MetricDescriptor, exposition::Block};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let gateway = Pushgateway::new("http://127.0.0.1:9091")?;
-//! let backup = FrameBuilder::new(&[MetricDescriptor::gauge("backup_bytes", "Size of the latest backup")])?
-//!     .row(LabelSet::empty(), &[1.5e9])
+//! let sizes = FrameBuilder::new(&[MetricDescriptor::gauge("backup_bytes", "Size of the latest backup")])?
+//!     .row(LabelSet::new([("volume", "home")])?, &[1.5e9])
+//!     .row(LabelSet::new([("volume", "mail")])?, &[2.5e8])
 //!     .build();
-//! gateway.put(&GroupingKey::new("backup")?, &[Block::new(&backup)]).await?;
+//! let key = GroupingKey::new("backup")?.label("site", "Plant A/1")?;
+//! Pushgateway::new("http://127.0.0.1:9091")?.put(&key, &[Block::new(&sizes)]).await?;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Permissions
+//!
+//! None: it opens TCP connections to the gateway, and nothing else.
+//!
+//! # Runtime
+//!
+//! tokio, with time and I/O enabled. A sink runs one task, which starts with the first results, is started again when it
+//! panics, and ends with the sink.
+//!
+//! # Features
+//!
+//! `tls` (default): `https://` URLs, by rustls with the certificates that the system trusts; the environment variable
+//! `SSL_CERT_FILE` names a file with others. Without it such URLs are refused.
+//!
+//! # Defaults and limits
+//!
+//! | what | value |
+//! | --- | --- |
+//! | time for one request, from connecting to the end of the answer | 10 seconds unless set |
+//! | requests of a sink under way at one time | 8 unless set, 1 to 1024 |
+//! | pause after a delivery that failed, unless new results come | 1 second, doubled each time, up to 60, less up to half of it at random |
+//! | requests in a row without connection, answer or access, after which a delivery is broken off | 3 |
+//! | what is read of an answer that is an error | 500 bytes are told, at most 32,000 read |
+//! | connection without traffic | closed after 45 seconds |
+//! | results kept for a gateway that is down | the latest of each group |
+//!
+//! Redirects are not followed, proxies of the environment are not used, and bodies are not compressed.
 
-mod client;
+mod delivery;
 mod error;
-mod groups;
-mod key;
-mod outcome;
-mod sink;
-mod tally;
+mod http;
+mod metrics;
+mod pushgateway;
 
-pub use client::Pushgateway;
 pub use error::PushError;
-pub use key::GroupingKey;
-pub use outcome::ResultKind;
-pub use sink::{Grouping, PushgatewaySink, SinkOptions};
+pub use metrics::ResultKind;
+pub use pushgateway::{
+    Grouping, GroupingKey, Pushgateway, PushgatewayFactory, PushgatewaySettings, PushgatewaySink,
+};

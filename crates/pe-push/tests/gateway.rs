@@ -1,17 +1,18 @@
 //! Against Debian's Pushgateway, and nginx in front of it.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use pe_push::{
-    Grouping, GroupingKey, PushError, Pushgateway, PushgatewaySink, ResultKind, SinkOptions,
-};
+use common::{report, sink, sink_grouped};
+use pe_push::{Grouping, GroupingKey, PushError, Pushgateway, ResultKind};
 use pe_scrape::exposition::Block;
 use pe_scrape::{
-    ABSENT, CycleReport, Frame, FrameBuilder, HistogramSpec, LabelSet, MetricDescriptor,
-    NativeBuckets, Schema, Sink, Table,
+    ABSENT, Columns, Frame, FrameBuilder, HistogramSpec, LabelSet, MetricDescriptor, NativeBuckets,
+    Sink, Table, with_causes,
 };
 use pe_testkit::{Gateway, Nginx, require, wait};
 
@@ -24,35 +25,6 @@ fn frame(name: &'static str, value: f64) -> Frame {
 
 fn key(job: &str) -> GroupingKey {
     GroupingKey::new(job).unwrap()
-}
-
-/// A report as the engine makes it.
-fn report(config: &str, devices: &[(&str, &str, f64)]) -> Arc<CycleReport> {
-    let mut report = CycleReport::new(config, 0, SystemTime::now());
-    let mut frame =
-        FrameBuilder::new(&[MetricDescriptor::gauge("dev_ping", "Ping to device (ms)")]).unwrap();
-    for (device, ip, value) in devices {
-        frame = frame.row(
-            LabelSet::new([("device", *device), ("ip", *ip)]).unwrap(),
-            &[*value],
-        );
-    }
-    report.devices = vec![Arc::new(frame.build())];
-    let jobs = [MetricDescriptor::gauge(
-        "exporter_jobs",
-        "Number of jobs to export",
-    )];
-    let jobs = FrameBuilder::new(&jobs)
-        .unwrap()
-        .row(LabelSet::empty(), &[devices.len() as f64]);
-    report.exporter = vec![jobs.build()];
-    Arc::new(report)
-}
-
-fn sink(url: &str, grouping: Grouping) -> PushgatewaySink {
-    let mut options = SinkOptions::default();
-    options.grouping = grouping;
-    PushgatewaySink::new(Pushgateway::new(url).unwrap(), options)
 }
 
 /// The names of the groups on the gateway.
@@ -160,13 +132,13 @@ async fn native_histograms_are_pushed_as_protobuf() {
     require!(Program("prometheus-pushgateway"));
     let gateway = Gateway::start();
     let spec = HistogramSpec::classic([0.001, 0.01]).with_native(NativeBuckets::RTT_SECONDS);
-    let schema =
-        Schema::new(&[MetricDescriptor::histogram("ping_rtt_seconds", "RTT", spec)]).unwrap();
-    let table = Table::new(schema, 1);
-    [0.0005, 0.002, 0.002, 0.5]
-        .into_iter()
-        .for_each(|rtt| table.row(0).observe(0, rtt));
-    let frame = Frame::freeze(&table, Arc::new([LabelSet::empty()]));
+    let mut columns = Columns::builder();
+    let rtt = columns.add(MetricDescriptor::histogram("ping_rtt_seconds", "RTT", spec));
+    let table = Table::new(columns.build().unwrap(), 1);
+    for seconds in [0.0005, 0.002, 0.002, 0.5] {
+        table.row(0).observe(rtt, seconds);
+    }
+    let frame = Frame::freeze(&table, Arc::new([LabelSet::empty()]), SystemTime::now());
     let client = Pushgateway::new(&gateway.url()).unwrap();
     client.put(&key("h"), &[Block::new(&frame)]).await.unwrap();
     let text = gateway.metrics();
@@ -224,9 +196,7 @@ async fn passwords_are_checked_by_the_real_server_and_shown_nowhere() {
             .unwrap_err();
         assert!(matches!(error, PushError::Unauthorized { .. }), "{error:?}");
         assert!(
-            error
-                .to_string()
-                .contains("check username_pushgateway and pass_pushgateway"),
+            error.to_string().ends_with("check user and password"),
             "{error}"
         );
         assert!(!format!("{error}{error:?}{client:?}").contains("sesame"));
@@ -251,7 +221,8 @@ async fn peers_that_are_no_gateway_are_told_apart() {
         matches!(error, PushError::Connect { .. }) && error.is_retryable(),
         "{error:?}"
     );
-    assert!(error.to_string().contains("refused"), "{error}");
+    assert!(!error.to_string().contains("refused"), "{error}");
+    assert!(with_causes(&error).contains("refused"), "{error:?}");
 
     // It accepts and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -290,45 +261,71 @@ async fn peers_that_are_no_gateway_are_told_apart() {
             .await
             .unwrap_err();
         assert_eq!(error.kind(), kind, "{error:?}");
-        assert!(error.to_string().len() < 1000);
+        assert!(with_causes(&error).len() < 1000);
     }
 }
 
 #[test]
 fn urls_that_cannot_be_a_gateway_are_refused() {
-    for (url, reason) in [
-        ("ftp://host", "must start with http:// or https://"),
-        ("host:9091", "must start with http:// or https://"),
-        ("http://", ""),
-        ("http://user:secret@host", "user and password apart"),
-        ("http://host/?a=b", "query"),
-        ("http://ho st", ""),
+    for url in [
+        "ftp://host",
+        "http://",
+        "http://user:secret@host",
+        "http://host/?a=b",
     ] {
         let error = Pushgateway::new(url).unwrap_err();
-        let words = error.to_string();
-        assert!(
-            matches!(error, PushError::Url { .. }) && words.contains(reason),
-            "{words}"
-        );
-        assert!(!words.contains("secret"), "{words}");
+        assert!(matches!(error, PushError::Url { .. }), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
     }
     for url in [
         "http://[::1]:9091",
         "https://proxy.example/push/",
         "http://127.0.0.1:9091/",
     ] {
-        assert!(
-            !Pushgateway::new(url).unwrap().url().ends_with('/'),
-            "{url}"
-        );
+        let accepted = Pushgateway::new(url);
+        if url.starts_with("https") && cfg!(not(feature = "tls")) {
+            assert!(accepted.is_err());
+            continue;
+        }
+        assert!(!accepted.unwrap().url().ends_with('/'), "{url}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_value_is_pushed_in_one_line_and_keeps_the_others_of_its_job() {
+    require!(Program("prometheus-pushgateway"));
+    let gateway = Gateway::start();
+    let client = Pushgateway::new(&gateway.url()).unwrap();
+    for (metric, value) in [
+        ("backup_bytes", 1.0),
+        ("backup_files", 2.0),
+        ("backup_bytes", 1.5e9),
+    ] {
+        client
+            .push_value("nightly/backup", metric, value)
+            .await
+            .unwrap();
+    }
+    let text = gateway.metrics();
+    for expected in [
+        "backup_bytes{instance=\"\",job=\"nightly/backup\"} 1.5e+09\n",
+        "backup_files{instance=\"\",job=\"nightly/backup\"} 2\n",
+        "# TYPE backup_bytes gauge\n",
+    ] {
+        assert!(text.contains(expected), "no {expected} in {text}");
+    }
+    let refused = client.push_value("backup", "backup bytes", 1.0).await;
+    assert!(matches!(refused, Err(PushError::Metric(_))), "{refused:?}");
+    let refused = client.push_value("", "backup_bytes", 1.0).await;
+    assert!(matches!(refused, Err(PushError::EmptyJob)), "{refused:?}");
+    assert!(!gateway.log().contains("inconsistent"), "{}", gateway.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_are_unions_and_what_goes_is_deleted() {
     require!(Program("prometheus-pushgateway"));
     let gateway = Gateway::start();
-    let sink = sink(&gateway.url(), Grouping::Device);
+    let sink = sink_grouped(&gateway.url(), Grouping::Device);
     sink.publish(report(
         "p1",
         &[("shared", "127.0.0.1", 1.0), ("own", "127.0.0.2", 2.0)],
@@ -373,7 +370,7 @@ async fn groups_are_unions_and_what_goes_is_deleted() {
 async fn a_hundred_thousand_series_fit_one_push() {
     require!(Program("prometheus-pushgateway"));
     let gateway = Gateway::start();
-    let sink = sink(&gateway.url(), Grouping::Config);
+    let sink = sink_grouped(&gateway.url(), Grouping::Config);
     let names: Vec<String> = (0..100_000).map(|n| format!("device {n}")).collect();
     let devices: Vec<(&str, &str, f64)> = names
         .iter()
@@ -390,10 +387,9 @@ async fn a_hanging_gateway_delays_no_caller_and_one_refused_group_no_other() {
     require!(Program("prometheus-pushgateway"));
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
-    let gateway = Pushgateway::new(&url)
-        .unwrap()
-        .timeout(Duration::from_secs(3600));
-    let hanging = PushgatewaySink::new(gateway, SinkOptions::default());
+    let hanging = sink(&url, |settings| {
+        settings.timeout = Duration::from_secs(3600);
+    });
     for value in 0..100 {
         hanging.publish(report("p", &[("d", "127.0.0.1", f64::from(value))])); // returns at once
     }
@@ -410,7 +406,7 @@ async fn a_hanging_gateway_delays_no_caller_and_one_refused_group_no_other() {
         .put(&key("other"), &[Block::new(&other)])
         .await
         .unwrap();
-    let sink = sink(&gateway.url(), Grouping::Device);
+    let sink = sink_grouped(&gateway.url(), Grouping::Device);
     sink.publish(report(
         "p",
         &[("a", "127.0.0.1", 1.0), ("b", "127.0.0.2", ABSENT)],

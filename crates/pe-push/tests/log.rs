@@ -1,24 +1,13 @@
 //! What a sink logs while a real gateway goes and comes. A program of its own, since log lines are a process's.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
-use pe_push::{Pushgateway, PushgatewaySink, SinkOptions};
-use pe_scrape::{CycleReport, FrameBuilder, LabelSet, MetricDescriptor, Sink};
+use common::{metric, report, sink};
+use pe_scrape::{Sink, with_causes};
 use pe_testkit::{Gateway, require};
-
-fn report(value: f64) -> Arc<CycleReport> {
-    let mut report = CycleReport::new("p", 0, SystemTime::now());
-    let metrics = [MetricDescriptor::gauge("dev_ping", "Ping to device (ms)")];
-    let labels = LabelSet::new([("device", "d"), ("ip", "127.0.0.1")]).unwrap();
-    let frame = FrameBuilder::new(&metrics)
-        .unwrap()
-        .row(labels, &[value])
-        .build();
-    report.devices = vec![Arc::new(frame)];
-    Arc::new(report)
-}
 
 /// Log lines of this test's subscriber.
 #[derive(Clone, Default)]
@@ -51,13 +40,13 @@ async fn a_gateway_that_goes_and_comes_is_told_once_each_time() {
     let subscriber = tracing_subscriber::fmt()
         .with_writer(move || writer.clone())
         .with_ansi(false)
+        .without_time()
         .finish();
     let _log = tracing::subscriber::set_default(subscriber);
 
     let mut gateway = Gateway::start();
-    let client = Pushgateway::new(&gateway.url()).unwrap();
-    let sink = PushgatewaySink::new(client, SinkOptions::default());
-    let publish = |value: f64| sink.publish(report(value));
+    let sink = sink(&gateway.url(), |_| {});
+    let publish = |value: f64| sink.publish(report("p", &[("d", "127.0.0.1", value)]));
     publish(1.0);
     sink.flush().await.unwrap();
     assert!(lines.all().is_empty(), "{:?}", lines.all());
@@ -65,38 +54,35 @@ async fn a_gateway_that_goes_and_comes_is_told_once_each_time() {
     gateway.kill();
     for value in [2.0, 3.0, 4.0] {
         publish(value);
-        let error = sink.flush().await.unwrap_err().to_string();
-        assert!(error.contains("cannot connect"), "{error}");
+        let error = sink.flush().await.unwrap_err();
+        let message = format!(
+            "cannot connect to {} (check the address, and that the Pushgateway runs there)",
+            gateway.url()
+        );
+        assert_eq!(error.to_string(), message);
+        let joined = with_causes(&*error);
+        let causes = joined.strip_prefix(&message).unwrap();
+        assert_eq!(causes.matches("refused").count(), 1, "{joined}");
     }
     assert_eq!(lines.all().len(), 1, "{:?}", lines.all());
 
     gateway.restart().unwrap();
     // Without new results: those that did not arrive are tried again.
     sink.flush().await.unwrap();
-    assert!(
-        gateway
-            .metrics()
-            .contains("dev_ping{device=\"d\",instance=\"\",ip=\"127.0.0.1\",job=\"d\"} 4")
-    );
+    let series = "dev_ping{device=\"d\",instance=\"\",ip=\"127.0.0.1\",job=\"d\"} 4";
+    assert!(gateway.metrics().contains(series));
     let lines = lines.all();
     assert_eq!(lines.len(), 2, "{lines:?}");
+    let begins = " WARN pe_push::pushgateway::sink: pushes fail sink=\"pushgateway\" error=\"cannot connect to http://";
     assert!(
-        lines[0].contains("WARN") && lines[0].contains("cannot connect to"),
+        lines[0].starts_with(begins) && lines[0].contains("refused"),
         "{lines:?}"
     );
-    assert!(
-        lines[1].contains("INFO") && lines[1].contains("arrive again"),
-        "{lines:?}"
-    );
-    let counted = |result: &str| {
-        let frames = sink.metrics();
-        let row = frames[0]
-            .rows()
-            .iter()
-            .position(|row| row.get("result") == Some(result))
-            .unwrap();
-        frames[0].value(row, "pingexporter_pushes_total").unwrap()
-    };
+    let ends = " INFO pe_push::pushgateway::sink: pushes arrive again sink=\"pushgateway\" failed=";
+    assert!(lines[1].starts_with(ends), "{lines:?}");
+    let counted =
+        |result: &str| metric(&sink, "pingexporter_pushes_total", Some(("result", result)));
     assert_eq!(counted("success"), 4.0);
     assert!(counted("unreachable") >= 6.0);
+    assert_eq!(metric(&sink, "pingexporter_push_groups", None), 2.0);
 }

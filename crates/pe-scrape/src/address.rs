@@ -4,8 +4,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 /// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
@@ -44,32 +42,36 @@ impl fmt::Display for Family {
     }
 }
 
-/// Which addresses of a host name are used.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
-)]
-pub enum FamilyChoice {
-    /// IPv4 only.
-    #[serde(rename = "4")]
-    V4,
-    /// IPv6 only.
-    #[serde(rename = "6")]
-    V6,
-    /// Whatever the resolver puts first.
-    #[default]
-    #[serde(rename = "any")]
-    Any,
+crate::choices! {
+    /// Which addresses of a host name are used.
+    pub enum FamilyChoice {
+        /// IPv4 only.
+        V4 = "4",
+        /// IPv6 only.
+        V6 = "6",
+        /// One address, whatever the resolver puts first.
+        #[default]
+        Any = "any",
+        /// One address of each family, as two devices.
+        Both = "both",
+    }
 }
 
 impl FamilyChoice {
-    /// Whether an address is of this family.
+    /// The one family that is wanted; `None` for either.
     #[must_use]
-    pub fn admits(self, address: IpAddr) -> bool {
+    pub fn only(self) -> Option<Family> {
         match self {
-            Self::V4 => address.is_ipv4(),
-            Self::V6 => address.is_ipv6(),
-            Self::Any => true,
+            Self::V4 => Some(Family::V4),
+            Self::V6 => Some(Family::V6),
+            Self::Any | Self::Both => None,
         }
+    }
+
+    /// Whether an address of this family is one of those wanted.
+    #[must_use]
+    pub fn admits(self, family: Family) -> bool {
+        self.only().is_none_or(|only| only == family)
     }
 }
 
@@ -82,8 +84,8 @@ pub enum Address {
     Name {
         /// The host name, without a port.
         host: Arc<str>,
-        /// Which addresses of it to use.
-        family: FamilyChoice,
+        /// The family of the address to use; `None` for whichever the resolver puts first.
+        family: Option<Family>,
     },
 }
 

@@ -2,17 +2,19 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use crate::descriptor::{MetricKind, Schema, SchemaError};
-use crate::table::is_absent;
+use crate::columns::{Columns, ColumnsError, Metric, MetricKind};
+use crate::table::{ABSENT, is_absent};
 use crate::{HistogramSpec, LabelSet, MetricDescriptor, Table};
 
 /// A finished table: the values of one scraper for all its rows, with the labels of each row. Immutable.
 #[derive(Clone, PartialEq)]
 pub struct Frame {
-    schema: Arc<Schema>,
+    columns: Arc<Columns>,
     rows: Arc<[LabelSet]>,
     values: Vec<f64>,
+    time: SystemTime,
 }
 
 /// What one metric of one row holds.
@@ -34,32 +36,64 @@ pub enum Cell<'a> {
 }
 
 impl Frame {
-    /// Freezes `table`, whose rows have the labels `rows`.
+    /// Freezes `table`, whose rows have the labels `rows` and were measured in a cycle that started at `time`.
     ///
     /// # Panics
     /// When the number of label sets is not the table's number of rows.
     #[must_use]
-    pub fn freeze(table: &Table, rows: Arc<[LabelSet]>) -> Self {
-        Self::freeze_into(table, rows, Vec::new())
+    pub fn freeze(table: &Table, rows: Arc<[LabelSet]>, time: SystemTime) -> Self {
+        Self::freeze_into(table, rows, time, |_| true, Vec::new())
     }
 
-    /// The same, with the allocation of an earlier frame's [`into_buffer`](Self::into_buffer).
+    /// The same for some rows only, with the allocation of an earlier frame's [`into_buffer`](Self::into_buffer). Gauges of
+    /// rows that are not `wanted` are absent; their counters stay.
     ///
     /// # Panics
     /// When the number of label sets is not the table's number of rows.
     #[must_use]
-    pub fn freeze_into(table: &Table, rows: Arc<[LabelSet]>, mut buffer: Vec<f64>) -> Self {
+    pub fn freeze_into(
+        table: &Table,
+        rows: Arc<[LabelSet]>,
+        time: SystemTime,
+        wanted: impl Fn(usize) -> bool,
+        mut buffer: Vec<f64>,
+    ) -> Self {
         assert_eq!(
             rows.len(),
             table.rows(),
             "a frame needs one label set for each row"
         );
-        table.copy_into(&mut buffer);
+        table.copy_into(&mut buffer, wanted);
         Self {
-            schema: table.schema().clone(),
+            columns: table.columns().clone(),
             rows,
             values: buffer,
+            time,
         }
+    }
+
+    /// When its values were measured: the start of the cycle that did.
+    #[must_use]
+    pub fn time(&self) -> SystemTime {
+        self.time
+    }
+
+    /// The same values with another time, for a frame that a scraper made while it ran.
+    #[must_use]
+    pub fn at(mut self, time: SystemTime) -> Self {
+        self.time = time;
+        self
+    }
+
+    /// The same with all series of the rows that are not `wanted` absent, their counters too: for a frame of some rows whose
+    /// others follow with the same time.
+    #[must_use]
+    pub fn only_rows(mut self, wanted: impl Fn(usize) -> bool) -> Self {
+        let width = self.columns.width();
+        for row in (0..self.rows.len()).filter(|row| !wanted(*row)) {
+            self.values[row * width..(row + 1) * width].fill(ABSENT);
+        }
+        self
     }
 
     /// Gives the allocation back for the next [`freeze_into`](Self::freeze_into).
@@ -70,8 +104,8 @@ impl Frame {
 
     /// The columns' meaning.
     #[must_use]
-    pub fn schema(&self) -> &Arc<Schema> {
-        &self.schema
+    pub fn columns(&self) -> &Arc<Columns> {
+        &self.columns
     }
 
     /// The labels of each row.
@@ -86,10 +120,10 @@ impl Frame {
     /// When there is no such row or metric.
     #[must_use]
     pub fn cell(&self, row: usize, metric: usize) -> Option<Cell<'_>> {
-        let start = row * self.schema.width();
-        let columns = self.schema.columns(metric);
+        let start = row * self.columns.width();
+        let columns = self.columns.range(metric);
         let values = &self.values[start + columns.start..start + columns.end];
-        match self.schema.descriptors()[metric].kind() {
+        match self.columns.descriptors()[metric].kind() {
             MetricKind::Gauge | MetricKind::Counter => {
                 (!is_absent(values[0])).then_some(Cell::Value(values[0]))
             }
@@ -108,11 +142,23 @@ impl Frame {
         }
     }
 
+    /// The value of a gauge or counter of the row at `row`, or `None` while it is absent.
+    ///
+    /// # Panics
+    /// When there is no such row, or `metric` is of other columns.
+    #[must_use]
+    pub fn get(&self, row: usize, metric: Metric) -> Option<f64> {
+        match self.cell(row, metric.index as usize)? {
+            Cell::Value(value) => Some(value),
+            Cell::Histogram { .. } => None,
+        }
+    }
+
     /// The value of a gauge or counter, by name, of the row at `row`. The first descriptor of that name is meant.
     #[must_use]
     pub fn value(&self, row: usize, name: &str) -> Option<f64> {
         let metric = self
-            .schema
+            .columns
             .descriptors()
             .iter()
             .position(|d| d.name() == name)?;
@@ -129,7 +175,7 @@ impl fmt::Debug for Frame {
             f,
             "Frame({} rows × {} columns)",
             self.rows.len(),
-            self.schema.width()
+            self.columns.width()
         )
     }
 }
@@ -147,39 +193,48 @@ impl fmt::Debug for Frame {
 /// ```
 #[derive(Debug)]
 pub struct FrameBuilder {
-    schema: Arc<Schema>,
+    columns: Arc<Columns>,
     rows: Vec<LabelSet>,
     values: Vec<f64>,
+    time: SystemTime,
 }
 
 impl FrameBuilder {
     /// Starts a frame without rows.
     ///
     /// # Errors
-    /// [`SchemaError`] when the descriptors contradict each other.
-    pub fn new(descriptors: &[MetricDescriptor]) -> Result<Self, SchemaError> {
-        Ok(Self::with_schema(Schema::new(descriptors)?))
+    /// [`ColumnsError`] when the descriptors contradict each other.
+    pub fn new(descriptors: &[MetricDescriptor]) -> Result<Self, ColumnsError> {
+        Ok(Self::with_columns(Columns::new(descriptors)?))
     }
 
-    /// Starts a frame without rows of a known schema.
+    /// Starts a frame without rows with known columns.
     #[must_use]
-    pub fn with_schema(schema: Arc<Schema>) -> Self {
+    pub fn with_columns(columns: Arc<Columns>) -> Self {
         Self {
-            schema,
+            columns,
             rows: Vec::new(),
             values: Vec::new(),
+            time: SystemTime::now(),
         }
+    }
+
+    /// When the values were measured; now unless set.
+    #[must_use]
+    pub fn time(mut self, time: SystemTime) -> Self {
+        self.time = time;
+        self
     }
 
     /// Adds a row: its labels, and all its columns in order ([`ABSENT`](crate::ABSENT) for none).
     ///
     /// # Panics
-    /// When the number of values is not the schema's width.
+    /// When the number of values is not the columns' width.
     #[must_use]
     pub fn row(mut self, labels: LabelSet, values: &[f64]) -> Self {
         assert_eq!(
             values.len(),
-            self.schema.width(),
+            self.columns.width(),
             "a row needs one value for each column"
         );
         self.rows.push(labels);
@@ -191,9 +246,40 @@ impl FrameBuilder {
     #[must_use]
     pub fn build(self) -> Frame {
         Frame {
-            schema: self.schema,
+            columns: self.columns,
             rows: self.rows.into(),
             values: self.values,
+            time: self.time,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn rows_that_follow_later_are_left_out_with_their_counters() {
+        let mut columns = Columns::builder();
+        let (up, seen) = (columns.gauge("up", ""), columns.counter("seen_total", ""));
+        let table = Table::new(columns.build().unwrap(), 2);
+        for row in 0..2 {
+            table.row(row).set(up, 1.0);
+            table.row(row).add(seen, 5.0);
+        }
+        let rows: Arc<[LabelSet]> = [LabelSet::empty(), LabelSet::empty()].into();
+        let time = SystemTime::UNIX_EPOCH;
+        let frame = Frame::freeze_into(&table, rows, time, |row| row == 0, Vec::new());
+        assert_eq!((frame.get(1, up), frame.get(1, seen)), (None, Some(5.0)));
+        let frame = frame.only_rows(|row| row == 0);
+        assert_eq!(
+            (frame.get(0, up), frame.get(0, seen)),
+            (Some(1.0), Some(5.0))
+        );
+        assert_eq!((frame.get(1, up), frame.get(1, seen)), (None, None));
+        let later = time + Duration::from_secs(1);
+        assert_eq!(frame.at(later).time(), later);
     }
 }

@@ -1,45 +1,59 @@
-//! The words that all of PingExporter's crates share, and the trait to implement for a scraper of your own.
+//! The words that all of PingExporter's crates share, and the traits for scrapers and sinks of your own.
 //!
-//! A [`Scraper`] measures [`Target`]s and writes what it saw into the rows of a [`Table`], one column for each of
-//! its [`MetricDescriptor`]s. Finished tables are frozen into [`Frame`]s, which [`exposition`] turns into text or
-//! protobuf and which a [`Sink`] carries away. A [`ScraperRegistry`] maps the names that appear in configuration
-//! files to factories of scrapers.
+//! A [`Scraper`] measures [`Target`]s and writes what it saw into the rows of a [`Table`], one column or more for each of
+//! its metrics. Finished tables are frozen into [`Frame`]s, which [`exposition`] turns into text or protobuf and which a
+//! [`Sink`] carries away in a [`CycleReport`]. A [`ScraperRegistry`] and a [`SinkRegistry`] map the names that appear in
+//! configuration files to factories; [`mod@settings`] declares what may be set. A [`Config`] holds [`Group`]s of devices and
+//! the sinks in force, whether it was read from files or made in code.
 //!
 //! The shortest useful scraper:
 //!
 //! ```
-//! use pe_scrape::{MetricDescriptor, Row, ScrapeError, Scraper, ScraperRegistry, Target, async_trait};
+//! use pe_scrape::{Columns, Metric, Row, ScrapeError, Scraper, ScraperRegistry, Target, async_trait, scraper_factory};
 //! use std::sync::Arc;
 //!
-//! struct NameLength([MetricDescriptor; 1]);
+//! pe_scrape::settings! {
+//!     /// Settings of `name_length`.
+//!     struct Settings("") {
+//!         /// Counted beside the characters of the name.
+//!         extra: u32 = 0;
+//!     }
+//! }
+//!
+//! struct NameLength { columns: Arc<Columns>, length: Metric, extra: u32 }
 //!
 //! #[async_trait]
 //! impl Scraper for NameLength {
-//!     fn descriptors(&self) -> &[MetricDescriptor] {
-//!         &self.0
+//!     fn columns(&self) -> &Arc<Columns> {
+//!         &self.columns
 //!     }
 //!     async fn scrape(&self, target: &Target, row: Row<'_>) -> Result<(), ScrapeError> {
-//!         row.set(0, target.device().len() as f64);
+//!         row.set(self.length, target.device().len() as f64 + f64::from(self.extra));
 //!         Ok(())
 //!     }
 //! }
 //!
+//! let factory = scraper_factory(|settings: Settings, _common| {
+//!     let mut columns = Columns::builder();
+//!     let length = columns.gauge("device_name_length", "Characters in the device's name");
+//!     Ok(NameLength { columns: columns.build()?, length, extra: settings.extra })
+//! });
 //! let mut registry = ScraperRegistry::new();
-//! registry
-//!     .register("name_length", |_settings: &pe_scrape::ScraperSettings| {
-//!         let length = MetricDescriptor::gauge("device_name_length", "Characters in the device's name");
-//!         Ok(Arc::new(NameLength([length])) as Arc<dyn Scraper>)
-//!     })
-//!     .expect("the name is free");
+//! registry.register("name_length", factory)?;
 //! assert_eq!(registry.names(), ["name_length"]);
+//! # Ok::<(), pe_scrape::RegistryError>(())
 //! ```
 
 mod address;
-mod descriptor;
+mod causes;
+mod columns;
 mod diagnostic;
 pub mod exposition;
 mod frame;
+mod group;
 mod labels;
+mod metrics;
+mod pacer;
 mod registry;
 mod report;
 pub mod resolve;
@@ -49,18 +63,38 @@ pub mod settings;
 mod sink;
 mod table;
 mod target;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use address::{Address, Family, FamilyChoice};
 pub use async_trait::async_trait;
-pub use descriptor::{
-    HistogramSpec, MetricDescriptor, MetricKind, NativeBuckets, Schema, SchemaError, Unit,
+pub use causes::with_causes;
+pub use columns::{
+    Columns, ColumnsBuilder, ColumnsError, HistogramSpec, Metric, MetricDescriptor, MetricKind,
+    NativeBuckets, Unit,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use frame::{Cell, Frame, FrameBuilder};
-pub use labels::{Label, LabelError, LabelSet, is_label_name, is_metric_name};
-pub use registry::{RegistryError, ScraperFactory, ScraperRegistry, ScraperSettings};
-pub use report::CycleReport;
-pub use scraper::{Batch, BatchStats, ScrapeError, Scraper};
+pub use group::{
+    Checks, Config, Device, DeviceEntry, DeviceList, Exclusion, Exclusions, Expansion, Group,
+    GroupBuilder, GroupSettings, IP_PLACEHOLDER, Interval, MAX_COUNT, PacerSettings, ScraperConfig,
+    ScraperList, TargetError, TargetSpec, Template, is_reserved_metric, parse_exclusion,
+    parse_target, refuse_frame,
+};
+pub use labels::{
+    Label, LabelError, LabelSet, Labels, RESERVED_LABELS, is_label_name, is_metric_name,
+    refuse_label_name,
+};
+pub use metrics::{Counter, Counters, Gauge, Gauges, unix_seconds};
+#[doc(hidden)]
+pub use metrics::{labelled as labelled_metric, single as single_metric};
+pub use pacer::Pacer;
+pub use registry::{
+    RegistryError, Remark, ScraperFactory, ScraperRegistry, ScraperSettings, SinkConfig,
+    SinkFactory, SinkRegistry, SinkSettings, panic_message, scraper_factory,
+};
+pub use report::{CycleReport, DeviceStates};
+pub use scraper::{Batch, Progress, ScrapeError, Scraper};
 pub use secret::Secret;
 #[doc(hidden)]
 pub use serde_json::{Map, Value};

@@ -13,19 +13,20 @@ use crate::{CycleReport, Frame};
 /// measurement. A sink decides for itself whether it keeps every report or only the latest.
 #[async_trait]
 pub trait Sink: Send + Sync + 'static {
-    /// A short name for logs and metrics.
-    fn name(&self) -> &str;
-
     /// Takes a finished cycle. Must not block.
     fn publish(&self, report: Arc<CycleReport>);
 
-    /// Tells which configurations (`prom_id`s) are in force after a reload. What came from others is to be forgotten, and
-    /// withdrawn where the peer keeps it. Must not block.
-    fn retain(&self, configs: &[Arc<str>]) {
-        let _ = configs;
+    /// Tells which groups are in force after a reload. What came from others is to be forgotten, and withdrawn where the
+    /// peer keeps it. Must not block.
+    fn retain(&self, groups: &[Arc<str>]) {
+        let _ = groups;
     }
 
-    /// Hands on whatever is still pending. Called at shutdown and after a single cycle; the engine bounds the time.
+    /// Hands on whatever is still pending. Called at shutdown and after a single cycle; the engine bounds the time and
+    /// drops the future then.
+    ///
+    /// # Cancel safety
+    /// What was not delivered must stay pending when the future is dropped.
     ///
     /// # Errors
     /// What kept the latest results from arriving, if they did not.
@@ -33,7 +34,7 @@ pub trait Sink: Send + Sync + 'static {
         Ok(())
     }
 
-    /// The sink's own metrics, named `pingexporter_…`.
+    /// The sink's own metrics, named `pingexporter_…`. The engine adds the sink's name to them, as the label `sink`.
     fn metrics(&self) -> Vec<Frame> {
         Vec::new()
     }

@@ -1,10 +1,12 @@
 //! The result table: rows of targets, columns of metrics, written from any thread without a lock.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::descriptor::{MetricKind, Schema};
+use crate::Frame;
+use crate::columns::{Columns, Metric, MetricKind};
 
 /// The value of a cell that holds nothing: a quiet NaN that no computation yields.
 pub const ABSENT: f64 = f64::from_bits(0x7ff8_ab5e_0000_0001);
@@ -20,35 +22,38 @@ pub fn is_absent(value: f64) -> bool {
 /// Cells are atomics with relaxed ordering, so that any thread may fill its rows through a shared reference, and so that
 /// what was written stays when the writer is cancelled or panics. Writing allocates nothing.
 pub struct Table {
-    schema: Arc<Schema>,
+    columns: Arc<Columns>,
     rows: usize,
     cells: Box<[AtomicU64]>,
+    /// Frames that scrapers added to rows, since they learned their metrics while they ran.
+    learned: Mutex<BTreeMap<usize, Vec<Frame>>>,
 }
 
 impl Table {
     /// A table of `rows` rows. Gauges start absent, counters and histograms at 0.
     #[must_use]
-    pub fn new(schema: Arc<Schema>, rows: usize) -> Self {
-        let mut row = vec![0.0_f64.to_bits(); schema.width()];
-        for (index, descriptor) in schema.descriptors().iter().enumerate() {
+    pub fn new(columns: Arc<Columns>, rows: usize) -> Self {
+        let mut row = vec![0.0_f64.to_bits(); columns.width()];
+        for (index, descriptor) in columns.descriptors().iter().enumerate() {
             if descriptor.starts_absent() {
-                row[schema.columns(index)].fill(ABSENT.to_bits());
+                row[columns.range(index)].fill(ABSENT.to_bits());
             }
         }
         let cells = (0..rows)
             .flat_map(|_| row.iter().copied().map(AtomicU64::new))
             .collect();
         Self {
-            schema,
+            columns,
             rows,
             cells,
+            learned: Mutex::default(),
         }
     }
 
     /// The columns' meaning.
     #[must_use]
-    pub fn schema(&self) -> &Arc<Schema> {
-        &self.schema
+    pub fn columns(&self) -> &Arc<Columns> {
+        &self.columns
     }
 
     /// How many rows the table has.
@@ -63,9 +68,10 @@ impl Table {
     /// When `index` is not below [`rows`](Self::rows).
     #[must_use]
     pub fn row(&self, index: usize) -> Row<'_> {
-        let width = self.schema.width();
+        let width = self.columns.width();
         Row {
-            schema: &self.schema,
+            table: self,
+            index,
             cells: &self.cells[index * width..(index + 1) * width],
         }
     }
@@ -77,10 +83,11 @@ impl Table {
         }
     }
 
-    /// Takes over a row of another table of the same schema, for instance the counters of a device that stays in the
-    /// configuration after a reload. Does nothing when the schemas differ.
+    /// Takes over a row of another table with the same columns, for instance the counters of a device that stays in the
+    /// configuration after a reload. Does nothing when the columns differ.
     pub fn adopt_row(&self, index: usize, from: &Self, from_index: usize) {
-        if self.schema != from.schema {
+        // Rows by the thousand have the same columns, which are long to compare.
+        if !Arc::ptr_eq(&self.columns, &from.columns) && self.columns != from.columns {
             return;
         }
         for (to, from) in self.row(index).cells.iter().zip(from.row(from_index).cells) {
@@ -88,14 +95,34 @@ impl Table {
         }
     }
 
-    /// Copies all cells, row by row, into `values`, which keeps its allocation.
-    pub(crate) fn copy_into(&self, values: &mut Vec<f64>) {
+    /// Copies all cells, row by row, into `values`, which keeps its allocation. Gauges of rows that are not `wanted`
+    /// become absent.
+    pub(crate) fn copy_into(&self, values: &mut Vec<f64>, wanted: impl Fn(usize) -> bool) {
         values.clear();
         values.extend(
             self.cells
                 .iter()
                 .map(|cell| f64::from_bits(cell.load(Ordering::Relaxed))),
         );
+        let width = self.columns.width();
+        for row in (0..self.rows).filter(|row| !wanted(*row)) {
+            for column in self.columns.gauges() {
+                values[row * width + column] = ABSENT;
+            }
+        }
+    }
+
+    /// Takes the frames that scrapers added to rows that are `wanted`, each with its row; those of other rows are dropped.
+    pub fn take_learned(&self, wanted: impl Fn(usize) -> bool) -> Vec<(usize, Frame)> {
+        let learned = std::mem::take(&mut *self.learned());
+        let wanted = learned.into_iter().filter(|(row, _)| wanted(*row));
+        wanted
+            .flat_map(|(row, frames)| frames.into_iter().map(move |frame| (row, frame)))
+            .collect()
+    }
+
+    fn learned(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, Vec<Frame>>> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,15 +132,17 @@ impl fmt::Debug for Table {
             f,
             "Table({} rows × {} columns)",
             self.rows,
-            self.schema.width()
+            self.columns.width()
         )
     }
 }
 
-/// One target's row of a [`Table`]. Metrics are named by their position among the scraper's descriptors.
+/// One target's row of a [`Table`]. Values are written by the [`Metric`]s that a scraper got when it put its columns
+/// together; a metric of other columns is a mistake that panics in a debug build and writes somewhere else otherwise.
 #[derive(Clone, Copy)]
 pub struct Row<'a> {
-    schema: &'a Schema,
+    table: &'a Table,
+    index: usize,
     cells: &'a [AtomicU64],
 }
 
@@ -121,8 +150,8 @@ impl Row<'_> {
     /// Sets a gauge, or a counter that the device itself counts.
     ///
     /// # Panics
-    /// When `metric` is not a position among the descriptors, or is a histogram's in a debug build.
-    pub fn set(&self, metric: usize, value: f64) {
+    /// When `metric` is of other columns, or a histogram, in a debug build.
+    pub fn set(&self, metric: Metric, value: f64) {
         self.scalar(metric)
             .store(value.to_bits(), Ordering::Relaxed);
     }
@@ -131,22 +160,21 @@ impl Row<'_> {
     ///
     /// # Panics
     /// As [`set`](Self::set).
-    pub fn add(&self, metric: usize, increment: f64) {
+    pub fn add(&self, metric: Metric, increment: f64) {
         add(self.scalar(metric), increment);
     }
 
     /// Adds one observation to a histogram.
     ///
     /// # Panics
-    /// When `metric` is not the position of a histogram among the descriptors.
-    pub fn observe(&self, metric: usize, value: f64) {
-        let MetricKind::Histogram(spec) = self.schema.descriptors()[metric].kind() else {
-            panic!(
-                "{} is not a histogram",
-                self.schema.descriptors()[metric].name()
-            );
+    /// When `metric` is no histogram of these columns.
+    pub fn observe(&self, metric: Metric, value: f64) {
+        let columns = &self.table.columns;
+        let descriptor = &columns.descriptors()[metric.index as usize];
+        let MetricKind::Histogram(spec) = descriptor.kind() else {
+            panic!("{} is not a histogram", descriptor.name());
         };
-        let cells = &self.cells[self.schema.columns(metric)];
+        let cells = &self.cells[columns.range(metric.index as usize)];
         let bucket = spec.bounds.partition_point(|bound| *bound < value);
         add(&cells[bucket], 1.0);
         add(&cells[spec.bounds.len() + 1], value);
@@ -164,30 +192,31 @@ impl Row<'_> {
     /// # Panics
     /// As [`set`](Self::set).
     #[must_use]
-    pub fn get(&self, metric: usize) -> Option<f64> {
+    pub fn get(&self, metric: Metric) -> Option<f64> {
         let value = f64::from_bits(self.scalar(metric).load(Ordering::Relaxed));
         (!is_absent(value)).then_some(value)
     }
 
+    /// Adds series that the scraper learned while it ran, such as a device's own metrics. Each row of the frame carries
+    /// the labels of the target, and perhaps more. The frame goes out with this cycle's results, and only with those.
+    pub fn add_frame(&self, frame: Frame) {
+        let mut learned = self.table.learned();
+        learned.entry(self.index).or_default().push(frame);
+    }
+
     /// Makes all gauges of the row absent.
     pub fn clear_gauges(&self) {
-        for (index, descriptor) in self.schema.descriptors().iter().enumerate() {
-            if *descriptor.kind() == MetricKind::Gauge {
-                self.cells[self.schema.first_column(index)]
-                    .store(ABSENT.to_bits(), Ordering::Relaxed);
-            }
+        for column in self.table.columns.gauges() {
+            self.cells[column].store(ABSENT.to_bits(), Ordering::Relaxed);
         }
     }
 
-    fn scalar(&self, metric: usize) -> &AtomicU64 {
+    fn scalar(&self, metric: Metric) -> &AtomicU64 {
         debug_assert!(
-            !matches!(
-                self.schema.descriptors()[metric].kind(),
-                MetricKind::Histogram(_)
-            ),
-            "a histogram takes observations"
+            self.table.columns.has_scalar(metric),
+            "the metric is a histogram, or of other columns"
         );
-        &self.cells[self.schema.first_column(metric)]
+        &self.cells[metric.column as usize]
     }
 }
 
@@ -213,59 +242,78 @@ mod tests {
     use super::*;
     use crate::{HistogramSpec, MetricDescriptor, NativeBuckets};
 
-    fn schema() -> Arc<Schema> {
+    struct Metrics {
+        columns: Arc<Columns>,
+        gauge: Metric,
+        counter: Metric,
+        rare: Metric,
+    }
+
+    fn metrics() -> Metrics {
         let spec = HistogramSpec::classic([1.0, 2.0]).with_native(NativeBuckets::RTT_SECONDS);
-        Schema::new(&[
-            MetricDescriptor::gauge("g", ""),
-            MetricDescriptor::counter("c_total", ""),
-            MetricDescriptor::counter("rare_total", "").sparse(),
-            MetricDescriptor::histogram("h", "", spec),
-        ])
-        .unwrap()
+        let mut columns = Columns::builder();
+        columns.add(MetricDescriptor::histogram("h", "", spec));
+        let gauge = columns.gauge("g", "");
+        let counter = columns.counter("c_total", "");
+        let rare = columns.add(MetricDescriptor::counter("rare_total", "").sparse());
+        let columns = columns.build().unwrap();
+        Metrics {
+            columns,
+            gauge,
+            counter,
+            rare,
+        }
     }
 
     #[test]
     fn gauges_are_cleared_and_counters_kept() {
-        let table = Table::new(schema(), 2);
+        let m = metrics();
+        let table = Table::new(m.columns, 2);
         let row = table.row(1);
-        assert_eq!(
-            (row.get(0), row.get(1), row.get(2)),
-            (None, Some(0.0), None)
-        );
-        row.set(0, f64::NAN);
-        row.add(1, 2.0);
-        row.add(2, 1.0);
-        assert!(row.get(0).is_some_and(f64::is_nan));
+        let get = || (row.get(m.gauge), row.get(m.counter), row.get(m.rare));
+        assert_eq!(get(), (None, Some(0.0), None));
+        row.set(m.gauge, f64::NAN);
+        row.add(m.counter, 2.0);
+        row.add(m.rare, 1.0);
+        assert!(row.get(m.gauge).is_some_and(f64::is_nan));
         table.clear_gauges();
-        assert_eq!(
-            (row.get(0), row.get(1), row.get(2)),
-            (None, Some(2.0), Some(1.0))
-        );
-        assert_eq!(table.row(0).get(1), Some(0.0));
+        assert_eq!(get(), (None, Some(2.0), Some(1.0)));
+        assert_eq!(table.row(0).get(m.counter), Some(0.0));
     }
 
     #[test]
     fn a_row_can_move_to_another_table() {
-        let (old, new) = (Table::new(schema(), 1), Table::new(schema(), 3));
-        old.row(0).add(1, 7.0);
+        let m = metrics();
+        let (old, new) = (Table::new(metrics().columns, 1), Table::new(m.columns, 3));
+        old.row(0).add(m.counter, 7.0);
         new.adopt_row(2, &old, 0);
-        assert_eq!(new.row(2).get(1), Some(7.0));
-        let other = Table::new(
-            Schema::new(&[MetricDescriptor::counter("x_total", "")]).unwrap(),
-            1,
-        );
+        assert_eq!(new.row(2).get(m.counter), Some(7.0));
+        let mut columns = Columns::builder();
+        let x = columns.counter("x_total", "");
+        let other = Table::new(columns.build().unwrap(), 1);
         other.adopt_row(0, &old, 0);
-        assert_eq!(other.row(0).get(0), Some(0.0));
+        assert_eq!(other.row(0).get(x), Some(0.0));
     }
 
     #[test]
     fn concurrent_additions_are_all_counted() {
-        let table = Table::new(schema(), 1);
+        let m = metrics();
+        let table = Table::new(m.columns, 1);
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..1000).for_each(|_| table.row(0).add(1, 1.0)));
+                scope.spawn(|| (0..1000).for_each(|_| table.row(0).add(m.counter, 1.0)));
             }
         });
-        assert_eq!(table.row(0).get(1), Some(4000.0));
+        assert_eq!(table.row(0).get(m.counter), Some(4000.0));
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "of other columns")]
+    fn a_metric_of_other_columns_is_told() {
+        let mut columns = Columns::builder();
+        columns.gauge("x", "");
+        let table = Table::new(columns.build().unwrap(), 1);
+        table.row(0).set(metrics().rare, 1.0);
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
-use crate::{Address, LabelError, LabelSet};
+use crate::{Address, Label, LabelError, LabelSet, Labels};
 
 /// One device to measure: where it is, and the labels of its series. Cloning is cheap.
 ///
@@ -16,6 +16,7 @@ pub struct Target {
 
 static DEVICE: LazyLock<Arc<str>> = LazyLock::new(|| "device".into());
 static IP: LazyLock<Arc<str>> = LazyLock::new(|| "ip".into());
+static FAMILY: LazyLock<Arc<str>> = LazyLock::new(|| "family".into());
 
 impl Target {
     /// A target whose series carry `device` and `ip`, followed by `extra`.
@@ -43,6 +44,32 @@ impl Target {
         let text: Arc<str> = address.to_string().into();
         Self::new(text.clone(), text, Address::Ip(address), [])
             .expect("device and ip are valid, distinct label names")
+    }
+
+    /// A device with configured labels, and perhaps with one that tells it from its other address family.
+    pub(crate) fn configured(
+        name: Arc<str>,
+        ip: Arc<str>,
+        address: Address,
+        labels: &Labels,
+        family: Option<&'static str>,
+    ) -> Result<Self, LabelError> {
+        let configured = labels.iter();
+        let configured = configured.map(|(name, value)| (name.clone(), value.clone()));
+        let family = family.map(|word| (FAMILY.clone(), word.into()));
+        Self::new(name, ip, address, configured.chain(family))
+    }
+
+    /// What makes it the same device after a reload: its name, its address as configured and, for a host name of which
+    /// both addresses are measured, the family.
+    #[must_use]
+    pub fn identity(&self) -> (&str, &str, Option<&str>) {
+        (self.device(), self.ip(), self.labels.get("family"))
+    }
+
+    /// Labels beside `device` and `ip`.
+    pub fn further_labels(&self) -> impl Iterator<Item = &Label> {
+        self.labels.iter().skip(2)
     }
 
     /// Where the target is.

@@ -6,16 +6,19 @@
 //! println!("http://{}/metrics", server.local_addr());
 //! let handle = engine.handle();
 //! tokio::spawn(server.serve(handle, std::future::pending()));
+//! engine.run(std::future::pending()).await?;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! The server has no authentication; it serves at most 256 connections at one time.
 //!
 //! | request | answer |
 //! | --- | --- |
 //! | `GET /` | a status page |
 //! | `GET /metrics` | all latest results, as text, OpenMetrics or protobuf by the `Accept` header |
 //! | `GET /-/healthy` | 200 while the program runs |
-//! | `GET /-/ready` | 200 once every configuration has finished a cycle, 503 before |
+//! | `GET /-/ready` | 200 once every group has finished a cycle, 503 before |
 
 mod page;
 mod routes;

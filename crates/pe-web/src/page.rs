@@ -31,15 +31,15 @@ pub(crate) fn status(engine: &EngineHandle) -> String {
     let _ = writeln!(
         page,
         "<p>Version {}</p>\n<nav><a href=\"/metrics\">Metrics</a><a href=\"/-/healthy\">Health</a>\
-         <a href=\"/-/ready\">Readiness</a></nav>\n<h2>Configurations</h2>",
+         <a href=\"/-/ready\">Readiness</a></nav>\n<h2>Groups</h2>",
         env!("CARGO_PKG_VERSION")
     );
     let reports = engine.results().latest();
     if reports.is_empty() {
-        page.push_str("<p>No configuration has finished a cycle yet.</p>\n");
+        page.push_str("<p>No group has finished a cycle yet.</p>\n");
     } else {
         page.push_str(
-            "<table>\n<tr><th>Configuration</th><th class=\"number\">Devices</th><th class=\"number\">Down</th>\
+            "<table>\n<tr><th>Group</th><th class=\"number\">Devices</th><th class=\"number\">Down</th>\
              <th class=\"number\">Latest cycle took</th><th class=\"number\">Finished</th></tr>\n",
         );
         reports.iter().for_each(|report| row(&mut page, report));
@@ -50,7 +50,7 @@ pub(crate) fn status(engine: &EngineHandle) -> String {
 }
 
 fn row(page: &mut String, report: &CycleReport) {
-    let down = down(report);
+    let down = report.states.down;
     let age = (report.started + report.duration)
         .elapsed()
         .unwrap_or_default();
@@ -58,33 +58,13 @@ fn row(page: &mut String, report: &CycleReport) {
         page,
         "<tr><td>{}</td><td class=\"number\">{}</td><td class=\"number{}\">{}</td>\
          <td class=\"number\">{:.3} s</td><td class=\"number\">{} s ago</td></tr>",
-        escape(&report.config),
-        report.jobs,
+        escape(&report.group),
+        report.device_count,
         if down > 0 { " down" } else { "" },
         down,
         report.duration.as_secs_f64(),
         age.as_secs()
     );
-}
-
-/// Devices whose `…_up` gauge is 0 in any frame.
-fn down(report: &CycleReport) -> usize {
-    let is_up_gauge = |name: &str| name.ends_with("_up");
-    report
-        .devices
-        .iter()
-        .map(|frame| {
-            let up = frame
-                .schema()
-                .descriptors()
-                .iter()
-                .find(|d| is_up_gauge(d.name()));
-            let Some(up) = up else { return 0 };
-            (0..frame.rows().len())
-                .filter(|row| frame.value(*row, up.name()) == Some(0.0))
-                .count()
-        })
-        .sum()
 }
 
 fn escape(text: &str) -> String {

@@ -41,7 +41,7 @@ pub(crate) async fn answer(
         "/-/ready" if engine.is_ready() => text(StatusCode::OK, "ready\n"),
         "/-/ready" => text(
             StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: not every configuration has finished its first cycle\n",
+            "not ready: not every group has finished its first cycle\n",
         ),
         _ => reply(
             StatusCode::OK,

@@ -5,24 +5,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pe_config::{Address, Config, GroupConfig, JobConfig, Labels, MetricConfig, PacerConfig};
-use pe_engine::{Engine, ScraperRegistry};
+use pe_engine::{Engine, Group, ScraperRegistry};
 use pe_scrape::{
-    MetricDescriptor, Row, ScrapeError, Scraper, ScraperSettings, Target, async_trait,
+    Columns, Metric, MetricDescriptor, Row, ScrapeError, Scraper, ScraperSettings, Target,
+    async_trait,
 };
 use pe_web::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-struct Up([MetricDescriptor; 1]);
+struct Up(Arc<Columns>, Metric);
 
 #[async_trait]
 impl Scraper for Up {
-    fn descriptors(&self) -> &[MetricDescriptor] {
+    fn columns(&self) -> &Arc<Columns> {
         &self.0
     }
     async fn scrape(&self, target: &Target, row: Row<'_>) -> Result<(), ScrapeError> {
-        row.set(0, f64::from(u8::from(target.device() != "broken")));
+        row.set(self.1, f64::from(u8::from(target.device() != "broken")));
         Ok(())
     }
 }
@@ -30,46 +30,18 @@ impl Scraper for Up {
 fn engine() -> Engine {
     let mut registry = ScraperRegistry::new();
     let make = |_: &ScraperSettings| {
-        Ok(Arc::new(Up([MetricDescriptor::gauge(
-            "ping_up",
-            "Whether the device answered",
-        )])) as Arc<dyn Scraper>)
+        let mut columns = Columns::builder();
+        let up = MetricDescriptor::gauge("ping_up", "Whether the device answered");
+        let up = columns.add(up.up());
+        Ok(Arc::new(Up(columns.build()?, up)) as Arc<dyn Scraper>)
     };
     registry.register("up", make).unwrap();
-    let job = |name: &str| JobConfig {
-        job: name.into(),
-        ip: "127.0.0.1".into(),
-        address: Address::Ip([127, 0, 0, 1].into()),
-        labels: Labels::default(),
-        metrics: Arc::new([MetricConfig {
-            scraper: "up".into(),
-            settings: serde_json::Value::Null,
-        }]),
-        timeout: None,
-        count: None,
-        probe_interval: None,
-    };
-    let group = GroupConfig {
-        file: "plant.json".into(),
-        prom_id: "Plant <1>".into(),
-        interval: Duration::from_secs(3600),
-        timeout: Duration::from_secs(1),
-        value_dev_down: 3000.0,
-        count: 1,
-        probe_interval: Duration::from_secs(1),
-        pacer: PacerConfig::default(),
-        labels: Labels::default(),
-        jobs: vec![job("works"), job("broken")],
-    };
-    Engine::builder(
-        Config {
-            push: None,
-            groups: vec![group],
-        },
-        registry,
-    )
-    .build()
-    .unwrap()
+    let group = Group::builder("Plant <1>", Duration::from_secs(3600))
+        .scraper("up", serde_json::Value::Null)
+        .device("works", "127.0.0.1")
+        .device("broken", "127.0.0.1");
+    let engine = Engine::builder(registry).group(group.build().unwrap());
+    engine.build().unwrap()
 }
 
 async fn request(address: SocketAddr, request: &str) -> String {
@@ -94,11 +66,11 @@ async fn a_scraper_and_a_browser_get_what_they_ask_for() {
     assert!(
         request(address, "GET / HTTP/1.1")
             .await
-            .contains("No configuration has finished")
+            .contains("No group has finished")
     );
 
     tokio::spawn(engine.run(std::future::pending()));
-    finished.changed().await.unwrap();
+    finished.next().await.unwrap();
     assert!(
         request(address, "GET /-/ready HTTP/1.1")
             .await
@@ -142,12 +114,9 @@ async fn a_scraper_and_a_browser_get_what_they_ask_for() {
 #[tokio::test]
 async fn an_address_in_use_is_told() {
     let first = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let error = Server::bind(first.local_addr())
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("cannot listen on 127.0.0.1:") && error.contains("--listen"),
-        "{error}"
-    );
+    let error = Server::bind(first.local_addr()).await.unwrap_err();
+    let address = first.local_addr();
+    assert_eq!(error.to_string(), format!("cannot listen on {address}"));
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("in use"), "{cause}");
 }

@@ -1,68 +1,58 @@
-//! A scraper of one's own: how long a TCP service (SSH, SMTP, FTP, …) takes to greet.
+//! A scraper of one's own, in a crate that needs `pe-scrape` alone: how long a TCP service (SSH, SMTP, FTP, …) takes to
+//! greet.
 //!
-//! The library needs nothing but `pe-scrape`. `main.rs` registers the scraper beside `ping`; a configuration then uses it
-//! as `"metrics": ["ping", {"greeting": {"port": 22}}]`.
+//! A program registers [`factory`] under a name; a configuration then uses it as
+//! `"metrics": ["ping", {"greeting": {"port": 22}}]`. `examples/custom-agent` is such a program.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pe_scrape::{
-    Address, MetricDescriptor, Row, ScrapeError, Scraper, ScraperSettings, SettingsError, Target,
-    Unit, async_trait,
+    Address, Columns, Metric, MetricDescriptor, Row, ScrapeError, Scraper, ScraperFactory, Target,
+    Unit, async_trait, scraper_factory,
 };
-use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+pe_scrape::settings! {
+    /// Settings of `greeting`.
+    pub struct Settings("") {
+        /// TCP port of the service.
+        port: u16 = 22, range(1.0, 65_535.0);
+    }
+}
+
 /// Measures the time from connecting to the first byte of the greeting.
 pub struct Greeting {
-    descriptors: [MetricDescriptor; 2],
     port: u16,
-    timeout: std::time::Duration,
+    timeout: Duration,
+    columns: Arc<Columns>,
+    up: Metric,
+    seconds: Metric,
 }
 
-// Positions in `descriptors`.
-const UP: usize = 0;
-const SECONDS: usize = 1;
-
-/// What a configuration may say: `{"greeting": {"port": 25}}`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Settings {
-    port: u16,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { port: 22 }
-    }
-}
-
-/// Makes the scraper; to be given to `ScraperRegistry::register`.
-///
-/// # Errors
-/// When the settings hold something else than a port.
-pub fn factory(settings: &ScraperSettings) -> Result<Arc<dyn Scraper>, SettingsError> {
-    let own: Settings = settings.parse()?;
-    if own.port == 0 {
-        return Err(SettingsError::at("port", "port 0 cannot be connected to"));
-    }
-    Ok(Arc::new(Greeting {
-        descriptors: [
-            MetricDescriptor::gauge("greeting_up", "Whether the service greeted in time"),
-            MetricDescriptor::gauge("greeting_seconds", "Time until the service greeted")
-                .with_unit(Unit::Seconds),
-        ],
-        port: own.port,
-        timeout: settings.timeout,
-    }))
+/// Makes the scrapers.
+pub fn factory() -> impl ScraperFactory {
+    scraper_factory(|settings: Settings, common| {
+        let up = MetricDescriptor::gauge("greeting_up", "Whether the service greeted in time").up();
+        let seconds = MetricDescriptor::gauge("greeting_seconds", "Time until the service greeted")
+            .with_unit(Unit::Seconds);
+        let mut columns = Columns::builder();
+        Ok(Greeting {
+            port: settings.port,
+            timeout: common.timeout,
+            up: columns.add(up),
+            seconds: columns.add(seconds),
+            columns: columns.build()?,
+        })
+    })
 }
 
 #[async_trait]
 impl Scraper for Greeting {
-    fn descriptors(&self) -> &[MetricDescriptor] {
-        &self.descriptors
+    fn columns(&self) -> &Arc<Columns> {
+        &self.columns
     }
 
     async fn scrape(&self, target: &Target, row: Row<'_>) -> Result<(), ScrapeError> {
@@ -76,9 +66,9 @@ impl Scraper for Greeting {
         };
         // A device that is down is a result, not an error.
         let greeted = matches!(timeout(self.timeout, greet).await, Ok(Ok(_)));
-        row.set(UP, f64::from(u8::from(greeted)));
+        row.set(self.up, f64::from(u8::from(greeted)));
         if greeted {
-            row.set(SECONDS, started.elapsed().as_secs_f64());
+            row.set(self.seconds, started.elapsed().as_secs_f64());
         }
         Ok(())
     }

@@ -87,7 +87,7 @@ impl Core {
         pair: ClockPair,
     ) -> bool {
         if self.base.observe(pair) {
-            self.shared.counters.clock_steps.add(1);
+            self.shared.counters.clock_steps.add_unshared(1);
         }
         let earliest = channel.empty_at.saturating_sub(STALE);
         let mut dropped = false;
@@ -133,8 +133,8 @@ impl Core {
         };
         let counters = &self.shared.counters;
         match parsed {
-            Err(Reject::BadChecksum) => counters.bad_checksum.add(1),
-            Err(Reject::Irrelevant) | Ok((_, None, _)) => counters.foreign.add(1),
+            Err(Reject::BadChecksum) => counters.bad_checksum.add_unshared(1),
+            Err(Reject::Irrelevant) | Ok((_, None, _)) => counters.foreign.add_unshared(1),
             Ok((
                 Message::EchoReply {
                     id,
@@ -145,11 +145,11 @@ impl Core {
                 ttl,
             )) => {
                 let Some(block) = channel.block(id) else {
-                    return counters.foreign.add(1);
+                    return counters.foreign.add_unshared(1);
                 };
                 match self.template.recognise(payload) {
-                    Recognition::Foreign => counters.foreign.add(1),
-                    Recognition::Altered => counters.altered.add(1),
+                    Recognition::Foreign => counters.foreign.add_unshared(1),
+                    Recognition::Altered => counters.altered.add_unshared(1),
                     Recognition::Ours {
                         generation,
                         truncated,
@@ -177,24 +177,24 @@ impl Core {
         let counters = &self.shared.counters;
         match matched {
             Match::Reply(ended) => {
-                counters.received.add(1);
+                counters.received.add_unshared(1);
                 let reply = arrival.reply(ended.sent);
                 self.work
                     .end(ended.owner, Some(&ended), Ok(reply), arrival.time);
             }
             Match::Duplicate(ended) => {
-                counters.duplicates.add(1);
+                counters.duplicates.add_unshared(1);
                 let reply = arrival.reply(ended.sent);
                 self.work.again(&ended, EventKind::Duplicate(reply));
             }
             Match::Late(ended) => {
-                counters.late.add(1);
+                counters.late.add_unshared(1);
                 if let Some(ended) = ended {
                     let reply = arrival.reply(ended.sent);
                     self.work.again(&ended, EventKind::Late(reply));
                 }
             }
-            Match::Unknown => counters.foreign.add(1),
+            Match::Unknown => counters.foreign.add_unshared(1),
         }
     }
 
@@ -222,9 +222,9 @@ impl Core {
         });
         let counters = &self.shared.counters;
         let Some(ended) = ended else {
-            return counters.foreign.add(1);
+            return counters.foreign.add_unshared(1);
         };
-        counters.icmp_errors.add(1);
+        counters.icmp_errors.add_unshared(1);
         let outcome = Err(probe_error(error, from));
         self.work.end(ended.owner, Some(&ended), outcome, now);
     }
@@ -275,7 +275,7 @@ impl Core {
     fn timed_out(&mut self, ended: &Ended, now: Nanos) {
         let drops = &self.drops[ended.family as usize];
         let error = if !ended.left {
-            self.shared.counters.send_errors.add(1);
+            self.shared.counters.send_errors.add_unshared(1);
             ProbeError::NoBuffers
         } else if drops.may_concern(ended.sent, ended.deadline) {
             ProbeError::DroppedLocally
@@ -288,8 +288,12 @@ impl Core {
     /// Notes what the socket of a family has discarded between the last look and the one at `now`.
     pub(crate) fn note_discarded(&mut self, family: Family, discarded: Discarded, now: Nanos) {
         let counters = &self.shared.counters;
-        counters.receive_drops.add(discarded.overflow.into());
-        counters.bad_checksum.add(discarded.corrupted.into());
+        counters
+            .receive_drops
+            .add_unshared(discarded.overflow.into());
+        counters
+            .bad_checksum
+            .add_unshared(discarded.corrupted.into());
         self.drops[family as usize].look(now, discarded.overflow > 0);
     }
 }

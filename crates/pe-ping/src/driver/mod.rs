@@ -18,10 +18,12 @@ pub(crate) use shared::{PingCommand, Shared};
 pub(crate) use work::SweepCommand;
 
 use self::core::Core;
+use pe_scrape::Pacer;
+
 use crate::channel::Channel;
 use crate::packet::EchoTemplate;
 use crate::proto::Nanos;
-use crate::proto::pacer::{GATHER_TIME, Limits, Pacer};
+use crate::proto::pacer::{GATHER_TIME, Limits};
 use crate::sys::{self, Layout, ReceiveBatch};
 use crate::{ProbeError, SocketKind};
 use shared::Submitted;
@@ -207,12 +209,12 @@ impl Driver {
             let Core { table, work, .. } = &mut self.core;
             let counters = &self.shared.counters;
             let sent = outgoing.flush(channel, table, |table, Failure { id, error, at }| {
-                counters.send_errors.add(1);
+                counters.send_errors.add_unshared(1);
                 if let Some(ended) = table.fail(id, at) {
                     work.end(ended.owner, None, Err(error), at);
                 }
             });
-            counters.sent.add(sent);
+            counters.sent.add_unshared(sent);
         }
     }
 

@@ -1,17 +1,8 @@
-//! How fast packets may leave: token buckets of a rate and a burst, which any number of senders share.
+//! Keeping to pacers: what a sender has booked of each and not used yet.
 //!
-//! A bucket is a line of time. Each packet uses up a piece of it that is as long as the rate gives to a packet, and a
-//! piece may be used from its end on, for as long as the bucket is deep: the burst, as time. No two packets share a
-//! piece, so whoever sends them, in any stretch of time no more than the burst and the rate's share of it leave.
-//!
-//! Senders book pieces with one compare-and-swap on the end of what is booked: those whose time has come, or, where there
-//! are none, some that follow. So senders get their turns in the order in which they asked, each knows when its own turn
-//! is and can sleep until then, and each turn is long enough for a batch. What is booked and not used in time is lost, never
-//! saved up. A sender that woke too late for all that it had booked books more the next time, until its turn is long enough to
-//! be met.
+//! A sender that woke too late for all that it had booked books more the next time, until its turn is long enough to be met.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use pe_scrape::Pacer;
 
 use super::Nanos;
 
@@ -21,15 +12,6 @@ pub(crate) const GATHER_TIME: Nanos = 25_000_000;
 /// The most due packets that are gathered before they are sent.
 pub(crate) const GATHER_COUNT: u64 = 64;
 
-/// The longest time for a packet: 52 days, so that instants stay far from the end of their range.
-const MAX_GAP: Nanos = 1 << 52;
-
-/// How late a sender may wake and still meet its turn.
-const LATEST: Nanos = 100_000_000;
-
-/// What is added to instants, so that a bucket can be deeper than the time since the clock's start.
-const EPOCH: Nanos = 1 << 62;
-
 /// How long to wait for more packets that follow each other every `gap`, so that one wake-up sends many.
 pub(crate) fn gathering(gap: Nanos) -> Nanos {
     match gap {
@@ -38,79 +20,10 @@ pub(crate) fn gathering(gap: Nanos) -> Nanos {
     }
 }
 
-/// A limit on how fast requests leave, for any number of [sweeps](crate::Sweep::pacer) together.
-///
-/// Clones are handles on the same limit: sweeps that are given clones of one pacer share its rate, also when they run on
-/// several [`Pinger`](crate::Pinger)s. Each of them gets its turn; one may have to wait for some 25 ms for each of the
-/// others. No locks are taken.
-///
-/// ```no_run
-/// # async fn run(small: pe_ping::Pinger, large: pe_ping::Pinger) -> Result<(), Box<dyn std::error::Error>> {
-/// use std::net::IpAddr;
-/// use pe_ping::{Pacer, Sweep};
-///
-/// let targets = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])];
-/// let pacer = Pacer::new(1_000.0, 10);
-/// // Together at most 1,000 requests a second.
-/// let (small, large) = tokio::join!(
-///     small.sweep(Sweep::new(targets).pacer(pacer.clone())),
-///     large.sweep(Sweep::new(targets).pacer(pacer)),
-/// );
-/// # (small?, large?);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone)]
-pub struct Pacer {
-    bucket: Arc<Bucket>,
-}
-
-#[derive(Debug)]
-struct Bucket {
-    /// The time that the rate gives to a packet.
-    gap: Nanos,
-    /// How long a packet's time may be used after its end.
-    depth: Nanos,
-    /// How many packets' time is booked at once where none has come yet. Less than the depth, so that a sender that
-    /// sleeps until the last of them has some time to wake.
-    ahead: u64,
-    /// The end of what is booked.
-    booked_until: AtomicU64,
-}
-
-impl Pacer {
-    /// A limit of `rate` requests a second, of which `burst` (at least 1) may leave back to back after a pause.
-    ///
-    /// A rate of less than one request in 52 days counts as that one.
-    /// A burst of less than the requests of a few milliseconds can keep the rate from being reached, as a thread does not
-    /// wake more exactly than that.
-    ///
-    /// # Panics
-    /// When `rate` is not above 0.
-    #[must_use]
-    pub fn new(rate: f64, burst: u32) -> Self {
-        assert!(rate > 0.0, "a pacer's rate must be above 0");
-        let gap = ((1e9 / rate) as Nanos).clamp(1, MAX_GAP);
-        let burst = u64::from(burst.max(1));
-        let bucket = Bucket {
-            gap,
-            depth: gap.saturating_mul(burst).min(EPOCH),
-            ahead: (GATHER_TIME / gap)
-                .min(GATHER_COUNT)
-                .min(burst - burst / 4)
-                .max(1),
-            booked_until: AtomicU64::new(0),
-        };
-        Self {
-            bucket: Arc::new(bucket),
-        }
-    }
-}
-
 /// What one sender has booked of a pacer and not used: whole packets' time.
 #[derive(Debug)]
 struct Lease {
-    bucket: Arc<Bucket>,
+    pacer: Pacer,
     from: Nanos,
     until: Nanos,
     /// Nothing of it had come when it was booked, and nothing of it has been used.
@@ -127,16 +40,17 @@ impl Lease {
     fn available(&mut self, now: Nanos, wanted: impl Fn() -> u64) -> u64 {
         self.expire(now);
         if self.until == self.from {
-            self.book(now, wanted());
+            (self.from, self.until) = self.pacer.book(now, wanted(), self.lost);
+            self.is_ahead = self.from.saturating_add(self.pacer.gap()) > now;
         }
-        now.min(self.until).saturating_sub(self.from) / self.bucket.gap
+        now.min(self.until).saturating_sub(self.from) / self.pacer.gap()
     }
 
     /// Drops what was not used in time.
     #[inline]
     fn expire(&mut self, now: Nanos) {
-        let gap = self.bucket.gap;
-        let oldest = now.saturating_sub(self.bucket.depth);
+        let gap = self.pacer.gap();
+        let oldest = self.pacer.oldest(now);
         if self.until == self.from || self.from.saturating_add(gap) >= oldest {
             return;
         }
@@ -148,35 +62,6 @@ impl Lease {
         self.from = self.until - left;
         if left == 0 && self.is_ahead {
             self.lost += 1;
-        }
-    }
-
-    fn book(&mut self, now: Nanos, wanted: u64) {
-        let Bucket {
-            gap, depth, ahead, ..
-        } = *self.bucket;
-        let oldest = now.saturating_sub(depth);
-        let longest = LATEST / gap;
-        // Nothing but the value itself passes from thread to thread.
-        let end = &self.bucket.booked_until;
-        let mut booked = end.load(Ordering::Relaxed);
-        loop {
-            let from = booked.max(oldest);
-            let past = now.saturating_sub(from) / gap;
-            let count = match past {
-                0 if self.lost > 0 => longest.min(1 << self.lost.min(32)),
-                0 => ahead.min(wanted),
-                past => past.min(GATHER_COUNT).min(wanted),
-            };
-            let until = from.saturating_add(gap.saturating_mul(count.max(1)));
-            match end.compare_exchange_weak(booked, until, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => {
-                    (self.from, self.until) = (from, until);
-                    self.is_ahead = past == 0;
-                    return;
-                }
-                Err(other) => booked = other,
-            }
         }
     }
 }
@@ -191,7 +76,7 @@ pub(crate) struct Limits {
 impl Limits {
     pub(crate) fn new(pacers: &[Pacer]) -> Self {
         let lease = |pacer: &Pacer| Lease {
-            bucket: pacer.bucket.clone(),
+            pacer: pacer.clone(),
             from: 0,
             until: 0,
             is_ahead: false,
@@ -199,7 +84,7 @@ impl Limits {
             keeps_last: pacers.len() > 1,
         };
         let mut leases: Vec<Lease> = pacers.iter().map(lease).collect();
-        leases.sort_by_key(|lease| std::cmp::Reverse(lease.bucket.gap));
+        leases.sort_by_key(|lease| std::cmp::Reverse(lease.pacer.gap()));
         Self { leases }
     }
 
@@ -207,7 +92,7 @@ impl Limits {
     /// others. When this gives 0, [`ready`](Self::ready) tells when it will give more.
     #[inline]
     pub(crate) fn available(&mut self, now: Nanos, wanted: impl Fn() -> u64) -> u64 {
-        let now = now + EPOCH;
+        let now = now + Pacer::OFFSET;
         let mut allowed = u64::MAX;
         for lease in &mut self.leases {
             allowed = allowed.min(lease.available(now, || wanted().min(allowed)));
@@ -222,7 +107,7 @@ impl Limits {
     #[inline]
     pub(crate) fn take(&mut self, packets: u64) {
         for lease in &mut self.leases {
-            let time = lease.bucket.gap.saturating_mul(packets);
+            let time = lease.pacer.gap().saturating_mul(packets);
             lease.from = lease.from.saturating_add(time).min(lease.until);
             (lease.is_ahead, lease.lost) = (false, 0);
         }
@@ -234,13 +119,16 @@ impl Limits {
         let leases = self.leases.iter().filter(|lease| lease.until > lease.from);
         leases
             .map(|lease| {
-                let ready = lease.from.saturating_add(lease.bucket.gap);
+                let ready = lease.from.saturating_add(lease.pacer.gap());
                 // Who woke too late the last time does not wait for others.
                 (ready, if lease.lost > 0 { ready } else { lease.until })
             })
             .max()
             .map_or((0, 0), |(ready, best)| {
-                (ready.saturating_sub(EPOCH), best.saturating_sub(EPOCH))
+                (
+                    ready.saturating_sub(Pacer::OFFSET),
+                    best.saturating_sub(Pacer::OFFSET),
+                )
             })
     }
 }
@@ -248,6 +136,7 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use std::sync::Barrier;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use proptest::prelude::*;
 

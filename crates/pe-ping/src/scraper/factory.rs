@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use pe_scrape::{Frame, LabelSet, Scraper, ScraperFactory, ScraperSettings, SettingsError};
+use pe_scrape::resolve::{Resolve, SystemResolver};
+use pe_scrape::settings::{Problem, Table};
+use pe_scrape::{Columns, Frame, Scraper, ScraperFactory, ScraperSettings, SettingsError};
 
 use super::PingScraper;
-use super::settings::{Settings, SocketSettings};
-use pe_scrape::resolve::{Resolve, SystemResolver};
-
+use super::columns::PingColumns;
+use super::settings::{PingSettings, Resolved, SocketKey};
 use crate::{Counters, Pinger};
 
 /// Makes [`PingScraper`]s, to be registered under the name `ping`.
@@ -24,16 +25,21 @@ use crate::{Counters, Pinger};
 /// ```
 #[derive(Clone)]
 pub struct PingScraperFactory {
-    hub: Arc<Hub>,
+    pingers: Arc<Pingers>,
     resolver: Arc<dyn Resolve>,
 }
 
 impl PingScraperFactory {
     /// A factory whose scrapers resolve host names with `resolver`.
     pub fn new(resolver: impl Resolve) -> Self {
+        Self::shared(Arc::new(resolver))
+    }
+
+    /// A factory whose scrapers resolve host names with a resolver that others use too.
+    pub fn shared(resolver: Arc<dyn Resolve>) -> Self {
         Self {
-            hub: Arc::default(),
-            resolver: Arc::new(resolver),
+            pingers: Arc::default(),
+            resolver,
         }
     }
 
@@ -42,9 +48,9 @@ impl PingScraperFactory {
     /// # Errors
     /// [`SettingsError`] when a setting is unknown or makes no sense, or the sockets cannot be opened.
     pub fn scraper(&self, settings: &ScraperSettings) -> Result<PingScraper, SettingsError> {
-        let settings = Settings::new(settings)?;
-        let group = self.hub.group(&settings.socket)?;
-        Ok(PingScraper::new(settings, group, self.resolver.clone()))
+        let settings = Resolved::new(settings)?;
+        let pinger = self.pingers.shared(&settings.socket)?;
+        Ok(PingScraper::new(settings, pinger, self.resolver.clone()))
     }
 }
 
@@ -65,81 +71,83 @@ impl ScraperFactory for PingScraperFactory {
         Ok(Arc::new(self.scraper(settings)?))
     }
 
-    fn check(&self, settings: &ScraperSettings) -> Result<(), SettingsError> {
+    fn describe(&self, settings: &ScraperSettings) -> Result<Arc<Columns>, SettingsError> {
         // Without opening sockets: a configuration can be checked where it could not run.
-        Settings::new(settings).map(drop)
+        let settings = Resolved::new(settings)?;
+        Ok(PingColumns::new(settings.histogram.as_ref()).columns)
+    }
+
+    fn review(&self, settings: &ScraperSettings) -> Vec<Problem> {
+        Resolved::review(settings)
+    }
+
+    fn table(&self) -> Option<&'static Table> {
+        Some(PingSettings::TABLE)
+    }
+
+    fn metrics(&self) -> Vec<Frame> {
+        self.pingers.counters().frames()
     }
 }
 
 /// The pingers of one factory, and what they count together.
 #[derive(Default)]
-struct Hub {
-    state: Mutex<HubState>,
+struct Pingers {
+    state: Mutex<PingersState>,
 }
 
 #[derive(Default)]
-struct HubState {
-    groups: HashMap<SocketSettings, Weak<Group>>,
+struct PingersState {
+    open: HashMap<SocketKey, Weak<SharedPinger>>,
     /// What pingers counted that are gone.
     past: Counters,
-    /// The one scraper that reports the counters of all.
-    reporter: Weak<()>,
 }
 
 /// A pinger that scrapers share.
-pub(super) struct Group {
+pub(super) struct SharedPinger {
     pub(super) pinger: Pinger,
-    hub: Arc<Hub>,
+    all: Arc<Pingers>,
 }
 
-impl Hub {
-    fn state(&self) -> MutexGuard<'_, HubState> {
+impl Pingers {
+    fn state(&self) -> MutexGuard<'_, PingersState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn group(self: &Arc<Self>, socket: &SocketSettings) -> Result<Arc<Group>, SettingsError> {
+    fn shared(self: &Arc<Self>, socket: &SocketKey) -> Result<Arc<SharedPinger>, SettingsError> {
         let mut state = self.state();
-        if let Some(group) = state.groups.get(socket).and_then(Weak::upgrade) {
-            return Ok(group);
+        if let Some(known) = state.open.get(socket).and_then(Weak::upgrade) {
+            return Ok(known);
         }
         let pinger = socket
             .builder()
             .build()
             .map_err(|error| SettingsError::new(error.to_string()))?;
-        let group = Arc::new(Group {
+        let shared = Arc::new(SharedPinger {
             pinger,
-            hub: self.clone(),
+            all: self.clone(),
         });
-        state.groups.retain(|_, group| group.strong_count() > 0);
-        state.groups.insert(socket.clone(), Arc::downgrade(&group));
-        Ok(group)
+        state.open.retain(|_, pinger| pinger.strong_count() > 0);
+        state.open.insert(socket.clone(), Arc::downgrade(&shared));
+        Ok(shared)
     }
-}
 
-impl Group {
-    /// The counters of all pingers of the factory, if the scraper that lives as long as `life` is the one to report them.
-    pub(super) fn report(&self, life: &Arc<()>) -> Option<Frame> {
-        let mut state = self.hub.state();
-        match state.reporter.upgrade() {
-            Some(reporter) if !Arc::ptr_eq(&reporter, life) => return None,
-            Some(_) => {}
-            None => state.reporter = Arc::downgrade(life),
-        }
-        // A group must not be dropped while the state is locked, as that locks it too.
-        let living: Vec<_> = state.groups.values().filter_map(Weak::upgrade).collect();
+    /// What all pingers have counted, those that are gone included.
+    fn counters(&self) -> Counters {
+        let state = self.state();
+        // A pinger must not be dropped while the state is locked, as that locks it too.
+        let open: Vec<_> = state.open.values().filter_map(Weak::upgrade).collect();
         let past = state.past;
         drop(state);
-        let counters = living
-            .iter()
-            .fold(past, |sum, group| sum + group.pinger.counters());
-        Some(counters.frame(LabelSet::empty()))
+        open.iter()
+            .fold(past, |sum, shared| sum + shared.pinger.counters())
     }
 }
 
-impl Drop for Group {
+impl Drop for SharedPinger {
     fn drop(&mut self) {
         let counters = self.pinger.counters();
-        let mut state = self.hub.state();
+        let mut state = self.all.state();
         state.past = state.past + counters;
     }
 }

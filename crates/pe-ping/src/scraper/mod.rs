@@ -1,4 +1,4 @@
-//! The engine as a [`Scraper`].
+//! The engine as a [`Scraper`]: a batch is one sweep, and rows are written as its probes end.
 
 mod columns;
 mod factory;
@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
-use pe_scrape::{Address, Batch, Frame, MetricDescriptor, Row, ScrapeError, Scraper, Target};
-
 use pe_scrape::resolve::Resolve;
+use pe_scrape::{Address, Batch, Columns, Pacer, Row, ScrapeError, Scraper, Target};
 
-use crate::{EventKind, Pacer, ProbeEvent, Stats, Sweep};
-use factory::Group;
+use crate::{EventKind, ProbeEvent, Stats, Sweep};
+use columns::PingColumns;
 pub use factory::PingScraperFactory;
-pub use settings::DEFAULT_BUCKETS;
-use settings::Settings;
+use factory::SharedPinger;
+use settings::Resolved;
+pub use settings::{DEFAULT_BUCKETS, Histogram, HistogramShape, OneFamily, PingSettings};
 
 /// How many host names are resolved at once.
 const RESOLVING: usize = 64;
@@ -34,94 +34,101 @@ const LINGER: Duration = Duration::from_secs(1);
 ///
 /// A batch is one [`Sweep`]: no task, timer or channel for each device. Made by a [`PingScraperFactory`].
 pub struct PingScraper {
-    settings: Settings,
-    descriptors: Vec<MetricDescriptor>,
-    group: Arc<Group>,
+    settings: Resolved,
+    metrics: PingColumns,
+    pinger: Arc<SharedPinger>,
     resolver: Arc<dyn Resolve>,
-    /// Tells this scraper from others that share its group.
-    life: Arc<()>,
 }
 
 impl fmt::Debug for PingScraper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PingScraper")
             .field("settings", &self.settings)
-            .field("pinger", &self.group.pinger)
+            .field("pinger", &self.pinger.pinger)
             .finish_non_exhaustive()
     }
 }
 
 impl PingScraper {
-    fn new(settings: Settings, group: Arc<Group>, resolver: Arc<dyn Resolve>) -> Self {
+    fn new(settings: Resolved, pinger: Arc<SharedPinger>, resolver: Arc<dyn Resolve>) -> Self {
         Self {
-            descriptors: columns::descriptors(settings.histogram.as_ref()),
+            metrics: PingColumns::new(settings.histogram.as_ref()),
             settings,
-            group,
+            pinger,
             resolver,
-            life: Arc::new(()),
         }
     }
 
-    fn sweep(&self, targets: Arc<[IpAddr]>, all: usize, deadline: Option<Instant>) -> Sweep {
+    /// What holds the requests of a batch back: the limit of the cycle, shared with its other scrapers, and the scraper's
+    /// own. Where there is neither, one that fits the number of targets.
+    fn pacers(&self, batch: &Batch) -> Vec<Pacer> {
+        let burst = self.settings.burst;
+        let own = self.settings.rate.map(|rate| Pacer::new(rate, burst));
+        let mut pacers: Vec<Pacer> = batch.pacer.iter().cloned().chain(own).collect();
+        if pacers.is_empty() {
+            pacers.push(Pacer::new(self.settings.default_rate(batch.len()), burst));
+        }
+        pacers
+    }
+
+    fn sweep(&self, targets: Arc<[IpAddr]>, pacers: &[Pacer]) -> Sweep {
         let settings = &self.settings;
         let sweep = Sweep::new(targets)
             .count(settings.count)
             .probe_interval(settings.probe_interval)
             .timeout(settings.timeout)
-            .pacer(Pacer::new(settings.rate(all), settings.burst))
             .linger(LINGER);
-        match deadline {
-            Some(deadline) => sweep.deadline(deadline),
-            None => sweep,
-        }
+        pacers.iter().cloned().fold(sweep, Sweep::pacer)
     }
 
-    /// Probes the rows in `places`, whose addresses are in `targets`, and writes what comes of it.
+    /// Probes the addresses of `targets`, each with the row it is for, and writes what comes of it.
     async fn measure(
         &self,
         batch: &Batch,
-        places: Vec<u32>,
+        rows: Vec<u32>,
         targets: Vec<IpAddr>,
+        pacers: &[Pacer],
     ) -> Result<(), ScrapeError> {
         if targets.is_empty() {
             return Ok(());
         }
-        let places: Arc<[u32]> = places.into();
+        let rows: Arc<[u32]> = rows.into();
         // Time to write the rows, which takes some tenths of a microsecond each.
-        let writing = Duration::from_millis(5) + Duration::from_nanos(300) * places.len() as u32;
-        let deadline = batch.deadline.checked_sub(writing);
-        let sweep = self.sweep(targets.into(), batch.targets.len(), deadline);
+        let writing = Duration::from_millis(5) + Duration::from_nanos(300) * rows.len() as u32;
+        let mut sweep = self.sweep(targets.into(), pacers);
+        if let Some(deadline) = batch.deadline.checked_sub(writing) {
+            sweep = sweep.deadline(deadline);
+        }
         let observer = {
-            let (table, places) = (batch.table.clone(), places.clone());
-            let histogram = self.settings.histogram.is_some();
-            move |event: ProbeEvent| match event.kind {
-                EventKind::Reply(reply) if histogram => {
-                    let row = table.row(places[event.target as usize] as usize);
-                    row.observe(columns::HISTOGRAM, reply.rtt.as_secs_f64());
+            let (table, rows) = (batch.table().clone(), rows.clone());
+            let metrics = self.metrics.clone();
+            move |event: ProbeEvent| {
+                let row = || table.row(rows[event.target as usize] as usize);
+                match event.kind {
+                    EventKind::Reply(reply) => metrics.reply(row, &reply),
+                    EventKind::Duplicate(_) => metrics.duplicate(row()),
+                    _ => {}
                 }
-                EventKind::Duplicate(_) => {
-                    let row = table.row(places[event.target as usize] as usize);
-                    row.add(columns::DUPLICATES, 1.0);
-                }
-                _ => {}
             }
         };
-        let report = self.group.pinger.sweep_with(sweep, observer).await;
-        let report = report.map_err(ScrapeError::local)?;
-        for (place, stats) in places.iter().zip(&report.stats) {
-            let row = batch.table.row(*place as usize);
-            columns::write(row, stats, self.settings.value_dev_down);
+        let result = self.pinger.pinger.sweep_with(sweep, observer).await;
+        let result = result.map_err(ScrapeError::local)?;
+        for (row, stats) in rows.iter().zip(&result.stats) {
+            let row = *row as usize;
+            self.metrics
+                .write(batch.row(row), stats, self.settings.value_dev_down);
+            batch.finish(row);
         }
         Ok(())
     }
 
-    /// The address of a target, resolved within `limit` if it is a name.
-    async fn resolve(&self, target: &Target, limit: Duration) -> Result<IpAddr, ScrapeError> {
+    /// The address of a target, resolved within `timeout` if it is a name.
+    async fn resolve(&self, target: &Target, timeout: Duration) -> Result<IpAddr, ScrapeError> {
         let (host, family) = match target.address() {
             Address::Ip(address) => return Ok(*address),
             Address::Name { host, family } => (host, self.settings.family.unwrap_or(*family)),
         };
-        let resolved = tokio::time::timeout(limit, self.resolver.resolve(host, family)).await;
+        let resolved = tokio::time::timeout(timeout, self.resolver.resolve(host, family)).await;
         let message = match resolved {
             Ok(Ok(address)) => return Ok(address),
             Ok(Err(error)) => error.message,
@@ -133,18 +140,23 @@ impl PingScraper {
         })
     }
 
-    /// Resolves the names in `places` and probes them, those that are resolved at about the same time together.
-    async fn measure_names(&self, batch: &Batch, places: Vec<u32>) -> Result<(), ScrapeError> {
+    /// Resolves the names of `rows` and probes them, those that are resolved at about the same time together.
+    async fn measure_names(
+        &self,
+        batch: &Batch,
+        rows: Vec<u32>,
+        pacers: &[Pacer],
+    ) -> Result<(), ScrapeError> {
         let left = batch.deadline.saturating_duration_since(Instant::now());
-        let limit = self
+        let timeout = self
             .settings
             .timeout
             .max(RESOLVE_TIME)
             .min(left.saturating_sub(self.settings.timeout).max(left / 2));
-        let resolving = stream::iter(places)
-            .map(|place| async move {
-                let target = &batch.targets[place as usize];
-                (place, self.resolve(target, limit).await)
+        let resolving = stream::iter(rows)
+            .map(|row| async move {
+                let target = batch.target(row as usize);
+                (row, self.resolve(target, timeout).await)
             })
             .buffer_unordered(RESOLVING)
             .ready_chunks(1024);
@@ -156,22 +168,18 @@ impl PingScraper {
                 Some(result) = measuring.next() => failed = failed.and(result),
                 chunk = resolving.next() => {
                     let Some(chunk) = chunk else { break };
-                    let mut places = Vec::with_capacity(chunk.len());
+                    let mut rows = Vec::with_capacity(chunk.len());
                     let mut targets = Vec::with_capacity(chunk.len());
-                    for (place, resolved) in chunk {
+                    for (row, resolved) in chunk {
                         match resolved {
                             Ok(address) => {
-                                places.push(place);
+                                rows.push(row);
                                 targets.push(address);
                             }
-                            Err(error) => {
-                                let row = batch.table.row(place as usize);
-                                columns::write_unresolved(row, self.settings.value_dev_down);
-                                batch.fail(place as usize, &error);
-                            }
+                            Err(error) => self.give_up(batch, row as usize, &error),
                         }
                     }
-                    measuring.push(self.measure(batch, places, targets));
+                    measuring.push(self.measure(batch, rows, targets, pacers));
                 }
             }
         }
@@ -180,30 +188,38 @@ impl PingScraper {
         }
         failed
     }
+
+    /// Writes that a name has no address.
+    fn give_up(&self, batch: &Batch, row: usize, error: &ScrapeError) {
+        self.metrics
+            .write_unresolved(batch.row(row), self.settings.value_dev_down);
+        batch.fail(row, error);
+    }
 }
 
 #[async_trait]
 impl Scraper for PingScraper {
-    fn descriptors(&self) -> &[MetricDescriptor] {
-        &self.descriptors
+    fn columns(&self) -> &Arc<Columns> {
+        &self.metrics.columns
     }
 
     async fn scrape(&self, target: &Target, row: Row<'_>) -> Result<(), ScrapeError> {
-        let limit = self.settings.timeout.max(RESOLVE_TIME);
-        let address = match self.resolve(target, limit).await {
+        let timeout = self.settings.timeout.max(RESOLVE_TIME);
+        let address = match self.resolve(target, timeout).await {
             Ok(address) => address,
             Err(error) => {
-                columns::write_unresolved(row, self.settings.value_dev_down);
+                self.metrics
+                    .write_unresolved(row, self.settings.value_dev_down);
                 return Err(error);
             }
         };
-        let sweep = self.sweep(Arc::new([address]), 1, None);
+        let sweep = self.sweep(Arc::new([address]), &[]).linger(Duration::ZERO);
         // The row cannot be lent to the engine's thread; what it would have been told comes through a list.
         let (tell, told) = std::sync::mpsc::channel();
-        let report = self
-            .group
+        let result = self
             .pinger
-            .sweep_with(sweep.linger(Duration::ZERO), move |event| {
+            .pinger
+            .sweep_with(sweep, move |event| {
                 // Nobody listens any more when the scrape was dropped.
                 let _ = tell.send(event.kind);
             })
@@ -211,38 +227,38 @@ impl Scraper for PingScraper {
             .map_err(ScrapeError::local)?;
         for event in told.try_iter() {
             match event {
-                EventKind::Reply(reply) if self.settings.histogram.is_some() => {
-                    row.observe(columns::HISTOGRAM, reply.rtt.as_secs_f64());
-                }
-                EventKind::Duplicate(_) => row.add(columns::DUPLICATES, 1.0),
+                EventKind::Reply(reply) => self.metrics.reply(|| row, &reply),
+                EventKind::Duplicate(_) => self.metrics.duplicate(row),
                 _ => {}
             }
         }
-        let stats = report.stats.first().copied().unwrap_or_else(Stats::default);
-        columns::write(row, &stats, self.settings.value_dev_down);
+        let stats = result.stats.first().copied().unwrap_or_else(Stats::default);
+        self.metrics
+            .write(row, &stats, self.settings.value_dev_down);
         Ok(())
     }
 
     async fn scrape_batch(&self, batch: &Batch) -> Result<(), ScrapeError> {
         let mut literal = (Vec::new(), Vec::new());
         let mut names = Vec::new();
-        for (place, target) in (0..).zip(batch.targets.iter()) {
+        for (row, target) in batch.targets() {
             match target.address() {
                 Address::Ip(address) => {
-                    literal.0.push(place);
+                    literal.0.push(row as u32);
                     literal.1.push(*address);
                 }
-                Address::Name { .. } => names.push(place),
+                Address::Name { .. } => {
+                    // Names that a silent name server holds up are no reason to measure the others less often.
+                    batch.start(row);
+                    names.push(row as u32);
+                }
             }
         }
+        let pacers = self.pacers(batch);
         let (literal, names) = tokio::join!(
-            self.measure(batch, literal.0, literal.1),
-            self.measure_names(batch, names),
+            self.measure(batch, literal.0, literal.1, &pacers),
+            self.measure_names(batch, names, &pacers),
         );
         literal.and(names)
-    }
-
-    fn metrics(&self) -> Vec<Frame> {
-        self.group.report(&self.life).into_iter().collect()
     }
 }

@@ -1,46 +1,111 @@
-//! The settings of a ping scraper, as they stand in a configuration file.
+//! The settings of a ping scraper: what files may say, and what the scraper makes of it.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use pe_scrape::{FamilyChoice, HistogramSpec, NativeBuckets, ScraperSettings, SettingsError};
-use serde::Deserialize;
-use serde_json::Value;
+use pe_scrape::settings::{Bounds, Kind, Node, Problem, Problems, Setting, View, show_duration};
+use pe_scrape::{
+    Family, FamilyChoice, HistogramSpec, MAX_COUNT, NativeBuckets, ScraperSettings, SettingsError,
+    Value,
+};
 
+use crate::packet::MAX_PAYLOAD;
 use crate::{Pinger, PingerBuilder};
 
-/// A ping scraper's own settings. What is left out comes from the configuration's common values.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Own {
-    count: Option<u32>,
-    probe_interval: Option<Value>,
-    timeout: Option<Value>,
-    rate: Option<f64>,
-    burst: Option<u32>,
-    size: Option<usize>,
-    ttl: Option<u8>,
-    dscp: Option<u8>,
-    dont_fragment: bool,
-    source: Option<IpAddr>,
-    interface: Option<String>,
-    mark: Option<u32>,
-    family: Option<FamilyChoice>,
-    histogram: Option<Histogram>,
+pe_scrape::settings! {
+    /// Settings of `ping`.
+    pub struct PingSettings("") {
+        /// Probes for each device and cycle.
+        count: Option<u32>, range(1.0, MAX_COUNT), otherwise("that of the device");
+        /// Time between two probes of one device within a cycle.
+        probe_interval: Option<Duration>, otherwise("that of the device");
+        /// How long a probe waits for its reply; below `interval`.
+        timeout: Option<Duration>, otherwise("that of the device");
+        /// Requests a second for the devices that this entry is for, beside `pacer.rate`, which holds for all devices of the
+        /// file.
+        rate: Option<f64>, above(0.0), otherwise("enough to send everything within a quarter of the cycle");
+        /// Requests that may leave back to back.
+        burst: Option<u32>, range(1.0, 65_536.0), otherwise("`pacer.burst`, else 64");
+        /// Bytes of each request's payload.
+        size: u32 = 56, range(0.0, MAX_PAYLOAD as f64);
+        /// TTL or hop limit of the requests.
+        ttl: Option<u8>, range(1.0, 255.0), otherwise("the system's");
+        /// Differentiated Services code point of the requests (RFC 2474).
+        dscp: u8 = 0, range(0.0, 63.0);
+        /// Forbids fragmentation: a request that is too large for a link on the way ends as `packet_too_big`.
+        dont_fragment: bool = false;
+        /// Address that requests are sent from; one of this machine's.
+        source: Option<IpAddr>, otherwise("chosen by the system");
+        /// Network interface that requests leave and replies enter through.
+        interface: Option<String>, otherwise("chosen by the system");
+        /// Firewall mark of the requests, for policy routing.
+        mark: Option<u32>;
+        /// Which address of a host name is pinged.
+        family: Option<OneFamily>, otherwise("that of the device");
+        /// Keeps a histogram of round-trip times, `ping_rtt_seconds`: `true` for the default buckets, or an object.
+        histogram: Histogram = Histogram::Off;
+    }
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-enum Histogram {
-    Wanted(bool),
+pe_scrape::choices! {
+    /// Which address of a host name is pinged.
+    pub enum OneFamily {
+        /// An IPv4 address.
+        V4 = "4",
+        /// An IPv6 address.
+        V6 = "6",
+        /// Whichever the resolver puts first.
+        #[default]
+        Any = "any",
+    }
+}
+
+pe_scrape::settings! {
+    /// The buckets of the histogram `ping_rtt_seconds`.
+    pub struct HistogramShape("histogram") {
+        /// Upper bounds of the buckets in seconds, ascending, at most 200.
+        buckets: Option<Vec<f64>>, otherwise("100 µs to 10 s in 16 steps");
+        /// Keeps the exponential buckets of a native histogram beside them.
+        native: bool = false;
+    }
+}
+
+/// Whether a histogram is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Histogram {
+    /// None.
+    Off,
+    /// With the default buckets.
+    Default,
+    /// With these buckets.
     Shape(HistogramShape),
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct HistogramShape {
-    buckets: Option<Vec<f64>>,
-    native: bool,
+impl Setting for Histogram {
+    const KIND: Kind = Kind::Either(&[Kind::Flag, Kind::Object(HistogramShape::TABLE)]);
+
+    fn decode<'v, N: Node<'v>>(node: N, bounds: &Bounds, problems: &mut Problems) -> Option<Self> {
+        match node.view() {
+            View::Flag(false) => Some(Self::Off),
+            View::Flag(true) => Some(Self::Default),
+            View::Object => HistogramShape::decode(node, bounds, problems).map(Self::Shape),
+            other => {
+                problems.refuse(format_args!(
+                    "found {}, expected true, false or an object with buckets and native",
+                    other.describe()
+                ));
+                None
+            }
+        }
+    }
+
+    fn encode(&self) -> Value {
+        match self {
+            Self::Off => false.into(),
+            Self::Default => true.into(),
+            Self::Shape(shape) => shape.encode(),
+        }
+    }
 }
 
 /// Upper bounds of the classic buckets of `ping_rtt_seconds`, in seconds, if no others are set: 100 µs to 10 s.
@@ -49,6 +114,12 @@ pub const DEFAULT_BUCKETS: [f64; 16] = [
     5.0, 10.0,
 ];
 
+/// Most buckets of a histogram: each is a series of every device.
+const MAX_BUCKETS: usize = 200;
+/// Longest name of a network interface (`IFNAMSIZ` less the closing zero).
+const MAX_INTERFACE: usize = 15;
+/// Requests that may leave back to back, where nothing else is said.
+const DEFAULT_BURST: u32 = 64;
 /// Requests a second of one cycle, where neither the configuration nor the number of devices asks for another.
 const DEFAULT_RATE: f64 = 5_000.0;
 /// What a cycle with many devices gets at most, where the configuration asks for nothing.
@@ -58,22 +129,24 @@ const SENDING_SHARE: f64 = 0.25;
 
 /// Everything a ping scraper needs to know, checked.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(super) struct Resolved {
     pub(super) count: u32,
     pub(super) probe_interval: Duration,
     pub(super) timeout: Duration,
     pub(super) interval: Duration,
     pub(super) value_dev_down: f64,
+    /// The scraper's own limit, beside that of the cycle.
     pub(super) rate: Option<f64>,
     pub(super) burst: u32,
-    pub(super) family: Option<FamilyChoice>,
+    /// The family that takes the place of the device's: `Some(None)` for either.
+    pub(super) family: Option<Option<Family>>,
     pub(super) histogram: Option<HistogramSpec>,
-    pub(super) socket: SocketSettings,
+    pub(super) socket: SocketKey,
 }
 
 /// What must be the same for scrapers to share sockets.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub(super) struct SocketSettings {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct SocketKey {
     size: usize,
     ttl: Option<u8>,
     dscp: u8,
@@ -83,7 +156,7 @@ pub(super) struct SocketSettings {
     mark: Option<u32>,
 }
 
-impl SocketSettings {
+impl SocketKey {
     pub(super) fn builder(&self) -> PingerBuilder {
         // Each cycle has its own rate; the sockets need none.
         let mut builder = Pinger::builder()
@@ -107,162 +180,157 @@ impl SocketSettings {
     }
 }
 
-impl Settings {
+impl Resolved {
+    /// Decodes the scraper's own settings, and takes from the device's what they leave out.
     pub(super) fn new(common: &ScraperSettings) -> Result<Self, SettingsError> {
-        if !common.own.is_null() && !common.own.is_object() {
-            return Err(SettingsError::new("the settings must be an object"));
+        let own: PingSettings = common.parse()?;
+        let mut problems = Problems::default();
+        let histogram = own.histogram_spec(&mut problems);
+        own.check_together(common, &mut problems);
+        if problems.has_errors() {
+            return Err(problems.into());
         }
-        let own: Own = common.parse()?;
-        let settings = Self {
+        Ok(Self {
             count: own.count.unwrap_or(common.count),
-            probe_interval: duration("probe_interval", own.probe_interval, common.probe_interval)?,
-            timeout: duration("timeout", own.timeout, common.timeout)?,
+            probe_interval: own.probe_interval.unwrap_or(common.probe_interval),
+            timeout: own.timeout.unwrap_or(common.timeout),
             interval: common.interval,
             value_dev_down: common.value_dev_down,
-            rate: own.rate.or(common.rate),
-            burst: own.burst.or(common.burst).unwrap_or(64),
-            family: own.family,
-            histogram: own.histogram.map(spec).transpose()?.flatten(),
-            socket: SocketSettings {
-                size: own.size.unwrap_or(56),
+            rate: own.rate,
+            burst: own.burst.or(common.burst).unwrap_or(DEFAULT_BURST),
+            family: own.family.map(OneFamily::only),
+            histogram,
+            socket: SocketKey {
+                size: own.size as usize,
                 ttl: own.ttl,
-                dscp: own.dscp.unwrap_or(0),
+                dscp: own.dscp,
                 dont_fragment: own.dont_fragment,
                 source: own.source,
                 interface: own.interface,
                 mark: own.mark,
             },
+        })
+    }
+
+    /// What is unwise about settings that are in order: a count of the scraper's own by which its cycle does not fit.
+    pub(super) fn review(common: &ScraperSettings) -> Vec<Problem> {
+        let Ok(own) = common.parse::<PingSettings>() else {
+            return Vec::new();
         };
-        settings.check()?;
-        Ok(settings)
+        if own.count.is_none() && own.probe_interval.is_none() && own.timeout.is_none() {
+            return Vec::new();
+        }
+        let mut together = common.clone();
+        together.count = own.count.unwrap_or(common.count);
+        together.probe_interval = own.probe_interval.unwrap_or(common.probe_interval);
+        together.timeout = own.timeout.unwrap_or(common.timeout);
+        let key = if own.count.is_some() {
+            "count"
+        } else if own.probe_interval.is_some() {
+            "probe_interval"
+        } else {
+            "timeout"
+        };
+        let overrun = together.overrun().into_iter();
+        overrun
+            .map(|(message, hint)| {
+                Problem::error(message)
+                    .at([key.into()])
+                    .hint(hint)
+                    .warning()
+            })
+            .collect()
     }
 
-    fn check(&self) -> Result<(), SettingsError> {
-        let refuse = |key: &str, message: String| Err(SettingsError::at(key, message));
-        if self.count == 0 {
-            return refuse("count", "count must be at least 1".into());
-        }
-        if self.count > MAX_COUNT {
-            return refuse("count", format!("count must be at most {MAX_COUNT}"));
-        }
-        if self.timeout.is_zero() {
-            return refuse("timeout", "timeout must be above 0".into());
-        }
-        if self
-            .rate
-            .is_some_and(|rate| !(rate > 0.0 && rate.is_finite()))
-        {
-            return refuse("rate", "rate must be above 0 requests a second".into());
-        }
-        if self.burst == 0 {
-            return refuse("burst", "burst must be at least 1".into());
-        }
-        let socket = &self.socket;
-        if socket.size > crate::packet::MAX_PAYLOAD {
-            let most = crate::packet::MAX_PAYLOAD;
-            return refuse("size", format!("size must be at most {most} bytes"));
-        }
-        if socket.ttl == Some(0) {
-            return refuse("ttl", "ttl must be from 1 to 255".into());
-        }
-        if socket.dscp > 63 {
-            return refuse("dscp", "dscp must be from 0 to 63".into());
-        }
-        if socket
-            .interface
-            .as_ref()
-            .is_some_and(|name| name.is_empty() || name.len() > 15 || name.contains(['/', '\0']))
-        {
-            return refuse(
-                "interface",
-                "interface must be the name of a network interface".into(),
-            );
-        }
-        if let (Some(source), Some(family)) = (socket.source, self.family)
-            && !family.admits(source)
-        {
-            return refuse(
-                "source",
-                format!("source {source} is not of the wanted family"),
-            );
-        }
-        Ok(())
-    }
-
-    /// Requests a second for a batch of `targets`: what was asked for, else enough to send a round within the interval
+    /// Requests a second for a batch of `targets` where nobody asks for a rate: enough to send a round within the interval
     /// of its probes, and everything within a quarter of the cycle's.
-    pub(super) fn rate(&self, targets: usize) -> f64 {
-        self.rate.unwrap_or_else(|| {
-            let targets = targets as f64;
-            let whole = targets * f64::from(self.count)
-                / (self.interval.as_secs_f64() * SENDING_SHARE).max(1e-3);
-            let round = if self.count > 1 {
-                targets / self.probe_interval.as_secs_f64().max(1e-3)
-            } else {
-                0.0
-            };
-            DEFAULT_RATE.max(whole).max(round).min(MAX_DEFAULT_RATE)
-        })
+    pub(super) fn default_rate(&self, targets: usize) -> f64 {
+        let targets = targets as f64;
+        let whole = targets * f64::from(self.count)
+            / (self.interval.as_secs_f64() * SENDING_SHARE).max(1e-3);
+        let round = if self.count > 1 {
+            targets / self.probe_interval.as_secs_f64().max(1e-3)
+        } else {
+            0.0
+        };
+        DEFAULT_RATE.max(whole).max(round).min(MAX_DEFAULT_RATE)
     }
 }
 
-/// Probes for one device in one cycle at most.
-const MAX_COUNT: u32 = 10_000;
-
-/// Seconds as a number, or a text such as `"1.5s"` or `"250ms"`.
-fn duration(key: &str, value: Option<Value>, default: Duration) -> Result<Duration, SettingsError> {
-    let Some(value) = value else {
-        return Ok(default);
-    };
-    let seconds = match &value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => parse_duration(text),
-        _ => None,
-    };
-    seconds
-        .filter(|seconds| (0.0..=86_400.0 * 366.0).contains(seconds))
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| {
-            let message = format!("{key} must be seconds, or a text such as \"1.5s\" or \"250ms\"");
-            SettingsError::at(key, message)
-        })
-}
-
-fn parse_duration(text: &str) -> Option<f64> {
-    let text = text.trim();
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let factor = match unit.trim_start() {
-        "us" | "µs" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3_600.0,
-        _ => return None,
-    };
-    Some(number.parse::<f64>().ok()? * factor)
-}
-
-fn spec(histogram: Histogram) -> Result<Option<HistogramSpec>, SettingsError> {
-    let shape = match histogram {
-        Histogram::Wanted(false) => return Ok(None),
-        Histogram::Wanted(true) => HistogramShape::default(),
-        Histogram::Shape(shape) => shape,
-    };
-    let buckets = shape.buckets.unwrap_or_else(|| DEFAULT_BUCKETS.to_vec());
-    let ascending = buckets.windows(2).all(|pair| pair[0] < pair[1]);
-    if !ascending || buckets.iter().any(|bound| !bound.is_finite()) || buckets.len() > 200 {
-        let message = "histogram.buckets must be at most 200 ascending numbers of seconds";
-        return Err(SettingsError::at("histogram", message));
+impl OneFamily {
+    fn only(self) -> Option<Family> {
+        match self {
+            Self::V4 => FamilyChoice::V4.only(),
+            Self::V6 => FamilyChoice::V6.only(),
+            Self::Any => None,
+        }
     }
-    let spec = HistogramSpec::classic(buckets);
-    Ok(Some(if shape.native {
-        spec.with_native(NativeBuckets::RTT_SECONDS)
-    } else {
-        spec
-    }))
+}
+
+impl PingSettings {
+    /// Reports values that do not go together, with each other or with those of the device.
+    fn check_together(&self, common: &ScraperSettings, problems: &mut Problems) {
+        if let Some(name) = &self.interface
+            && (name.len() > MAX_INTERFACE || name.contains(['/', '\0']) || name.contains(' '))
+        {
+            problems.within("interface", |problems| {
+                problems.refuse("not the name of a network interface");
+            });
+        }
+        if let (Some(source), Some(family)) = (self.source, self.family.and_then(OneFamily::only))
+            && Family::of(source) != family
+        {
+            problems.within("source", |problems| {
+                problems.refuse(format_args!(
+                    "{source} is no {family} address, which `family` asks for"
+                ));
+            });
+        }
+        if let Some(source) = self.source
+            && (source.is_multicast() || source.is_unspecified())
+        {
+            problems.within("source", |problems| {
+                problems.refuse(format_args!("{source} is not a unicast address"));
+            });
+        }
+        if let Some(timeout) = self.timeout
+            && timeout >= common.interval
+        {
+            let (timeout, interval) = (show_duration(timeout), show_duration(common.interval));
+            problems.within("timeout", |problems| {
+                problems.refuse(format_args!(
+                    "{timeout} must be below interval ({interval})"
+                ));
+            });
+        }
+    }
+
+    /// The buckets that are asked for, if any; reports those that cannot be.
+    fn histogram_spec(&self, problems: &mut Problems) -> Option<HistogramSpec> {
+        let (buckets, native) = match &self.histogram {
+            Histogram::Off => return None,
+            Histogram::Default => (None, false),
+            Histogram::Shape(shape) => (shape.buckets.clone(), shape.native),
+        };
+        let buckets = buckets.unwrap_or_else(|| DEFAULT_BUCKETS.to_vec());
+        let ascending = buckets.windows(2).all(|pair| pair[0] < pair[1]);
+        if !ascending || buckets.is_empty() || buckets.len() > MAX_BUCKETS {
+            problems.within("histogram", |problems| {
+                problems.within("buckets", |problems| {
+                    problems.refuse(format_args!(
+                        "expected 1 to {MAX_BUCKETS} ascending numbers of seconds"
+                    ));
+                });
+            });
+            return None;
+        }
+        let spec = HistogramSpec::classic(buckets);
+        Some(if native {
+            spec.with_native(NativeBuckets::RTT_SECONDS)
+        } else {
+            spec
+        })
+    }
 }
 
 #[cfg(test)]
@@ -271,11 +339,8 @@ mod tests {
 
     use super::*;
 
-    fn read(own: Value) -> Result<Settings, SettingsError> {
-        Settings::new(&ScraperSettings {
-            own,
-            ..ScraperSettings::default()
-        })
+    fn read(own: Value) -> Result<Resolved, SettingsError> {
+        Resolved::new(&ScraperSettings::default().with_own(own))
     }
 
     #[test]
@@ -288,8 +353,10 @@ mod tests {
         let settings = read(Value::Null).unwrap();
         assert_eq!(
             (settings.count, settings.timeout),
-            (1, Duration::from_secs(3))
+            (1, Duration::from_secs(1))
         );
+        let wanted = read(json!({"family": 6})).unwrap().family;
+        assert_eq!(wanted, Some(Some(Family::V6)));
     }
 
     #[test]
@@ -298,38 +365,69 @@ mod tests {
             (json!({"count": 0}), "count"),
             (json!({"timeout": 0}), "timeout"),
             (json!({"timeout": "soon"}), "timeout"),
+            (json!({"timeout": "60s"}), "timeout"),
             (json!({"probe_interval": "-1s"}), "probe_interval"),
             (json!({"probe_interval": []}), "probe_interval"),
             (json!({"rate": 0}), "rate"),
             (json!({"burst": 0}), "burst"),
             (json!({"size": 65_508}), "size"),
+            (json!({"size": -1}), "size"),
             (json!({"ttl": 0}), "ttl"),
             (json!({"dscp": 64}), "dscp"),
             (json!({"interface": ""}), "interface"),
+            (json!({"interface": "a/b"}), "interface"),
+            (json!({"source": "x"}), "source"),
             (json!({"source": "10.0.0.1", "family": "6"}), "source"),
+            (json!({"source": "224.0.0.1"}), "source"),
+            (json!({"family": "both"}), "family"),
+            (json!({"histogram": 1}), "histogram"),
             (json!({"histogram": {"buckets": [2, 1]}}), "histogram"),
+            (json!({"histogram": {"buckets": []}}), "histogram"),
+            (json!({"cuont": 1}), "cuont"),
         ] {
             let error = read(own.clone()).expect_err(&own.to_string());
             assert_eq!(error.key(), Some(key), "{own}");
         }
-        for own in [
-            json!({"cuont": 1}),
-            json!({"source": "x"}),
-            json!([]),
-            json!({"size": -1}),
-        ] {
-            assert!(read(own.clone()).is_err(), "{own}");
-        }
+        assert!(read(json!([])).is_err());
+    }
+
+    #[test]
+    fn mistakes_are_told_with_the_choices() {
+        let told = |own| read(own).unwrap_err().to_string();
+        assert_eq!(
+            told(json!({"histogram": "yes"})),
+            "histogram: found a string, expected true, false or an object with buckets and native"
+        );
+        assert_eq!(
+            told(json!({"histogram": {"bukets": [1]}})),
+            "unknown key `bukets` in histogram (did you mean `buckets`?)"
+        );
+        assert_eq!(
+            told(json!({"family": 5, "dscp": 64})),
+            "dscp: out of range, expected a whole number from 0 to 63; \
+             family: found `5`, expected `4`, `6` or `any`"
+        );
+    }
+
+    #[test]
+    fn a_count_that_does_not_fit_the_cycle_is_told() {
+        let common = ScraperSettings::default().with_own(json!({"count": 100}));
+        let told = Resolved::review(&common);
+        assert_eq!(told[0].pointer(), "/count");
+        assert!(
+            told[0].message.contains("longer than the interval of 1m"),
+            "{told:?}"
+        );
+        assert!(Resolved::review(&ScraperSettings::default()).is_empty());
     }
 
     #[test]
     fn the_default_rate_fits_the_cycle() {
         let settings = read(Value::Null).unwrap();
-        assert_eq!(settings.rate(50), 5_000.0);
+        assert_eq!(settings.default_rate(50), 5_000.0);
         // A quarter of 60 s for 100,000 devices.
-        assert!((settings.rate(100_000) - 100_000.0 / 15.0).abs() < 1e-6);
+        assert!((settings.default_rate(100_000) - 100_000.0 / 15.0).abs() < 1e-6);
         let settings = read(json!({"count": 5, "probe_interval": 0.1})).unwrap();
-        assert_eq!(settings.rate(2_000), 20_000.0);
-        assert_eq!(read(json!({"rate": 10})).unwrap().rate(100_000), 10.0);
+        assert_eq!(settings.default_rate(2_000), 20_000.0);
     }
 }

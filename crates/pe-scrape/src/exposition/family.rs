@@ -9,6 +9,8 @@ use crate::{Cell, LabelSet, MetricDescriptor};
 pub struct MetricFamily<'a> {
     pub(super) descriptor: &'a MetricDescriptor,
     members: Vec<(&'a Block<'a>, usize)>,
+    /// The block that first came with each set of labels.
+    sources: HashMap<&'a LabelSet, *const Block<'a>>,
     /// Whether two members may hold the same series.
     overlapping: bool,
 }
@@ -52,11 +54,12 @@ pub fn families<'a>(blocks: &'a [Block<'a>]) -> Vec<MetricFamily<'a>> {
     let mut families: Vec<MetricFamily<'a>> = Vec::new();
     let mut by_name: HashMap<&str, usize> = HashMap::new();
     for block in blocks {
-        for (metric, descriptor) in block.frame.schema().descriptors().iter().enumerate() {
+        for (metric, descriptor) in block.frame.columns().descriptors().iter().enumerate() {
             let index = *by_name.entry(descriptor.name()).or_insert_with(|| {
                 families.push(MetricFamily {
                     descriptor,
                     members: Vec::new(),
+                    sources: HashMap::new(),
                     overlapping: false,
                 });
                 families.len() - 1
@@ -65,10 +68,9 @@ pub fn families<'a>(blocks: &'a [Block<'a>]) -> Vec<MetricFamily<'a>> {
             if family.descriptor.kind().as_str() != descriptor.kind().as_str() {
                 continue;
             }
-            family.overlapping |= family
-                .members
-                .iter()
-                .any(|(other, _)| !std::ptr::eq(*other, block) && other.labels == block.labels);
+            // Blocks with other labels cannot hold the same series; metrics of one block have other labels of their own.
+            let source = *family.sources.entry(&block.labels).or_insert(block);
+            family.overlapping |= !std::ptr::eq(source, block);
             family.members.push((block, metric));
         }
     }
@@ -89,7 +91,7 @@ impl<'a> MetricFamily<'a> {
         self.members
             .iter()
             .flat_map(|&(block, metric)| {
-                let descriptor = &block.frame.schema().descriptors()[metric];
+                let descriptor = &block.frame.columns().descriptors()[metric];
                 block.row_indexes().filter_map(move |row| {
                     Some(Series {
                         cell: block.frame.cell(row, metric)?,

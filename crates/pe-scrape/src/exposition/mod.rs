@@ -90,7 +90,7 @@ impl<'a> Block<'a> {
     #[must_use]
     pub fn has_native_histograms(&self) -> bool {
         let native = |descriptor: &MetricDescriptor| matches!(descriptor.kind(), MetricKind::Histogram(spec) if spec.native.is_some());
-        self.frame.schema().descriptors().iter().any(native)
+        self.frame.columns().descriptors().iter().any(native)
     }
 
     fn row_indexes(&self) -> impl Iterator<Item = usize> + '_ {

@@ -4,7 +4,7 @@ use prost::Message;
 
 use super::{Block, Format, encode, negotiate};
 use crate::{
-    ABSENT, Frame, FrameBuilder, HistogramSpec, LabelSet, MetricDescriptor, NativeBuckets, Schema,
+    ABSENT, Columns, Frame, FrameBuilder, HistogramSpec, LabelSet, MetricDescriptor, NativeBuckets,
     Table, Unit,
 };
 
@@ -76,12 +76,17 @@ fn rows_can_be_chosen_and_repeated_series_are_told_once() {
 
 fn histogram() -> Frame {
     let spec = HistogramSpec::classic([0.001, 0.01]).with_native(NativeBuckets::RTT_SECONDS);
-    let schema = Schema::new(&[MetricDescriptor::histogram("rtt", "RTT", spec)]).unwrap();
-    let table = Table::new(schema, 1);
+    let columns = Columns::new(&[MetricDescriptor::histogram("rtt", "RTT", spec)]).unwrap();
+    let rtt = columns.metric("rtt").unwrap();
+    let table = Table::new(columns, 1);
     for value in [0.0, 0.0005, 0.001, 0.00101, 0.5, 0.51, 100.0] {
-        table.row(0).observe(0, value);
+        table.row(0).observe(rtt, value);
     }
-    Frame::freeze(&table, Arc::new([labels(&[("device", "a")])]))
+    Frame::freeze(
+        &table,
+        Arc::new([labels(&[("device", "a")])]),
+        std::time::UNIX_EPOCH,
+    )
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// An object of label names and values.
     Labels,
+    /// An object of names and texts.
+    Texts,
     /// A list of scrapers: names, or objects of one name and its settings.
     Scrapers,
     /// A list of sinks: objects of one name and its settings.
@@ -52,6 +54,7 @@ impl Kind {
         !matches!(
             self,
             Self::Labels
+                | Self::Texts
                 | Self::Scrapers
                 | Self::Sinks
                 | Self::List(_)
@@ -73,7 +76,7 @@ impl Kind {
             Self::Port => "a whole number from 1 to 65535".to_owned(),
             Self::Address => "an IPv4 or IPv6 address".to_owned(),
             Self::Choice(words) => alternatives(words.iter().map(|word| format!("`{word}`"))),
-            Self::Labels | Self::Object(_) => "an object".to_owned(),
+            Self::Labels | Self::Texts | Self::Object(_) => "an object".to_owned(),
             Self::Scrapers | Self::Sinks | Self::List(_) => "an array".to_owned(),
             Self::Either(kinds) => alternatives(kinds.iter().map(Self::describe)),
         }
@@ -222,6 +225,14 @@ impl Key {
         self
     }
 
+    /// Makes the value the path of a file that holds the secret `key`. What reads configuration files puts the file's
+    /// text in the place of `key`.
+    #[must_use]
+    pub const fn secret_file(mut self, key: &'static str) -> Self {
+        self.kind = Kind::SecretFile(key);
+        self
+    }
+
     /// Says what holds where no value is given.
     #[must_use]
     pub const fn otherwise(mut self, words: &'static str) -> Self {
@@ -261,7 +272,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table of keys. Made by [`settings!`](crate::settings!).
+    /// A table of keys. Made by [`settings!`](macro@crate::settings).
     #[must_use]
     pub const fn new(
         name: &'static str,

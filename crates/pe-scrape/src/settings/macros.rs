@@ -3,11 +3,11 @@
 /// Declares a struct of settings together with the table of its keys.
 ///
 /// Each line is a key: its documentation, its name, its type, perhaps ` = ` and a default, and perhaps further facts
-/// behind commas: `range(MIN, MAX)`, `above(MIN)`, `otherwise("what holds where none is given")`, `named("key")`. The
-/// words in brackets are what messages call the object. The type implements [`Setting`](crate::settings::Setting), so
-/// that one struct may be a key of another, and has the table as `TABLE`.
+/// behind commas: `range(MIN, MAX)`, `above(MIN)`, `otherwise("what holds where none is given")`, `named("key")`,
+/// `secret_file("key")`. The words in brackets are what messages call the object. The type implements
+/// [`Setting`](crate::settings::Setting), so that one struct may be a key of another, and has the table as `TABLE`.
 ///
-/// See [the module](crate::settings) for an example.
+/// See [the module](mod@crate::settings) for an example.
 #[macro_export]
 macro_rules! settings {
     ($(#[doc = $about:literal])+ $vis:vis struct $name:ident($called:literal) { $(

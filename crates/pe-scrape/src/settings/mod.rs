@@ -1,6 +1,6 @@
 //! Settings: a key is declared once, and everything else follows from the declaration.
 //!
-//! [`settings!`](crate::settings!) declares a struct and the [`Table`] of its keys in one place: name, type, bounds,
+//! [`settings!`](macro@crate::settings) declares a struct and the [`Table`] of its keys in one place: name, type, bounds,
 //! default and documentation. From the table come decoding with all problems at once ([`Setting::decode`]), the check
 //! of values that were set in code ([`Setting::check`]), environment variables, JSON Schema and the reference page.
 //! [`choices!`](crate::choices!) declares a setting that is one of several words.
@@ -35,7 +35,7 @@ mod problem;
 mod suggest;
 mod value;
 
-pub use duration::{MAX_DURATION, MIN_DURATION, parse_duration, show_duration};
+pub use duration::{DurationError, MAX_DURATION, MIN_DURATION, parse_duration, show_duration};
 pub use key::{Bounds, Key, Kind, Table};
 pub use node::{Node, View};
 pub use problem::{Problem, Problems, SettingsError, Step};

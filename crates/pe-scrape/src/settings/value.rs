@@ -12,7 +12,7 @@ use crate::Secret;
 
 /// A type that a setting can have.
 ///
-/// Implemented for numbers, text, durations and others here, for structs by [`settings!`](crate::settings!), and for
+/// Implemented for numbers, text, durations and others here, for structs by [`settings!`](macro@crate::settings), and for
 /// words by [`choices!`](crate::choices!). `Option` makes a key optional, `Vec` makes it a list.
 pub trait Setting: Sized {
     /// The kind of the value.
@@ -369,7 +369,7 @@ impl<T: Setting> Setting for Vec<T> {
 }
 
 impl Setting for BTreeMap<String, String> {
-    const KIND: Kind = Kind::Labels;
+    const KIND: Kind = Kind::Texts;
     const OPTIONAL: bool = true;
 
     fn decode<'v, N: Node<'v>>(node: N, _: &Bounds, problems: &mut Problems) -> Option<Self> {
@@ -399,7 +399,7 @@ impl Setting for BTreeMap<String, String> {
     }
 }
 
-/// An object whose keys are those of a table. Used by the code that [`settings!`](crate::settings!) writes.
+/// An object whose keys are those of a table. Used by the code that [`settings!`](macro@crate::settings) writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Object<N> {
     node: N,

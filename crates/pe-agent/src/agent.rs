@@ -1,0 +1,244 @@
+//! Putting an agent together, and running what the command line asks for.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pe_resolve::{CachingResolver, ResolverSettings};
+use pe_scrape::resolve::{Resolve, SystemResolver};
+use pe_scrape::{RegistryError, ScraperFactory, ScraperRegistry, SinkFactory, SinkRegistry};
+use tokio::runtime::Runtime;
+use tracing::error;
+
+use crate::cli::{self, Cli, Command, FileArgs, Identity, LogFormat};
+use crate::failure::Failure;
+use crate::load::Loader;
+use crate::metrics::AgentMetrics;
+use crate::output::{print, tell};
+use crate::run::Service;
+use crate::signals::Signals;
+use crate::{check, logging, once, ping, run, schema};
+
+/// Threads that run tasks: one for measurements, one for everything else that may be slow.
+const THREADS: usize = 2;
+
+/// How long the end of the program waits for system calls that hang, such as on a network file system.
+const LAST_WAIT: Duration = Duration::from_millis(500);
+
+/// A program that measures devices and hands on the results.
+///
+/// See [the crate](crate) for an example.
+pub struct Agent {
+    identity: Identity,
+    scrapers: Vec<Register<ScraperRegistry>>,
+    sinks: Vec<Register<SinkRegistry>>,
+}
+
+/// Adds a factory to a registry.
+type Register<R> = Box<dyn FnOnce(&mut R, &Context) -> Result<(), RegistryError>>;
+
+/// What an agent has for its scrapers, once the command line is known.
+pub struct Context {
+    resolver: Arc<dyn Resolve>,
+}
+
+impl Context {
+    /// The resolver that all scrapers of the agent share: one that caches, and that asks the name servers of
+    /// `--dns-servers` where these are given.
+    ///
+    /// Where nothing is measured, in `check` and `schema`, it is the system's.
+    #[must_use]
+    pub fn resolver(&self) -> Arc<dyn Resolve> {
+        self.resolver.clone()
+    }
+}
+
+impl Agent {
+    /// An agent without scrapers and sinks. `name` is what the program is called in its help, `version` what `--version`
+    /// says.
+    #[must_use]
+    pub fn new(name: &'static str, version: &'static str) -> Self {
+        let about = "Measures what Prometheus cannot reach, and pushes the results.";
+        Self {
+            identity: Identity {
+                name,
+                version,
+                about,
+            },
+            scrapers: Vec::new(),
+            sinks: Vec::new(),
+        }
+    }
+
+    /// The sentence that `--help` starts with.
+    #[must_use]
+    pub fn about(mut self, about: &'static str) -> Self {
+        self.identity.about = about;
+        self
+    }
+
+    /// Adds a scraper, which group files name in `metrics`.
+    #[must_use]
+    pub fn scraper(self, name: impl Into<String>, factory: impl ScraperFactory + 'static) -> Self {
+        self.scraper_with(name, |_| factory)
+    }
+
+    /// Adds a scraper that is made with something of the agent's, such as the resolver.
+    #[must_use]
+    pub fn scraper_with<F: ScraperFactory + 'static>(
+        mut self,
+        name: impl Into<String>,
+        factory: impl FnOnce(&Context) -> F + 'static,
+    ) -> Self {
+        let name = name.into();
+        self.scrapers.push(Box::new(move |registry, context| {
+            registry.register(name, factory(context))
+        }));
+        self
+    }
+
+    /// Adds a kind of sink, which the push configuration names.
+    #[must_use]
+    pub fn sink(mut self, name: impl Into<String>, factory: impl SinkFactory + 'static) -> Self {
+        let name = name.into();
+        self.sinks.push(Box::new(move |registry, _| {
+            registry.register(name, factory)
+        }));
+        self
+    }
+
+    /// Does what the command line of this process says, until it is done or a signal ends it.
+    ///
+    /// A name that is registered twice, or that is not made of letters, digits and `_`, ends it with exit code 1.
+    #[must_use]
+    pub fn main(self) -> ExitCode {
+        self.run_from(std::env::args_os())
+    }
+
+    /// Does what `arguments` say, of which the first is the program's name. Environment variables are those of the process.
+    #[must_use]
+    pub fn run_from(self, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> ExitCode {
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        let cli = match cli::parse(self.identity, arguments) {
+            Ok(cli) => cli,
+            Err(error) => return show(&error),
+        };
+        let as_json = cli.logging.log_format == LogFormat::Json;
+        let is_service = matches!(cli.command, Command::Run(_));
+        let metrics = Arc::new(AgentMetrics::default());
+        let flush = logging::start(cli.logging, metrics.clone());
+        let name = self.identity.name;
+        let result = start_runtime().and_then(|runtime| {
+            let result = runtime.block_on(self.execute(cli, metrics));
+            runtime.shutdown_timeout(LAST_WAIT);
+            result
+        });
+        let failure = match result {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(failure) => failure,
+        };
+        // Whoever reads the log of a service as JSON reads nothing else.
+        let is_logged = is_service && as_json && !matches!(failure, Failure::Told);
+        if is_logged {
+            error!(error = %failure, "the program cannot start");
+        }
+        // What was logged comes before the last word.
+        drop(flush);
+        match failure {
+            Failure::Told => {}
+            _ if is_logged => {}
+            Failure::Config(diagnostics) => tell(diagnostics),
+            failure => tell(format_args!("{name}: {failure}")),
+        }
+        ExitCode::FAILURE
+    }
+
+    async fn execute(self, cli: Cli, metrics: Arc<AgentMetrics>) -> Result<(), Failure> {
+        match cli.command {
+            Command::Run(args) => {
+                // Before anything else: from here on, SIGHUP is a request and no end.
+                let signals = Signals::new()?;
+                let version = self.identity.version;
+                let resolver = resolver(&args.files)?;
+                let loader = self.loader(args.files, Arc::new(resolver.clone()))?;
+                let service = Service {
+                    version,
+                    listen: args.listen,
+                    loader,
+                    resolver,
+                    metrics,
+                    signals,
+                };
+                run::run(service).await
+            }
+            Command::Check(files) => check::check(&self.loader(files, Arc::new(SystemResolver))?),
+            Command::Once(files) => {
+                let resolver = resolver(&files)?;
+                let loader = self.loader(files, Arc::new(resolver.clone()))?;
+                once::once(&loader, resolver).await
+            }
+            Command::Schema(args) => {
+                let (scrapers, sinks) = self.registries(Arc::new(SystemResolver))?;
+                schema::schema(args.kind, &scrapers, &sinks)
+            }
+            Command::Ping(args) => ping::ping(args).await,
+        }
+    }
+
+    fn loader(self, files: FileArgs, resolver: Arc<dyn Resolve>) -> Result<Loader, Failure> {
+        let (scrapers, sinks) = self.registries(resolver)?;
+        Ok(Loader {
+            files,
+            scrapers,
+            sinks,
+        })
+    }
+
+    fn registries(
+        self,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<(ScraperRegistry, SinkRegistry), Failure> {
+        let context = Context { resolver };
+        let mut scrapers = ScraperRegistry::new();
+        for register in self.scrapers {
+            register(&mut scrapers, &context)?;
+        }
+        let mut sinks = SinkRegistry::new();
+        for register in self.sinks {
+            register(&mut sinks, &context)?;
+        }
+        Ok((scrapers, sinks))
+    }
+}
+
+/// Prints help, version, or what is wrong with the arguments.
+fn show(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    if error.use_stderr() {
+        tell(text.trim_end());
+        return ExitCode::from(2);
+    }
+    match print(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::cannot("start the runtime", error))
+}
+
+/// The resolver of the agent, with the name servers of the command line.
+fn resolver(files: &FileArgs) -> Result<CachingResolver, Failure> {
+    let mut settings = ResolverSettings::default();
+    settings.servers = files.dns_servers.iter().map(|server| server.0).collect();
+    Ok(CachingResolver::new(settings)?)
+}

@@ -1,0 +1,170 @@
+//! Values of options.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use pe_scrape::settings::parse_duration;
+
+/// The port of name servers (RFC 1035, section 4.2).
+const DNS_PORT: u16 = 53;
+
+/// The address of a name server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NameServer(pub(crate) SocketAddr);
+
+impl FromStr for NameServer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let full = text.parse::<SocketAddr>().ok();
+        let full = full.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, DNS_PORT)));
+        full.map(Self).ok_or_else(|| {
+            "not an address such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:5353".to_owned()
+        })
+    }
+}
+
+/// A duration, as files write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Time(pub(crate) Duration);
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_duration(text)
+            .map(Self)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// Requests a second; 0 for no limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Rate(pub(crate) f64);
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rate = text.parse().ok();
+        rate.filter(|rate: &f64| rate.is_finite() && *rate >= 0.0)
+            .map(Self)
+            .ok_or_else(|| "not a number from 0 on".to_owned())
+    }
+}
+
+/// A key of the configuration, and its value as text.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Assignment {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+impl FromStr for Assignment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() => Ok(Self {
+                key: key.trim().to_owned(),
+                value: value.to_owned(),
+            }),
+            _ => Err("not KEY=VALUE, such as conf.interval=10s".to_owned()),
+        }
+    }
+}
+
+impl fmt::Debug for Assignment {
+    /// The value may be a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=…", self.key)
+    }
+}
+
+/// Where to serve HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listen {
+    None,
+    On(SocketAddr),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            return Ok(Self::None);
+        }
+        // A port alone, as `:9516`, means this machine only.
+        let full = text
+            .strip_prefix(':')
+            .map(|port| format!("127.0.0.1:{port}"));
+        let address = full.as_deref().unwrap_or(text);
+        address.parse().map(Self::On).map_err(|_| {
+            "not an address with a port, such as 127.0.0.1:9516 or [::1]:9516, and not \"none\""
+                .to_owned()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_may_have_a_port() {
+        assert_eq!("::1".parse(), Ok(NameServer("[::1]:53".parse().unwrap())));
+        assert_eq!(
+            "127.0.0.1:5353".parse(),
+            Ok(NameServer("127.0.0.1:5353".parse().unwrap()))
+        );
+        assert!("ns.example".parse::<NameServer>().is_err());
+    }
+
+    #[test]
+    fn times_are_seconds_or_have_units() {
+        for (text, milliseconds) in [
+            ("0.2", 200),
+            ("1", 1000),
+            ("250ms", 250),
+            ("1m 30s", 90_000),
+            ("0.001", 1),
+        ] {
+            assert_eq!(
+                text.parse(),
+                Ok(Time(Duration::from_millis(milliseconds))),
+                "{text}"
+            );
+        }
+        for bad in ["", "-1", "0", "0.0001", "nan", "inf", "1 parsec", "1e9"] {
+            assert!(bad.parse::<Time>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates_are_not_negative() {
+        assert_eq!("0".parse(), Ok(Rate(0.0)));
+        assert_eq!("0.5".parse(), Ok(Rate(0.5)));
+        for bad in ["-1", "nan", "inf", "fast"] {
+            assert!(bad.parse::<Rate>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn listening_addresses() {
+        assert_eq!("none".parse(), Ok(Listen::None));
+        assert_eq!(
+            ":80".parse(),
+            Ok(Listen::On("127.0.0.1:80".parse().unwrap()))
+        );
+        assert!("9516".parse::<Listen>().is_err());
+    }
+
+    #[test]
+    fn a_setting_never_shows_its_value() {
+        let set: Assignment = "push.pass_pushgateway=hunter2".parse().unwrap();
+        assert_eq!(format!("{set:?}"), "push.pass_pushgateway=…");
+    }
+}

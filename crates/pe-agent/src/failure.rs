@@ -1,0 +1,80 @@
+//! Why the program ends with exit code 1.
+
+use pe_config::LoadError;
+use pe_engine::EngineError;
+use pe_ping::OpenError;
+use pe_resolve::ResolverError;
+use pe_scrape::{Diagnostics, RegistryError};
+use pe_web::WebError;
+use thiserror::Error;
+
+/// Why the program ends with exit code 1, in words for its user. Libraries name no options, so they are named here.
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    /// The files are not in order.
+    #[error("{0}")]
+    Config(Diagnostics),
+    #[error("{0}")]
+    Message(String),
+    /// The user has been told already, target by target.
+    #[error("not all targets answered")]
+    Told,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self::Message(message.into())
+    }
+
+    /// What could not be done, and why.
+    pub(crate) fn cannot(action: &str, error: impl std::fmt::Display) -> Self {
+        Self::Message(format!("cannot {action}: {error}"))
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        Self::Config(error.diagnostics)
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Config(diagnostics) => Self::Config(diagnostics),
+            // With its causes.
+            other => Self::Message(format!("{other:?}")),
+        }
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        Self::Message(error.to_string())
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        Self::Message(error.to_string())
+    }
+}
+
+impl From<ResolverError> for Failure {
+    fn from(error: ResolverError) -> Self {
+        Self::Message(format!(
+            "{error}; name servers can be given with --dns-servers"
+        ))
+    }
+}
+
+impl From<WebError> for Failure {
+    fn from(error: WebError) -> Self {
+        Self::Message(match error {
+            WebError::Bind { address, source } => format!(
+                "cannot listen on {address}: {source}; choose another address with --listen, or none with --listen none"
+            ),
+            other => other.to_string(),
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! Starts engine, HTTP server and reloader, and keeps them running until SIGINT or SIGTERM.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use pe_engine::{Engine, EngineError, EngineHandle};
+use pe_resolve::CachingResolver;
+use pe_web::Server;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::cli::Listen;
+use crate::failure::Failure;
+use crate::load::{Loader, warn_about};
+use crate::metrics::AgentMetrics;
+use crate::reload::Reloader;
+use crate::signals::{Signals, Stop};
+use crate::supervise::{keep_running, why};
+use crate::watch::{self, Watcher};
+
+/// What a service is started with.
+pub(crate) struct Service {
+    pub(crate) version: &'static str,
+    pub(crate) listen: Listen,
+    pub(crate) loader: Loader,
+    pub(crate) resolver: CachingResolver,
+    pub(crate) metrics: Arc<AgentMetrics>,
+    pub(crate) signals: Signals,
+}
+
+pub(crate) async fn run(service: Service) -> Result<(), Failure> {
+    let Service {
+        version,
+        listen,
+        loader,
+        resolver,
+        metrics,
+        signals,
+    } = service;
+    let Signals { mut stop, hangup } = signals;
+    let (result, seen) = tokio::select! {
+        biased;
+        signal = stop.received() => {
+            info!(signal, "stopped before the start was complete");
+            return Ok(());
+        }
+        read = watch::read(loader.clone(), None, None) => read?,
+    };
+    let loaded = result?;
+    warn_about(&loaded.warnings);
+    let (groups, devices) = (loaded.config.groups.len(), loaded.config.device_count());
+    let sinks: Vec<&str> = loaded
+        .config
+        .sinks
+        .iter()
+        .map(|sink| &*sink.settings.name)
+        .collect();
+    let sinks = (!sinks.is_empty()).then(|| sinks.join(","));
+    let engine = Engine::builder(loader.scrapers.clone())
+        .config(loaded.config)
+        .sinks(loader.sinks.clone())
+        .metrics({
+            let metrics = metrics.clone();
+            move || [resolver.metrics(), metrics.frames()].concat()
+        })
+        .build()?;
+    let handle = engine.handle();
+
+    // Whatever is in here never ends before the program does.
+    let mut parts = JoinSet::new();
+    let mut url = None;
+    match listen {
+        Listen::On(address) => {
+            let server = Server::bind(address).await?;
+            url = Some(format!("http://{}/metrics", server.local_addr()));
+            parts.spawn(serve(server, handle.clone(), metrics.clone()));
+        }
+        Listen::None if sinks.is_none() => {
+            warn!(
+                "nobody sees the results: there is no push configuration, and nothing is listened on"
+            );
+        }
+        Listen::None => {}
+    }
+    let watcher = Watcher::new(seen);
+    let reloader = Reloader::new(loader, handle, watcher, loaded.target_files, hangup);
+    parts.spawn(reloader.keep_running(metrics));
+
+    let (request_stop, stop_requested) = oneshot::channel();
+    let mut measuring = JoinSet::new();
+    measuring.spawn(engine.run(async move {
+        let _ = stop_requested.await;
+    }));
+    info!(version, groups, devices, sinks, results = url, "started");
+    let ended = tokio::select! {
+        signal = stop.received() => {
+            info!(signal, "stopping: what is running is finished first");
+            let _ = request_stop.send(());
+            return finish(measuring, stop).await;
+        }
+        Some(ended) = measuring.join_next() => match ended {
+            Ok(Ok(())) => "the engine ended by itself".to_owned(),
+            Ok(Err(error)) => format!("{error:?}"),
+            Err(error) => format!("the engine ended: {}", why(error)),
+        },
+        Some(ended) = parts.join_next() => match ended {
+            Ok(()) => "a part of the program ended by itself".to_owned(),
+            Err(error) => format!("a part of the program ended: {}", why(error)),
+        },
+    };
+    // Not by the caller: standard error may have a reader that is stuck.
+    error!(error = ended, "the program cannot go on and ends");
+    Err(Failure::Told)
+}
+
+/// Waits until the engine has ended, which it does within a bound. A second signal ends the wait.
+async fn finish(
+    mut measuring: JoinSet<Result<(), EngineError>>,
+    mut stop: Stop,
+) -> Result<(), Failure> {
+    tokio::select! {
+        Some(ended) = measuring.join_next() => match ended {
+            Ok(Ok(())) => info!("stopped"),
+            Ok(Err(error)) => warn!(?error, "stopped, but not all results were delivered"),
+            Err(error) => warn!(error = why(error), "stopped, but not all results were delivered"),
+        },
+        signal = stop.received() => {
+            warn!(signal, "stopped at the second signal, before all was finished");
+        }
+    }
+    Ok(())
+}
+
+/// Serves HTTP for ever, on a new socket where the server ends.
+async fn serve(server: Server, handle: EngineHandle, metrics: Arc<AgentMetrics>) {
+    let address = server.local_addr();
+    let mut first = Some(server);
+    keep_running("web_server", &metrics, move || {
+        let (bound, handle) = (first.take(), handle.clone());
+        async move {
+            let server = match bound {
+                Some(server) => Ok(server),
+                None => Server::bind(address).await,
+            };
+            match server {
+                Ok(server) => server.serve(handle, pending()).await,
+                Err(error) => error!(%error, "the web server cannot be started again"),
+            }
+        }
+    })
+    .await;
+}

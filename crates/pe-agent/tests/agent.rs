@@ -1,0 +1,253 @@
+//! Agents with scrapers that do what the bundled ones never do. This program starts itself again as such an agent.
+#![allow(clippy::unwrap_used)]
+
+use std::env::{current_exe, var};
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+use pe_agent::Agent;
+use pe_scrape::{
+    Columns, Metric, Row, ScrapeError, Scraper, ScraperFactory, ScraperSettings, SettingsError,
+    Target, async_trait,
+};
+use pe_testkit::{http, wait};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// Which agent to be, in a process that is one.
+const ROLE: &str = "TEST_AGENT";
+/// A directory for the files by which agent and test wait for each other.
+const MEETING: &str = "TEST_MEETING";
+
+fn main() -> ExitCode {
+    if let Ok(role) = var(ROLE) {
+        return agent(&role).main();
+    }
+    let trials: [(&str, fn()); 6] = [
+        (
+            "a_name_that_is_registered_twice_is_refused",
+            registered_twice,
+        ),
+        ("a_name_that_is_no_name_is_refused", no_name),
+        ("a_hangup_during_the_start_is_a_reload", hangup_during_start),
+        ("a_stop_during_the_start_ends_it", stop_during_start),
+        ("a_change_during_a_load_is_seen", change_during_load),
+        ("a_second_signal_ends_it_at_once", second_signal),
+    ];
+    let trials = trials.map(|(name, test)| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
+}
+
+fn agent(role: &str) -> Agent {
+    let agent = Agent::new("test-agent", "1.2.3");
+    match role {
+        "twice" => agent.scraper("one", Slow).scraper("one", Slow),
+        "no-name" => agent.scraper("no-name", Slow),
+        "slow-start" => agent.scraper_with("one", |_| {
+            meet();
+            Slow
+        }),
+        "slow-load" | "stuck" => agent.scraper("one", Slow),
+        other => panic!("{other}"),
+    }
+}
+
+fn has_role(role: &str) -> bool {
+    var(ROLE).is_ok_and(|own| own == role)
+}
+
+fn meeting() -> PathBuf {
+    var(MEETING).unwrap().into()
+}
+
+/// Says that it is here, and waits for the test.
+fn meet() {
+    fs::write(meeting().join("reached"), "").unwrap();
+    wait::until_true("the test", || meeting().join("go").exists());
+}
+
+/// Makes scrapers whose every target is up. Depending on the role, checking their settings waits for the test, or measuring
+/// takes for ever.
+struct Slow;
+
+struct Up {
+    columns: Arc<Columns>,
+    up: Metric,
+}
+
+impl ScraperFactory for Slow {
+    fn create(&self, _: &ScraperSettings) -> Result<Arc<dyn Scraper>, SettingsError> {
+        let mut columns = Columns::builder();
+        let up = columns.gauge("test_up", "Always 1");
+        let columns = columns.build()?;
+        Ok(Arc::new(Up { columns, up }))
+    }
+
+    fn describe(&self, settings: &ScraperSettings) -> Result<Arc<Columns>, SettingsError> {
+        if has_role("slow-load") {
+            meet();
+        }
+        Ok(self.create(settings)?.columns().clone())
+    }
+}
+
+#[async_trait]
+impl Scraper for Up {
+    fn columns(&self) -> &Arc<Columns> {
+        &self.columns
+    }
+
+    async fn scrape(&self, _: &Target, row: Row<'_>) -> Result<(), ScrapeError> {
+        if has_role("stuck") {
+            fs::write(meeting().join("reached"), "").unwrap();
+            std::future::pending::<()>().await;
+        }
+        row.set(self.up, 1.0);
+        Ok(())
+    }
+}
+
+/// An agent, and the directory of its files. Killed with the value.
+struct Running {
+    child: Child,
+    files: TempDir,
+    address: SocketAddr,
+}
+
+impl Running {
+    fn start(role: &str) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        fs::create_dir(files.path().join("configs")).unwrap();
+        write_group(files.path(), "before");
+        let address = pe_testkit::free_port().unwrap();
+        let mut command = pe_testkit::command(current_exe().unwrap().to_str().unwrap());
+        command
+            .arg("--configs")
+            .arg(files.path().join("configs"))
+            .args(["--listen", &address.to_string()])
+            .env(ROLE, role)
+            .env(MEETING, files.path())
+            .stderr(File::create(files.path().join("log")).unwrap());
+        let child = pe_testkit::start(command).unwrap();
+        Self {
+            child,
+            files,
+            address,
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.files.path().join("log")).unwrap()
+    }
+
+    fn await_log(&self, text: &str) {
+        wait::until_true(&format!("{text:?} in the log"), || {
+            self.log().contains(text)
+        });
+    }
+
+    /// Waits until the agent waits for the test.
+    fn meet(&self) {
+        wait::until_true("the agent", || self.files.path().join("reached").exists());
+    }
+
+    /// Lets the agent go on.
+    fn go(&self) {
+        fs::write(self.files.path().join("go"), "").unwrap();
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let kill = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(kill.unwrap().success());
+    }
+
+    fn ended(mut self) -> ExitStatus {
+        wait::until("the end", || self.child.try_wait().unwrap())
+    }
+
+    fn shows(&self, text: &str) -> bool {
+        http::get(self.address, "/metrics").is_ok_and(|response| response.text().contains(text))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the agent's log:\n{}", self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn write_group(files: &Path, device: &str) {
+    let group = json!({
+        "conf": {"prom_id": "p", "interval": "1s"},
+        "jobs": [{"job": device, "ip": "127.0.0.1", "metrics": ["one"]}],
+    });
+    fs::write(files.join("configs/g.json"), group.to_string()).unwrap();
+}
+
+fn registered_twice() {
+    let agent = Running::start("twice");
+    agent.await_log("test-agent: a scraper named \"one\" is registered already");
+    assert_eq!(agent.ended().code(), Some(1));
+}
+
+fn no_name() {
+    let agent = Running::start("no-name");
+    agent.await_log("test-agent: scraper name \"no-name\" is not allowed");
+    assert_eq!(agent.ended().code(), Some(1));
+}
+
+fn hangup_during_start() {
+    let agent = Running::start("slow-start");
+    agent.meet();
+    agent.signal("HUP");
+    agent.go();
+    agent.await_log("started");
+    agent.await_log("SIGHUP");
+    agent.signal("TERM");
+    assert!(agent.ended().success());
+}
+
+fn stop_during_start() {
+    let agent = Running::start("slow-load");
+    agent.meet();
+    agent.signal("TERM");
+    agent.await_log("stopped before the start was complete");
+    assert!(agent.ended().success());
+}
+
+fn change_during_load() {
+    let agent = Running::start("slow-load");
+    agent.meet();
+    write_group(agent.files.path(), "after");
+    agent.go();
+    wait::until_true("the device that the file has now", || {
+        agent.shows("device=\"after\"")
+    });
+    assert!(!agent.shows("device=\"before\""));
+    agent.signal("TERM");
+    assert!(agent.ended().success());
+}
+
+fn second_signal() {
+    let agent = Running::start("stuck");
+    agent.meet();
+    agent.signal("TERM");
+    agent.await_log("stopping");
+    agent.signal("INT");
+    agent.await_log("second signal");
+    assert!(agent.ended().success());
+}

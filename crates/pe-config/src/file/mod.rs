@@ -1,0 +1,196 @@
+//! Files as text and as trees, and problems at their places.
+//!
+//! A [`Document`] knows the line and column of each of its bytes; a [`Syntax`] tree is what settings are decoded from,
+//! without a copy of it. A [`Scope`] reports problems of one document. Nothing here knows what the files mean.
+
+mod document;
+mod keys;
+mod read;
+mod syntax;
+
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+
+use jsonc_parser::ast;
+use pe_scrape::settings::Problem;
+use pe_scrape::{Diagnostic, Diagnostics, Severity};
+
+pub(crate) use document::Document;
+pub(crate) use keys::{GROUP_FILE, SCHEMA, TARGET_GROUP, open, resolve_paths};
+pub(crate) use read::{explain, regular_file};
+pub(crate) use syntax::Syntax;
+
+/// Collects what is found in all files. Text of files that would act on a terminal is escaped.
+#[derive(Default)]
+pub(crate) struct DiagnosticsBuilder {
+    found: RefCell<Vec<Diagnostic>>,
+    errors: Cell<usize>,
+}
+
+impl DiagnosticsBuilder {
+    /// Adds a problem.
+    pub(crate) fn push(&self, mut diagnostic: Diagnostic) {
+        escape(&mut diagnostic.message);
+        if let Some(hint) = &mut diagnostic.hint {
+            escape(hint);
+        }
+        self.errors
+            .set(self.errors.get() + usize::from(diagnostic.is_error()));
+        self.found.borrow_mut().push(diagnostic);
+    }
+
+    /// Adds problems.
+    pub(crate) fn extend(&self, diagnostics: impl IntoIterator<Item = Diagnostic>) {
+        for diagnostic in diagnostics {
+            self.push(diagnostic);
+        }
+    }
+
+    /// Adds a problem with a named value that is in no file.
+    pub(crate) fn push_named(&self, name: &str, problem: Problem) {
+        let Problem {
+            severity,
+            message,
+            hint,
+            ..
+        } = problem;
+        self.push(Diagnostic::named(severity, name, message, hint));
+    }
+
+    /// How many errors there are, warnings not counted.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors.get()
+    }
+
+    /// All that was found, in the order in which it was.
+    pub(crate) fn into_vec(self) -> Vec<Diagnostic> {
+        self.found.into_inner()
+    }
+
+    /// All that was found, sorted.
+    pub(crate) fn build(self) -> Diagnostics {
+        self.into_vec().into_iter().collect()
+    }
+}
+
+/// Escapes what a terminal would act on: control characters, and those that turn the direction of the text around.
+fn escape(text: &mut String) {
+    let acts = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(acts) {
+        return;
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        if acts(character) {
+            escaped.extend(character.escape_debug());
+        } else {
+            escaped.push(character);
+        }
+    }
+    *text = escaped;
+}
+
+/// Reads a file into a document; reports why it cannot be read.
+pub(crate) fn read_document(path: &Path, found: &DiagnosticsBuilder) -> Option<Document> {
+    let bytes = regular_file(path).map_err(|error| {
+        Diagnostic::whole_file(Severity::Error, path, format!("the file {error}"), None)
+    });
+    bytes
+        .and_then(|bytes| Document::new(path, bytes))
+        .map_err(|problem| found.push(problem))
+        .ok()
+}
+
+/// Reports problems of one document.
+#[derive(Clone, Copy)]
+pub(crate) struct Scope<'r, 'd> {
+    /// Where problems go.
+    pub(crate) found: &'r DiagnosticsBuilder,
+    /// The document that offsets refer to.
+    pub(crate) document: &'d Document,
+}
+
+impl<'d> Scope<'_, 'd> {
+    /// Parses the document; reports that it is no JSON, or all keys that an object has twice.
+    pub(crate) fn parse(&self) -> Option<ast::Value<'d>> {
+        let root = match self.document.parse() {
+            Ok(root) => root,
+            Err(problem) => {
+                self.found.push(problem);
+                return None;
+            }
+        };
+        Syntax::new(&root).each_repeated_key(&mut |name, first, second| {
+            let place = self.place(first);
+            let message = format!("key `{name}` appears twice, first at {place}");
+            self.error(second, message, "remove one of them".to_owned());
+        });
+        Some(root)
+    }
+
+    /// Reports an error at a byte offset.
+    pub(crate) fn error(
+        &self,
+        offset: usize,
+        message: impl Into<String>,
+        hint: impl Into<Option<String>>,
+    ) {
+        self.push(Severity::Error, offset, message.into(), hint.into());
+    }
+
+    /// Reports a warning at a byte offset.
+    pub(crate) fn warn(
+        &self,
+        offset: usize,
+        message: impl Into<String>,
+        hint: impl Into<Option<String>>,
+    ) {
+        self.push(Severity::Warning, offset, message.into(), hint.into());
+    }
+
+    /// Reports a problem of `node`, whose path leads on from there.
+    pub(crate) fn problem(&self, node: Syntax<'_>, problem: Problem) {
+        let offset = node.locate(&problem.path, problem.at_key);
+        self.problem_at(offset, problem);
+    }
+
+    /// Reports problems of `node`, whose paths lead on from there.
+    pub(crate) fn problems(&self, node: Syntax<'_>, problems: impl IntoIterator<Item = Problem>) {
+        for problem in problems {
+            self.problem(node, problem);
+        }
+    }
+
+    /// Reports a problem at a byte offset, whatever its path.
+    pub(crate) fn problem_at(&self, offset: usize, problem: Problem) {
+        self.push(problem.severity, offset, problem.message, problem.hint);
+    }
+
+    /// `FILE:LINE:COL` of an offset, to point at a second place within a message.
+    pub(crate) fn place(&self, offset: usize) -> String {
+        let (line, col) = self.document.position(offset);
+        format!("{}:{line}:{col}", self.document.path().display())
+    }
+
+    fn push(&self, severity: Severity, offset: usize, message: String, hint: Option<String>) {
+        let position = self.document.position(offset);
+        let file = self.document.path();
+        self.found
+            .push(Diagnostic::at(severity, file, position, message, hint));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_act_on_is_escaped() {
+        let mut text = "a\u{1b}[31m\u{202e}\n\"é\\".to_owned();
+        escape(&mut text);
+        assert_eq!(text, "a\\u{1b}[31m\\u{202e}\\n\"é\\");
+    }
+}

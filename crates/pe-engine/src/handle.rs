@@ -1,0 +1,196 @@
+//! Reading from and giving orders to an engine.
+
+use std::sync::Arc;
+
+use pe_scrape::exposition::Format;
+use pe_scrape::{Config, DeviceEntry, Diagnostic, Diagnostics, Group, Severity};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::shared::Shared;
+use crate::{EngineError, LastReload, ReloadSummary, Results};
+
+/// Reads results from and gives orders to an engine. Cloning is cheap.
+///
+/// Orders are carried out one after the other by [`Engine::run`](crate::Engine::run), and wait until that is called.
+/// Measurements that are under way in groups that an order does not change go on. An order that was given is carried out
+/// even when the future that waits for its result is dropped.
+#[derive(Clone)]
+pub struct EngineHandle {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// An order, and where its result goes.
+pub(crate) struct Command {
+    pub(crate) order: Order,
+    pub(crate) reply: oneshot::Sender<Result<Changed, EngineError>>,
+}
+
+/// A change of the configuration.
+pub(crate) enum Order {
+    Reload(Config),
+    Add { group: String, entry: DeviceEntry },
+    Remove { group: String, device: String },
+    AddGroup(Group),
+    RemoveGroup(String),
+}
+
+/// What an order changed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Changed {
+    pub(crate) summary: ReloadSummary,
+    /// Devices that an order to remove some has removed.
+    pub(crate) devices: usize,
+}
+
+impl Order {
+    /// The configuration after it, and how many devices were removed.
+    pub(crate) fn apply(self, config: &Config) -> Result<(Config, usize), EngineError> {
+        let mut changed = match self {
+            Self::Reload(config) => return Ok((config, 0)),
+            _ => config.clone(),
+        };
+        let mut removed = 0;
+        match self {
+            Self::Reload(_) => {}
+            Self::Add { group, entry } => {
+                named(&mut changed, &group)?
+                    .add(&entry)
+                    .map_err(EngineError::Config)?;
+            }
+            Self::Remove { group, device } => {
+                removed = named(&mut changed, &group)?.remove(&device);
+            }
+            Self::AddGroup(group) => changed.groups.push(group),
+            Self::RemoveGroup(group) => {
+                named(&mut changed, &group)?;
+                changed.groups.retain(|known| known.name() != group);
+            }
+        }
+        Ok((changed, removed))
+    }
+}
+
+fn named<'c>(config: &'c mut Config, name: &str) -> Result<&'c mut Group, EngineError> {
+    let mut groups = config.groups.iter_mut();
+    let found = groups.find(|group| group.name() == name);
+    found.ok_or_else(|| EngineError::UnknownGroup(name.to_owned()))
+}
+
+impl EngineHandle {
+    pub(crate) fn new(shared: Arc<Shared>, commands: mpsc::Sender<Command>) -> Self {
+        Self { shared, commands }
+    }
+
+    /// The latest results.
+    #[must_use]
+    pub fn results(&self) -> Results {
+        self.shared.results.clone()
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.shared.config()
+    }
+
+    /// Replaces the configuration. Devices that stay keep their counters, groups that stay the same are not disturbed, sinks
+    /// with the same settings stay, and what is gone is withdrawn from results and sinks. Sinks that were passed to
+    /// [`EngineBuilder::sink`](crate::EngineBuilder::sink) stay; groups given to
+    /// [`EngineBuilder::group`](crate::EngineBuilder::group) stay only if they are in `config` too.
+    ///
+    /// # Errors
+    /// As [`EngineBuilder::build`](crate::EngineBuilder::build), and [`EngineError::Stopped`]. The configuration before goes
+    /// on then.
+    pub async fn reload(&self, config: Config) -> Result<ReloadSummary, EngineError> {
+        let changed = self.order(Order::Reload(config)).await?;
+        Ok(changed.summary)
+    }
+
+    /// Notes that a new configuration could not even be read, for
+    /// `pingexporter_config_last_reload_successful` and [`last_reload`](Self::last_reload).
+    pub fn reload_failed(&self, diagnostics: Diagnostics) {
+        let shared = &self.shared;
+        shared.reloads.note(false, diagnostics, &shared.metrics);
+    }
+
+    /// How the latest [`reload`](Self::reload) went.
+    #[must_use]
+    pub fn last_reload(&self) -> LastReload {
+        self.shared.reloads.last()
+    }
+
+    /// Adds a device, or several that are alike, to a group. The others are measured on.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownGroup`]; [`EngineError::Config`] when the entry has problems or the device is there already;
+    /// [`EngineError::Stopped`]. Nothing is changed then.
+    pub async fn add(&self, group: &str, entry: DeviceEntry) -> Result<(), EngineError> {
+        let group = group.to_owned();
+        self.order(Order::Add { group, entry }).await.map(drop)
+    }
+
+    /// Removes all devices of that name from a group, and returns how many there were. Their results are withdrawn, and the
+    /// others are measured on.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownGroup`] or [`EngineError::Stopped`].
+    pub async fn remove(&self, group: &str, device: &str) -> Result<usize, EngineError> {
+        let (group, device) = (group.to_owned(), device.to_owned());
+        let changed = self.order(Order::Remove { group, device }).await?;
+        Ok(changed.devices)
+    }
+
+    /// Adds a group of devices. The others go on undisturbed.
+    ///
+    /// # Errors
+    /// As [`reload`](Self::reload); also when a group of that name is there already.
+    pub async fn add_group(&self, group: Group) -> Result<(), EngineError> {
+        self.order(Order::AddGroup(group)).await.map(drop)
+    }
+
+    /// Removes a group. Its results are withdrawn.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownGroup`] or [`EngineError::Stopped`].
+    pub async fn remove_group(&self, group: &str) -> Result<(), EngineError> {
+        let order = Order::RemoveGroup(group.to_owned());
+        self.order(order).await.map(drop)
+    }
+
+    /// All latest results, labelled with `exporter`, and all metrics of the engine, its scrapers and its sinks. Takes 0.3 µs
+    /// a series, so that with many devices it is better called in a blocking task.
+    #[must_use]
+    pub fn exposition(&self, format: Format) -> Vec<u8> {
+        self.shared.exposition(format)
+    }
+
+    /// Whether every group in force has finished a cycle.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let config = self.shared.config();
+        let groups = config.groups.iter().map(Group::name);
+        self.shared.results.has_all(groups)
+    }
+
+    async fn order(&self, order: Order) -> Result<Changed, EngineError> {
+        let (reply, result) = oneshot::channel();
+        let command = Command { order, reply };
+        let sent = self.commands.send(command).await;
+        sent.map_err(|_| EngineError::Stopped)?;
+        result.await.map_err(|_| EngineError::Stopped)?
+    }
+}
+
+/// The error for a change that died of a panic.
+pub(crate) fn change_panicked(words: &str) -> EngineError {
+    let message = format!("setting it up panicked: {words}");
+    let problem = Diagnostic::named(Severity::Error, "configuration", message, None);
+    EngineError::Config([problem].into_iter().collect())
+}
+
+impl std::fmt::Debug for EngineHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineHandle").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,77 @@
+//! How long to wait before the next try. No I/O, no clock.
+
+use std::time::Duration;
+
+/// The pause after the first failure: long enough for a peer that restarts.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// The longest pause: a peer that is back is noticed within a minute.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Counts failures in a row.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// Notes a failure.
+    pub(crate) fn failed(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Forgets all failures.
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// The time to wait, or `None` without a failure: doubled with each failure, and spread over its second half, so that
+    /// many agents do not come back at once. `jitter` is a random number from 0 to 1.
+    pub(crate) fn pause(&self, jitter: f64) -> Option<Duration> {
+        let doublings = self.failures.checked_sub(1)?.min(16);
+        let longest = SHORTEST.saturating_mul(1 << doublings).min(LONGEST);
+        Some(longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0))
+    }
+
+    /// The same with a random number.
+    pub(crate) fn random_pause(&self) -> Option<Duration> {
+        self.pause(rand::random())
+    }
+
+    /// A task that ran longer than this before it failed is not failing in a row.
+    pub(crate) const LONGEST: Duration = LONGEST;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.pause(1.0), None);
+        let pauses: Vec<u64> = (0..8)
+            .map(|_| {
+                backoff.failed();
+                backoff.pause(1.0).unwrap().as_secs()
+            })
+            .collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        backoff.failures = u32::MAX;
+        backoff.failed();
+        assert_eq!(backoff.pause(1.0), Some(LONGEST));
+        backoff.reset();
+        assert_eq!(backoff.pause(1.0), None);
+    }
+
+    #[test]
+    fn pauses_are_spread_over_their_second_half() {
+        let mut backoff = Backoff::default();
+        backoff.failed();
+        for (jitter, milliseconds) in [(-1.0, 500), (0.0, 500), (0.5, 750), (2.0, 1000)] {
+            let expected = Duration::from_millis(milliseconds);
+            assert_eq!(backoff.pause(jitter), Some(expected));
+        }
+        let pause = backoff.random_pause().unwrap();
+        assert!(pause >= SHORTEST / 2 && pause <= SHORTEST);
+    }
+}

@@ -1,0 +1,133 @@
+//! What a sink counts about itself. Names, HELP texts and units are a contract.
+
+/// The class of a push's result, the label `result` of `pingexporter_pushes_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResultKind {
+    /// The gateway took it.
+    Success,
+    /// The gateway refused the metrics.
+    Rejected,
+    /// The gateway refused user or password.
+    Unauthorized,
+    /// The gateway could not be connected to, or the connection broke.
+    Unreachable,
+    /// The gateway did not answer in time.
+    Timeout,
+    /// The gateway answered with an error of its own.
+    GatewayError,
+}
+
+impl ResultKind {
+    /// All classes.
+    pub const ALL: [Self; 6] = [
+        Self::Success,
+        Self::Rejected,
+        Self::Unauthorized,
+        Self::Unreachable,
+        Self::Timeout,
+        Self::GatewayError,
+    ];
+
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Rejected => "rejected",
+            Self::Unauthorized => "unauthorized",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::GatewayError => "gateway_error",
+        }
+    }
+}
+
+pe_scrape::metrics! {
+    /// What a sink counts about its pushes.
+    pub(crate) struct PushMetrics {
+        /// Requests.
+        pushes: counters["result"]("pingexporter_pushes_total", "Requests to the Pushgateway by result"),
+        /// Unix time.
+        last_success: gauge("pingexporter_push_last_success_timestamp_seconds", "When the Pushgateway last took a push", Seconds),
+        /// From the first request of a delivery to the last answer.
+        duration: gauge("pingexporter_push_duration_seconds", "How long the latest round of pushes took", Seconds),
+        /// Push groups that may be there.
+        groups: gauge("pingexporter_push_groups", "Groups of this exporter on the Pushgateway"),
+        /// Restarts of the sink's task. The engine has a metric of the same name and HELP text for its own tasks.
+        restarts: counters["task"]("pingexporter_task_restarts_total", "Tasks that were started again after a panic"),
+    }
+}
+
+impl PushMetrics {
+    /// Metrics that start at 0 and are shown from the start, but for the time of the last success.
+    pub(crate) fn new() -> Self {
+        let metrics = Self::default();
+        for kind in ResultKind::ALL {
+            metrics.pushes.of(kind.as_str());
+        }
+        metrics.restarts.of(TASK);
+        metrics.duration.set(0.0);
+        metrics.groups.set(0.0);
+        metrics
+    }
+
+    /// Counts a request.
+    pub(crate) fn count(&self, kind: ResultKind) {
+        self.pushes.of(kind.as_str()).add(1);
+        if kind == ResultKind::Success {
+            let now = std::time::SystemTime::now();
+            self.last_success.set(pe_scrape::unix_seconds(now));
+        }
+    }
+
+    /// Counts a restart of the sink's task.
+    pub(crate) fn count_restart(&self) {
+        self.restarts.of(TASK).add(1);
+    }
+}
+
+/// What the sink's task is called.
+pub(crate) const TASK: &str = "push";
+
+#[cfg(test)]
+mod tests {
+    use pe_scrape::exposition::{Block, Format, encode};
+
+    use super::*;
+
+    #[test]
+    fn all_metrics_but_the_last_success_are_shown_from_the_start() {
+        let show = |metrics: &PushMetrics| {
+            let frames = metrics.frames();
+            let blocks: Vec<_> = frames.iter().map(Block::new).collect();
+            String::from_utf8(encode(&blocks, Format::Text)).unwrap()
+        };
+        let metrics = PushMetrics::new();
+        let start = r#"# HELP pingexporter_pushes_total Requests to the Pushgateway by result
+# TYPE pingexporter_pushes_total counter
+pingexporter_pushes_total{result="gateway_error"} 0
+pingexporter_pushes_total{result="rejected"} 0
+pingexporter_pushes_total{result="success"} 0
+pingexporter_pushes_total{result="timeout"} 0
+pingexporter_pushes_total{result="unauthorized"} 0
+pingexporter_pushes_total{result="unreachable"} 0
+# HELP pingexporter_push_duration_seconds How long the latest round of pushes took
+# TYPE pingexporter_push_duration_seconds gauge
+pingexporter_push_duration_seconds 0
+# HELP pingexporter_push_groups Groups of this exporter on the Pushgateway
+# TYPE pingexporter_push_groups gauge
+pingexporter_push_groups 0
+# HELP pingexporter_task_restarts_total Tasks that were started again after a panic
+# TYPE pingexporter_task_restarts_total counter
+pingexporter_task_restarts_total{task="push"} 0
+"#;
+        assert_eq!(show(&metrics), start);
+        metrics.count(ResultKind::Success);
+        let text = show(&metrics);
+        let help = "# HELP pingexporter_push_last_success_timestamp_seconds When the Pushgateway last took a push\n";
+        assert!(
+            text.contains(help) && text.contains("{result=\"success\"} 1\n"),
+            "{text}"
+        );
+    }
+}

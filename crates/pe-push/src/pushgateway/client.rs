@@ -1,0 +1,125 @@
+//! The client for the gateway's HTTP API.
+
+use std::time::Duration;
+
+use hyper::Method;
+use pe_scrape::exposition::{Block, Format, encode};
+use pe_scrape::{FrameBuilder, LabelSet, MetricDescriptor};
+
+use super::GroupingKey;
+use crate::PushError;
+use crate::http::{BaseUrl, Body, HttpClient};
+
+/// A Pushgateway. Connections are kept and used again; cloning is cheap and shares them.
+///
+/// Series travel as text, which servers that imitate a Pushgateway read too, and as protobuf where there are native
+/// histograms. A request that fails on a connection that was kept is sent once more on a new one. Redirects are not followed.
+/// A gateway may answer long after a request was given up, so what was sent and not answered may have been taken all the same.
+///
+/// Source: <https://github.com/prometheus/pushgateway#api>.
+///
+/// # Cancel safety
+/// Dropping the future of a request closes its connection. The gateway may have taken the request, or not.
+///
+/// # Panics
+/// Requests panic outside a tokio runtime with time and I/O enabled.
+#[derive(Debug, Clone)]
+pub struct Pushgateway(HttpClient);
+
+impl Pushgateway {
+    /// The gateway at `url`, such as `http://host:9091` or `https://proxy/prefix`; without a port that of the scheme. Nothing
+    /// is sent yet. For `https` the certificates that the system trusts are read.
+    ///
+    /// # Errors
+    /// [`PushError::Url`] when that is not an `http` or (with the feature `tls`) `https` URL with a host, has credentials, a
+    /// query or a fragment, or the system's certificates cannot be read.
+    pub fn new(url: &str) -> Result<Self, PushError> {
+        HttpClient::new(BaseUrl::parse(url)?).map(Self)
+    }
+
+    /// Sends user and password with every request, as HTTP basic authentication (RFC 7617, in UTF-8).
+    ///
+    /// # Errors
+    /// [`PushError::Credentials`] when the user holds a colon, or either a control character (RFC 7617, section 2).
+    pub fn basic_auth(mut self, user: &str, password: &str) -> Result<Self, PushError> {
+        self.0.basic_auth(user, password)?;
+        Ok(self)
+    }
+
+    /// How long one request may take, from connecting to the end of the answer. 10 seconds unless set.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.0.set_timeout(timeout);
+        self
+    }
+
+    /// The base URL, without slashes at its end.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.0.url().as_str()
+    }
+
+    /// Pushes one value as a gauge without a HELP text, and keeps the other metrics of the job: what a script has to say
+    /// when it is done.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), pe_push::PushError> {
+    /// use pe_push::Pushgateway;
+    ///
+    /// Pushgateway::new("http://127.0.0.1:9091")?.push_value("backup", "backup_bytes", 1.5e9).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`PushError::EmptyJob`], [`PushError::Metric`] when `metric` is not the name of a metric, and those of
+    /// [`post`](Self::post).
+    pub async fn push_value(&self, job: &str, metric: &str, value: f64) -> Result<(), PushError> {
+        let key = GroupingKey::new(job)?;
+        let descriptor = MetricDescriptor::gauge(metric.to_owned(), "");
+        let frame =
+            FrameBuilder::new(&[descriptor]).map_err(|_| PushError::Metric(metric.to_owned()))?;
+        let frame = frame.row(LabelSet::empty(), &[value]).build();
+        self.post(&key, &[Block::new(&frame)]).await
+    }
+
+    /// Replaces all metrics of a push group (`PUT`).
+    ///
+    /// # Errors
+    /// [`PushError`]; see [`PushError::is_retryable`].
+    pub async fn put(&self, key: &GroupingKey, blocks: &[Block<'_>]) -> Result<(), PushError> {
+        let body = Some(body(blocks));
+        self.0.send(Method::PUT, &key.path(), body).await
+    }
+
+    /// Replaces those metrics of a push group that have the same name, and keeps the others (`POST`).
+    ///
+    /// # Errors
+    /// [`PushError`]; see [`PushError::is_retryable`].
+    pub async fn post(&self, key: &GroupingKey, blocks: &[Block<'_>]) -> Result<(), PushError> {
+        let body = Some(body(blocks));
+        self.0.send(Method::POST, &key.path(), body).await
+    }
+
+    /// Deletes a push group (`DELETE`). That there is none is a success.
+    ///
+    /// # Errors
+    /// [`PushError`]; see [`PushError::is_retryable`].
+    pub async fn delete(&self, key: &GroupingKey) -> Result<(), PushError> {
+        self.0.send(Method::DELETE, &key.path(), None).await
+    }
+}
+
+/// Text is what every gateway and every look-alike reads; native histograms exist only in protobuf.
+fn body(blocks: &[Block<'_>]) -> Body {
+    let native = blocks.iter().any(Block::has_native_histograms);
+    let format = if native {
+        Format::Protobuf
+    } else {
+        Format::Text
+    };
+    Body {
+        content: encode(blocks, format).into(),
+        content_type: format.content_type(),
+    }
+}

@@ -1,0 +1,109 @@
+//! Making sinks from what a configuration says.
+
+use std::sync::Arc;
+
+use pe_scrape::settings::Table;
+use pe_scrape::{Group, Remark, SettingsError, Sink, SinkFactory, SinkSettings};
+
+use super::review::review;
+use super::{PushgatewaySettings, PushgatewaySink};
+
+/// Makes [`PushgatewaySink`]s, to be registered under the name `pushgateway`.
+///
+/// ```
+/// let mut registry = pe_scrape::SinkRegistry::new();
+/// registry.register("pushgateway", pe_push::PushgatewayFactory::new())?;
+/// # Ok::<(), pe_scrape::RegistryError>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct PushgatewayFactory;
+
+impl PushgatewayFactory {
+    /// The factory.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+impl SinkFactory for PushgatewayFactory {
+    fn create(&self, settings: &SinkSettings) -> Result<Arc<dyn Sink>, SettingsError> {
+        let own: PushgatewaySettings = settings.parse()?;
+        let sink = PushgatewaySink::new(settings.name.clone(), &own)?;
+        Ok(Arc::new(sink))
+    }
+
+    fn review(&self, settings: &SinkSettings, groups: &[Group]) -> Vec<Remark> {
+        let own: Result<PushgatewaySettings, _> = settings.parse();
+        own.map_or_else(|_| Vec::new(), |own| review(&own, groups))
+    }
+
+    fn table(&self) -> Option<&'static Table> {
+        Some(PushgatewaySettings::TABLE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pe_scrape::{SinkConfig, SinkRegistry};
+    use serde_json::json;
+
+    use super::*;
+
+    fn registry() -> SinkRegistry {
+        let mut registry = SinkRegistry::new();
+        registry
+            .register("pushgateway", PushgatewayFactory::new())
+            .unwrap();
+        registry
+    }
+
+    #[test]
+    fn every_key_of_the_table_is_understood() {
+        let config = SinkConfig::new(
+            "pushgateway",
+            "gateway",
+            json!({
+                "url": "http://gateway.example/push", "username": "operator", "password": "hunter2",
+                "grouping": "config", "timeout": "2.5s", "max_parallel_pushes": 2,
+            }),
+        );
+        registry().check(&config).unwrap();
+        assert_eq!(registry().review(&config, &[]).len(), 1);
+        let keys = registry().table("pushgateway").unwrap().keys;
+        let names: Vec<_> = keys.iter().map(|key| key.name).collect();
+        assert_eq!(
+            names,
+            [
+                "url",
+                "username",
+                "password",
+                "password_file",
+                "grouping",
+                "timeout",
+                "max_parallel_pushes"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_the_choices_and_without_the_password() {
+        let config = SinkConfig::new(
+            "pushgateway",
+            "gateway",
+            json!({"usernme": "operator", "password": "hunter2", "grouping": "devices", "max_parallel_pushes": 2000}),
+        );
+        let error = registry().check(&config).unwrap_err().to_string();
+        for words in [
+            "unknown key `usernme` (did you mean `username`?)",
+            "missing key `url`",
+            "grouping: found `devices`, expected `device` or `config`; did you mean `device`?",
+            "max_parallel_pushes: out of range, expected a whole number from 1 to 1024",
+        ] {
+            assert!(error.contains(words), "no {words:?} in {error}");
+        }
+        assert!(!error.contains("hunter2"), "{error}");
+        assert!(registry().review(&config, &[]).is_empty());
+    }
+}

@@ -1,0 +1,280 @@
+//! Keeping a gateway up to date with an engine's results.
+//!
+//! Reports go into an [`Outbox`]; a task takes them out and replaces whole push groups. `flush` does the same in its caller's
+//! task. Deliveries exclude each other, and one that is broken off loses nothing.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use pe_scrape::{CycleReport, Frame, SettingsError, Sink, with_causes};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use super::push_groups::{PushGroup, names, push_groups, sharing};
+use super::{Grouping, GroupingKey, Pushgateway, PushgatewaySettings};
+use crate::delivery::{Backoff, Change, Delivery, Outage, Outbox, Taken, supervise};
+use crate::metrics::{PushMetrics, TASK};
+use crate::{PushError, ResultKind};
+
+/// Pushes the latest results of every group. Results that could not be pushed are replaced by newer ones: a gateway shows
+/// only the latest anyway, and one that is down does not fill memory.
+///
+/// A delivery that fails is tried again after 1 second, then after twice as long each time, up to a minute, or with the
+/// next results. A failure is logged when it begins, when it changes and when it is over, and counted in
+/// `pingexporter_pushes_total`. Metrics that the gateway refuses are not sent again unchanged. A push group that no
+/// results belong to any more is deleted; when the program ends, its push groups stay.
+///
+/// ```no_run
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use pe_push::{Grouping, PushgatewaySettings, PushgatewaySink};
+/// use pe_scrape::Secret;
+///
+/// let mut settings = PushgatewaySettings::new("https://push.example");
+/// settings.username = Some("operator".to_owned());
+/// settings.password = Some(Secret::new("secret"));
+/// settings.grouping = Grouping::Config;
+/// let sink = PushgatewaySink::new("pushgateway", &settings)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Panics
+/// [`publish`](Sink::publish) and [`retain`](Sink::retain) panic outside a tokio runtime, where the sink's task cannot start.
+pub struct PushgatewaySink {
+    shared: Arc<Shared>,
+    worker: OnceLock<Worker>,
+}
+
+struct Shared {
+    /// The sink's name, for logs.
+    name: Arc<str>,
+    gateway: Pushgateway,
+    grouping: Grouping,
+    max_parallel_pushes: usize,
+    outbox: Outbox<Arc<CycleReport>>,
+    metrics: PushMetrics,
+    /// Held during a delivery.
+    on_gateway: Mutex<OnGateway>,
+}
+
+/// What is known of the gateway.
+#[derive(Default)]
+struct OnGateway {
+    /// Names of the push groups that may be there.
+    groups: BTreeSet<String>,
+    outage: Outage,
+}
+
+/// The sink's task, which ends with the sink.
+struct Worker(JoinHandle<()>);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl PushgatewaySink {
+    /// A sink for the gateway of `settings`; `name` is what its log lines call it. Nothing is sent yet, and its task starts
+    /// with the first results.
+    ///
+    /// # Errors
+    /// [`SettingsError`] with every problem, when the settings make no sense.
+    pub fn new(
+        name: impl Into<Arc<str>>,
+        settings: &PushgatewaySettings,
+    ) -> Result<Self, SettingsError> {
+        let shared = Shared {
+            name: name.into(),
+            gateway: settings.client()?,
+            grouping: settings.grouping,
+            max_parallel_pushes: usize::try_from(settings.max_parallel_pushes)
+                .unwrap_or(usize::MAX),
+            outbox: Outbox::default(),
+            metrics: PushMetrics::new(),
+            on_gateway: Mutex::default(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            worker: OnceLock::new(),
+        })
+    }
+
+    /// Starts the sink's task, once.
+    fn start(&self) {
+        self.worker.get_or_init(|| {
+            let shared = self.shared.clone();
+            Worker(tokio::spawn(async move {
+                supervise(|| work(&shared), |panic| shared.panicked(panic)).await;
+            }))
+        });
+    }
+}
+
+#[async_trait]
+impl Sink for PushgatewaySink {
+    fn publish(&self, report: Arc<CycleReport>) {
+        self.shared.outbox.put(report.group.clone(), report);
+        self.start();
+    }
+
+    fn retain(&self, groups: &[Arc<str>]) {
+        self.shared.outbox.retain(groups);
+        self.start();
+    }
+
+    /// Pushes what is pending, and deletes push groups that nothing belongs to any more.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what was not delivered stays pending. A request that was under way may have arrived.
+    ///
+    /// # Errors
+    /// [`PushError`]: the first failure, one that may succeed later before one that will not.
+    async fn flush(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(self.shared.deliver().await?)
+    }
+
+    fn metrics(&self) -> Vec<Frame> {
+        self.shared.metrics.frames()
+    }
+}
+
+/// Delivers at once, whenever something has changed, and again while that fails. The first delivery is for what a task that
+/// panicked has left pending.
+async fn work(shared: &Shared) {
+    let mut backoff = Backoff::default();
+    loop {
+        match shared.deliver().await {
+            Err(error) if error.is_retryable() => backoff.failed(),
+            _ => backoff.reset(),
+        }
+        match backoff.random_pause() {
+            None => shared.outbox.changed().await,
+            Some(pause) => {
+                let _ = tokio::time::timeout(pause, shared.outbox.changed()).await;
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Pushes what is pending and deletes push groups that are gone.
+    ///
+    /// Cancel safe: what was not delivered stays pending.
+    async fn deliver(&self) -> Result<(), PushError> {
+        let mut on_gateway = self.on_gateway.lock().await;
+        let started = Instant::now();
+        let mut taken = self.outbox.take();
+        // What others have in common with groups that are gone is pushed again without those.
+        let again = sharing(&taken.latest, &taken.removed, self.grouping);
+        taken.pending.extend(again);
+        taken.removed.clear();
+        let Some(delivery) = self.push_all(&mut on_gateway.groups, &taken).await else {
+            return Ok(());
+        };
+        if delivery.is_worth_a_retry() {
+            taken.give_back();
+        } else {
+            taken.settle();
+        }
+        self.conclude(&mut on_gateway, started.elapsed(), &delivery);
+        delivery.first.map_or(Ok(()), Err)
+    }
+
+    /// Pushes everything that was taken out. `None` when there was nothing to do.
+    async fn push_all(
+        &self,
+        on_gateway: &mut BTreeSet<String>,
+        taken: &Taken<'_, Arc<CycleReport>>,
+    ) -> Option<Delivery> {
+        let wanted = names(taken.latest.values(), self.grouping);
+        let gone = on_gateway
+            .iter()
+            .filter(|name| !wanted.contains(name.as_str()));
+        let gone: Vec<String> = gone.cloned().collect();
+        let groups = push_groups(&taken.latest, &taken.pending, self.grouping);
+        if gone.is_empty() && groups.is_empty() {
+            return None;
+        }
+        let deletions = gone.iter().map(|name| (name.as_str(), None));
+        let pushes = groups.iter().map(|(name, group)| (*name, Some(group)));
+        let mut work = deletions.chain(pushes);
+        let mut running = FuturesUnordered::new();
+        let mut delivery = Delivery::default();
+        while !delivery.is_hopeless() {
+            while running.len() < self.max_parallel_pushes
+                && let Some((name, group)) = work.next()
+            {
+                if group.is_some() && !on_gateway.contains(name) {
+                    // Even a push that fails or is broken off may arrive.
+                    on_gateway.insert(name.to_owned());
+                }
+                running.push(self.push(name, group));
+            }
+            let Some((deleted, result)) = running.next().await else {
+                break;
+            };
+            if let Some(name) = deleted {
+                on_gateway.remove(name);
+            }
+            delivery.note(result);
+        }
+        Some(delivery)
+    }
+
+    /// Replaces one push group, or deletes it. Returns the name of one that was deleted, and the result.
+    async fn push<'n>(
+        &self,
+        name: &'n str,
+        group: Option<&PushGroup<'_>>,
+    ) -> (Option<&'n str>, Result<(), PushError>) {
+        let result = match (GroupingKey::new(name), group) {
+            (Err(error), _) => Err(error),
+            (Ok(key), Some(group)) => self.gateway.put(&key, &group.blocks()).await,
+            (Ok(key), None) => self.gateway.delete(&key).await,
+        };
+        let kind = result
+            .as_ref()
+            .map_or_else(PushError::kind, |()| ResultKind::Success);
+        self.metrics.count(kind);
+        let is_deleted = group.is_none() && result.is_ok();
+        (is_deleted.then_some(name), result)
+    }
+
+    /// Counts a delivery, and logs what it changes. Comes last, since logging may panic.
+    fn conclude(&self, on_gateway: &mut OnGateway, duration: Duration, delivery: &Delivery) {
+        self.metrics.duration.set(duration.as_secs_f64());
+        self.metrics.groups.set(on_gateway.groups.len() as f64);
+        let kind = delivery.first.as_ref().map(PushError::kind);
+        let change = on_gateway
+            .outage
+            .note(Instant::now(), delivery.failed, kind);
+        let sink = &*self.name;
+        match (change, &delivery.first) {
+            (Some(Change::Fails), Some(error)) => {
+                warn!(sink, error = with_causes(error), "pushes fail");
+            }
+            (Some(Change::Recovered { after, failed }), _) => {
+                let outage_seconds = after.as_secs_f64();
+                info!(sink, failed, outage_seconds, "pushes arrive again");
+            }
+            _ => {}
+        }
+    }
+
+    fn panicked(&self, panic: &str) {
+        self.metrics.count_restart();
+        error!(
+            sink = &*self.name,
+            task = TASK,
+            error = panic,
+            "a task panicked; it is started again after a pause"
+        );
+    }
+}

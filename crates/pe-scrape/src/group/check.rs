@@ -1,0 +1,267 @@
+//! What would make a Prometheus refuse everything, or show nonsense: told before it runs.
+//!
+//! The same checks serve files, where a problem is told at its line, and groups that are made in code. No I/O; factories
+//! are asked what their scrapers yield.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{Group, ScraperConfig};
+use crate::registry::{RegistryError, ScraperRegistry};
+use crate::settings::{Bounds, Problem, Problems, Setting, Step, suggestion};
+use crate::{
+    Columns, Diagnostic, Diagnostics, Frame, Label, LabelSet, MetricDescriptor, Severity, Target,
+};
+
+/// Labels that say which device a series is of, and who measured it: no scraper may give them a value.
+const IDENTITY_LABELS: &[&str] = &["device", "ip", "job", "exporter"];
+
+/// Whether `name` is the name of a metric of the engine, the program or the Pushgateway.
+#[must_use]
+pub fn is_reserved_metric(name: &str) -> bool {
+    name.starts_with("pingexporter_")
+        || name.starts_with("process_")
+        || matches!(
+            name,
+            "exporter_duration"
+                | "exporter_jobs"
+                | "push_time_seconds"
+                | "push_failure_time_seconds"
+        )
+}
+
+/// Checks the scrapers of devices, each list of them once, and remembers what they yield.
+pub struct Checks<'r> {
+    registry: &'r ScraperRegistry,
+    /// What was learned of each list, by its place in memory. The list is kept, so that no other gets its place.
+    lists: HashMap<usize, Known>,
+    /// Who yields a metric of that name, and how it is described.
+    metrics: HashMap<String, (Arc<str>, MetricDescriptor)>,
+}
+
+struct Known {
+    _list: Arc<[ScraperConfig]>,
+    /// Labels that series carry beside those of the device, with the scraper they come from.
+    labels: Vec<(String, Arc<str>)>,
+}
+
+impl<'r> Checks<'r> {
+    /// Checks against the scrapers of `registry`.
+    #[must_use]
+    pub fn new(registry: &'r ScraperRegistry) -> Self {
+        Self {
+            registry,
+            lists: HashMap::new(),
+            metrics: HashMap::new(),
+        }
+    }
+
+    /// The problems of the scrapers of a device: unknown ones, settings that are refused, series that two of them would
+    /// share, names that are taken. Each path starts with a position in the list. A list that was checked before has none.
+    pub fn scrapers(&mut self, scrapers: &Arc<[ScraperConfig]>) -> Vec<Problem> {
+        let place = scrapers.as_ptr() as usize;
+        if self.lists.contains_key(&place) {
+            return Vec::new();
+        }
+        let mut problems = Vec::new();
+        let mut labels: Vec<(String, Arc<str>)> = Vec::new();
+        // Name and labels of each series, and which scraper yields it.
+        let mut series: HashMap<(String, BTreeSet<(String, String)>), usize> = HashMap::new();
+        for (index, config) in scrapers.iter().enumerate() {
+            let columns = match self.describe(config, index) {
+                Ok(columns) => columns,
+                Err(found) => {
+                    problems.extend(found);
+                    continue;
+                }
+            };
+            problems.extend(
+                self.names(config, &columns)
+                    .map(|problem| at(problem, index)),
+            );
+            for mut problem in self.registry.review(&config.name, &config.settings) {
+                problem
+                    .message
+                    .insert_str(0, &format!("metric `{}`: ", config.name));
+                problems.push(at(problem.warning(), index));
+            }
+            let mut clash = None;
+            for descriptor in columns.descriptors() {
+                let own = descriptor.labels();
+                let own: BTreeSet<_> = own.map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+                for name in descriptor.series_names() {
+                    let other = *series.entry((name.clone(), own.clone())).or_insert(index);
+                    if other != index {
+                        clash = clash.or(Some((other, name)));
+                    }
+                }
+                for (name, _) in descriptor.labels() {
+                    if !labels.iter().any(|(known, _)| known == name) {
+                        labels.push((name.to_owned(), config.name.clone()));
+                    }
+                }
+            }
+            if let Some((other, name)) = clash {
+                problems.push(at(told_twice(&scrapers[other], config, &name), index));
+            }
+        }
+        let known = Known {
+            _list: scrapers.clone(),
+            labels,
+        };
+        self.lists.insert(place, known);
+        problems
+    }
+
+    /// A label of a device that some series of its scrapers carry themselves: its name, and the scraper.
+    #[must_use]
+    pub fn clashing_label<'l>(
+        &self,
+        labels: impl IntoIterator<Item = &'l str>,
+        scrapers: &Arc<[ScraperConfig]>,
+    ) -> Option<(&'l str, &Arc<str>)> {
+        let known = self.lists.get(&(scrapers.as_ptr() as usize))?;
+        labels.into_iter().find_map(|label| {
+            let (_, scraper) = known.labels.iter().find(|(name, _)| name == label)?;
+            Some((label, scraper))
+        })
+    }
+
+    /// Every problem of a group, in the group's name: also values that were changed after it was built.
+    pub fn group(&mut self, group: &Group) -> Diagnostics {
+        let origin = group.origin();
+        let mut problems = Problems::default();
+        group.settings.check(&Bounds::NONE, &mut problems);
+        let mut found: Vec<Diagnostic> = super::told(&origin, problems).into_iter().collect();
+        let mut seen = HashSet::with_capacity(group.devices.len());
+        for device in &group.devices {
+            if !seen.insert(device.target.identity()) {
+                let message = super::already_there(&device.target);
+                found.push(Diagnostic::named(Severity::Error, &origin, message, None));
+            }
+            for problem in self.scrapers(&device.scrapers) {
+                found.push(Diagnostic::named(
+                    problem.severity,
+                    &origin,
+                    problem.message,
+                    problem.hint,
+                ));
+            }
+            let labels = device.target.further_labels().map(Label::name);
+            if let Some((label, scraper)) = self.clashing_label(labels, &device.scrapers) {
+                let message = format!(
+                    "device `{}`: the metric `{scraper}` sets the label `{label}` itself",
+                    device.target.device()
+                );
+                let hint = Some("choose another name".to_owned());
+                found.push(Diagnostic::named(Severity::Error, &origin, message, hint));
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    fn describe(&self, config: &ScraperConfig, index: usize) -> Result<Arc<Columns>, Vec<Problem>> {
+        let error = match self.registry.describe(&config.name, &config.settings) {
+            Ok(columns) => return Ok(columns),
+            Err(error) => error,
+        };
+        Err(match error {
+            RegistryError::Create { source, .. } => {
+                let problems = source.problems().iter().cloned();
+                let prefix = format!("metric `{}`: ", config.name);
+                problems
+                    .map(|mut problem| {
+                        problem.message.insert_str(0, &prefix);
+                        at(problem, index)
+                    })
+                    .collect()
+            }
+            _ => {
+                let hint = suggestion(&config.name, self.registry.names());
+                let message = format!("unknown metric `{}`", config.name);
+                vec![at(Problem::error(message).hint(hint), index)]
+            }
+        })
+    }
+
+    /// Metrics whose names or labels are taken, or that another scraper describes otherwise.
+    fn names(
+        &mut self,
+        config: &ScraperConfig,
+        columns: &Columns,
+    ) -> impl Iterator<Item = Problem> + use<> {
+        let mut problems = Vec::new();
+        let mut refuse = |message: String| {
+            let message = format!("metric `{}` {message}", config.name);
+            problems.push(Problem::error(message).hint("choose another name".to_owned()));
+        };
+        for descriptor in columns.descriptors() {
+            let name = descriptor.name();
+            if is_reserved_metric(name) {
+                refuse(format!("yields `{name}`, a name of PingExporter's own"));
+            }
+            let mut labels = descriptor.labels();
+            if let Some((label, _)) = labels.find(|(label, _)| IDENTITY_LABELS.contains(label)) {
+                refuse(format!(
+                    "gives `{name}` the label `{label}`, which tells devices apart"
+                ));
+            }
+            let (owner, first) = self
+                .metrics
+                .entry(name.to_owned())
+                .or_insert_with(|| (config.name.clone(), descriptor.clone()));
+            if !first.agrees_with(descriptor) {
+                refuse(format!(
+                    "describes `{name}` with another type, help text or unit than `{owner}` does"
+                ));
+            }
+        }
+        problems.into_iter()
+    }
+}
+
+/// The problem below the position `index` of a list.
+fn at(mut problem: Problem, index: usize) -> Problem {
+    problem.path.insert(0, Step::Index(index));
+    problem
+}
+
+/// That two scrapers of a device would yield the same series.
+fn told_twice(first: &ScraperConfig, second: &ScraperConfig, name: &str) -> Problem {
+    if first.name == second.name {
+        let message = format!("metric `{}` is listed twice", first.name);
+        return Problem::error(message).hint("write it once, with all its settings".to_owned());
+    }
+    let message = format!(
+        "metrics `{}` and `{}` both yield `{name}` with the same labels",
+        first.name, second.name
+    );
+    Problem::error(message)
+        .hint("leave one of them out, or give it a label of its own in its settings".to_owned())
+}
+
+/// Why series that a scraper learned while it ran cannot go out beside those of the others, if they cannot: a name that is
+/// taken, by PingExporter or by metrics of `taken`, or labels that are not those of the target.
+#[must_use]
+pub fn refuse_frame(frame: &Frame, target: &Target, taken: &[Arc<Columns>]) -> Option<String> {
+    for descriptor in frame.columns().descriptors() {
+        if is_reserved_metric(descriptor.name()) {
+            return Some(format!(
+                "`{}` is a name of PingExporter's own",
+                descriptor.name()
+            ));
+        }
+        let own: Vec<String> = descriptor.series_names().collect();
+        let taken = taken.iter().flat_map(|columns| columns.descriptors());
+        let mut taken = taken.flat_map(MetricDescriptor::series_names);
+        if let Some(name) = taken.find(|name| own.contains(name)) {
+            return Some(format!("another scraper yields `{name}`"));
+        }
+    }
+    let carries = |series: &LabelSet| {
+        let mut labels = target.labels().iter();
+        labels.all(|label| series.get(label.name()) == Some(label.value()))
+    };
+    (!frame.rows().iter().all(carries))
+        .then(|| "a series does not carry the labels of its target".to_owned())
+}

@@ -1,0 +1,186 @@
+//! From an address, host name, subnet or range to devices.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use super::exclusions::Exclusions;
+use super::{Device, ScraperConfig, TargetSpec};
+use crate::{Address, Family, FamilyChoice, Labels, Target};
+
+/// What stands for the address in the name of a device.
+pub const IP_PLACEHOLDER: &str = "{ip}";
+
+/// What the devices of one entry have in common.
+#[derive(Debug, Clone)]
+pub struct Template {
+    /// Their name, perhaps with [`IP_PLACEHOLDER`] in it.
+    pub name: Arc<str>,
+    /// Which addresses of a host name are measured.
+    pub family: FamilyChoice,
+    /// What they may not be.
+    pub exclude: Arc<Exclusions>,
+    /// Their labels, beside `device` and `ip`.
+    pub labels: Labels,
+    /// What is measured there.
+    pub scrapers: Arc<[ScraperConfig]>,
+}
+
+impl Template {
+    /// The name of the device at `ip`.
+    fn name(&self, ip: &Arc<str>) -> Arc<str> {
+        if &*self.name == IP_PLACEHOLDER {
+            ip.clone()
+        } else if self.name.contains(IP_PLACEHOLDER) {
+            self.name.replace(IP_PLACEHOLDER, ip).into()
+        } else {
+            self.name.clone()
+        }
+    }
+}
+
+/// What became of an address, host name, subnet or range.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Expansion<P> {
+    /// Its devices were added.
+    Added,
+    /// Its devices were added, but for those that were there already.
+    Repeated {
+        /// How many were there already.
+        count: usize,
+        /// The first of them, as messages show it.
+        device: String,
+        /// Where that was written first.
+        first: P,
+    },
+    /// None of its addresses may be measured.
+    Excluded,
+    /// It stands for too many addresses.
+    TooMany,
+}
+
+/// The devices of one group, each of them once. `P` is a place, for messages.
+#[derive(Debug)]
+pub struct DeviceList<P> {
+    max_targets: u64,
+    exclude: Exclusions,
+    devices: Vec<Device>,
+    /// Where each device was written first.
+    seen: HashMap<(Arc<str>, Address), P>,
+}
+
+impl<P: Copy> DeviceList<P> {
+    /// No devices yet. A subnet or range may stand for `max_targets` addresses, and none may be one of `exclude`.
+    #[must_use]
+    pub fn new(max_targets: u64, exclude: Exclusions) -> Self {
+        Self {
+            max_targets,
+            exclude,
+            devices: Vec::new(),
+            seen: HashMap::new(),
+        }
+    }
+
+    /// The devices, in the order in which they were added.
+    #[must_use]
+    pub fn into_devices(mut self) -> Vec<Device> {
+        self.devices.shrink_to_fit();
+        self.devices
+    }
+
+    /// Adds the devices of `spec`, which was written at `place`.
+    pub fn expand(&mut self, template: &Template, spec: &TargetSpec, place: P) -> Expansion<P> {
+        let mut result = Expansion::Added;
+        match spec {
+            TargetSpec::Ip(text, ip) => {
+                if !self.exclude.has_address(*ip) && !template.exclude.has_address(*ip) {
+                    let text = text.as_str().into();
+                    self.add(template, &text, Address::Ip(*ip), None, place, &mut result);
+                }
+            }
+            TargetSpec::Host(host) => {
+                if !self.exclude.has_host(host) && !template.exclude.has_host(host) {
+                    self.add_host(template, &host.as_str().into(), place, &mut result);
+                }
+            }
+            TargetSpec::Many(interval) => {
+                if interval.steps() >= u128::from(self.max_targets) {
+                    return Expansion::TooMany;
+                }
+                let count = usize::try_from(interval.steps()).unwrap_or(0) + 1;
+                self.devices.reserve(count);
+                self.seen.reserve(count);
+                let mut excluded = true;
+                for ip in interval.addresses() {
+                    if self.exclude.has_address(ip) || template.exclude.has_address(ip) {
+                        continue;
+                    }
+                    excluded = false;
+                    let text: Arc<str> = ip.to_string().into();
+                    self.add(template, &text, Address::Ip(ip), None, place, &mut result);
+                }
+                if excluded {
+                    return Expansion::Excluded;
+                }
+            }
+        }
+        result
+    }
+
+    /// Adds a device with a host name, or two where both families are wanted.
+    fn add_host(
+        &mut self,
+        template: &Template,
+        host: &Arc<str>,
+        place: P,
+        result: &mut Expansion<P>,
+    ) {
+        let families: &[(Option<Family>, Option<&'static str>)] = match template.family {
+            FamilyChoice::Both => &[(Some(Family::V4), Some("4")), (Some(Family::V6), Some("6"))],
+            choice => &[(choice.only(), None)],
+        };
+        for (family, label) in families {
+            let address = Address::Name {
+                host: host.clone(),
+                family: *family,
+            };
+            self.add(template, host, address, *label, place, result);
+        }
+    }
+
+    /// Adds a device, unless it is there already.
+    fn add(
+        &mut self,
+        template: &Template,
+        ip: &Arc<str>,
+        address: Address,
+        family: Option<&'static str>,
+        place: P,
+        result: &mut Expansion<P>,
+    ) {
+        let name = template.name(ip);
+        match self.seen.entry((name.clone(), address.clone())) {
+            Entry::Vacant(entry) => entry.insert(place),
+            Entry::Occupied(first) => {
+                if let Expansion::Repeated { count, .. } = result {
+                    *count += 1;
+                } else {
+                    *result = Expansion::Repeated {
+                        count: 1,
+                        device: format!("`{name}` at {ip}"),
+                        first: *first.get(),
+                    };
+                }
+                return;
+            }
+        };
+        // Labels were checked when they were read; a name that cannot be one was reported then.
+        let target = Target::configured(name, ip.clone(), address, &template.labels, family);
+        if let Ok(target) = target {
+            self.devices.push(Device {
+                target,
+                scrapers: template.scrapers.clone(),
+            });
+        }
+    }
+}
