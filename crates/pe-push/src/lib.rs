@@ -64,9 +64,11 @@ mod error;
 mod http;
 mod metrics;
 mod pushgateway;
+mod samples;
 
 pub use error::PushError;
 pub use metrics::ResultKind;
 pub use pushgateway::{
     Grouping, GroupingKey, Pushgateway, PushgatewayFactory, PushgatewaySettings, PushgatewaySink,
 };
+pub use samples::{SampleBlock, SampleMetric, SampleTime};

@@ -93,12 +93,12 @@ pub use registry::{
     RegistryError, Remark, ScraperFactory, ScraperRegistry, ScraperSettings, SinkConfig,
     SinkFactory, SinkRegistry, SinkSettings, panic_message, scraper_factory,
 };
-pub use report::{CycleReport, DeviceStates};
+pub use report::{AGENT_JOB, CycleReport, DeviceStates};
 pub use scraper::{Batch, Progress, ScrapeError, Scraper};
 pub use secret::Secret;
 #[doc(hidden)]
 pub use serde_json::{Map, Value};
 pub use settings::SettingsError;
-pub use sink::Sink;
+pub use sink::{Backlog, Sink, SinkOutage, SinkStatus};
 pub use table::{ABSENT, Row, Table, is_absent};
 pub use target::Target;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::settings::{Kind, Problem, Setting, Table, decode, show_duration};
-use crate::{Columns, Frame, Group, Scraper, SettingsError, Sink, is_label_name};
+use crate::{Columns, Frame, Group, Labels, Scraper, SettingsError, Sink, is_label_name};
 
 /// What a factory is told about the scraper to make: the values of the configuration that hold for all scrapers of a
 /// device, and the scraper's own settings.
@@ -211,15 +211,18 @@ where
 pub struct SinkSettings {
     /// The sink's name, for its logs.
     pub name: Arc<str>,
+    /// Labels of the agent, which everything that leaves it carries.
+    pub external_labels: Labels,
     /// The sink's own settings: an object. They may hold secrets.
     pub own: Value,
 }
 
 impl SinkSettings {
-    /// Settings of a sink of that name.
+    /// Settings of a sink of that name, without external labels.
     pub fn new(name: impl Into<Arc<str>>, own: Value) -> Self {
         Self {
             name: name.into(),
+            external_labels: Labels::default(),
             own,
         }
     }
@@ -243,6 +246,7 @@ impl fmt::Debug for SinkSettings {
             .collect();
         f.debug_struct("SinkSettings")
             .field("name", &self.name)
+            .field("external_labels", &self.external_labels)
             .field("own", &own)
             .finish()
     }

@@ -5,12 +5,18 @@ use std::time::{Duration, SystemTime};
 
 use crate::Frame;
 
+/// The value of `job` that the agent's own metrics leave with. No group may have it as its name.
+pub const AGENT_JOB: &str = "pingexporter";
+
 /// The results of one cycle of one group. Shared with sinks as an `Arc`, never changed.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CycleReport {
-    /// The group's name, its `prom_id`.
+    /// The group's name, its `prom_id`; [`AGENT_JOB`] for the agent's own metrics.
     pub group: Arc<str>,
+    /// Whether this is the agent itself: no devices, and in [`exporter`](Self::exporter) the metrics of engine, scrapers,
+    /// sinks and process, with labels. They leave with `job="pingexporter"` and the label `instance`.
+    pub is_agent: bool,
     /// How many cycles of this group were started before this one, skipped ones included. Results of a scraper that is
     /// slower than the interval come in a report of their own, with the number and time of the cycle in which it began,
     /// perhaps after reports of later cycles.
@@ -71,6 +77,7 @@ impl CycleReport {
     pub fn new(group: impl Into<Arc<str>>, tick: u64, started: SystemTime) -> Self {
         Self {
             group: group.into(),
+            is_agent: false,
             tick,
             started,
             duration: Duration::ZERO,

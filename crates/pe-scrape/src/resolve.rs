@@ -36,14 +36,26 @@ pub struct ResolveError {
     pub host: String,
     /// What the resolver said.
     pub message: String,
+    /// Whether it is known that the name has no such address: a name server, or the hosts file, said so. Otherwise nobody
+    /// has answered yet, and nothing is known of the name.
+    pub is_denied: bool,
 }
 
 impl ResolveError {
-    /// An error about `host`.
+    /// Nobody could tell the address of `host`.
     pub fn new(host: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             host: host.into(),
             message: message.into(),
+            is_denied: false,
+        }
+    }
+
+    /// It is known that `host` has no such address.
+    pub fn denied(host: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            is_denied: true,
+            ..Self::new(host, message)
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 
@@ -38,4 +39,64 @@ pub trait Sink: Send + Sync + 'static {
     fn metrics(&self) -> Vec<Frame> {
         Vec::new()
     }
+
+    /// How the sink fares, for pages and `check`.
+    fn status(&self) -> SinkStatus {
+        SinkStatus::default()
+    }
+
+    /// Asks the peer whether results would arrive: that it is there, lets this agent in and speaks the protocol. Nothing that
+    /// the peer would show is sent. The caller bounds the time.
+    ///
+    /// # Errors
+    /// What would keep results from arriving, and what to do about it.
+    async fn check_peer(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(())
+    }
+}
+
+/// How a sink fares.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct SinkStatus {
+    /// Where results go, without credentials: a URL. Empty for a sink that goes nowhere.
+    pub destination: String,
+    /// When results arrived last; `None` before the first.
+    pub last_success: Option<SystemTime>,
+    /// Since when results do not arrive, and why; `None` while they do.
+    pub outage: Option<SinkOutage>,
+    /// What waits to be sent; `None` for a sink that keeps the newest state only.
+    pub backlog: Option<Backlog>,
+}
+
+/// A time without deliveries.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct SinkOutage {
+    /// When it began.
+    pub since: SystemTime,
+    /// The latest reason.
+    pub error: String,
+}
+
+impl SinkOutage {
+    /// An outage since `since`, with the latest reason.
+    pub fn new(since: SystemTime, error: impl Into<String>) -> Self {
+        Self {
+            since,
+            error: error.into(),
+        }
+    }
+}
+
+/// What a sink has not sent yet.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Backlog {
+    /// Samples.
+    pub samples: u64,
+    /// Bytes where they are kept.
+    pub bytes: u64,
+    /// The time of measurement of the oldest.
+    pub oldest: Option<SystemTime>,
 }
