@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pe_scrape::{TaskFailure, supervise};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tracing::error;
@@ -11,9 +12,8 @@ use tracing::error;
 use crate::changes::PlanChanges;
 use crate::plan::Plan;
 use crate::runner::{GroupRunner, Publish, RunnerLinks};
-use crate::schedule::{now, stagger};
+use crate::schedule::{now, stagger, stopped};
 use crate::shared::Shared;
-use crate::supervise::{Supervised, supervise};
 
 /// What kind of task runs a group, in logs and metrics.
 const TASK: &str = "cycle";
@@ -107,21 +107,29 @@ impl GroupTasks {
         };
         self.tasks.spawn(async move {
             let restarts = shared.metrics.restarts.of(TASK);
-            let supervised = Supervised {
-                task: TASK,
-                group: Some(&group),
-                sink: None,
-                restarts: &restarts,
-                stop: links.stop.clone(),
-            };
+            let stopped = stopped(links.stop.clone());
             let mut first = Some(first);
-            supervise(supervised, || {
+            let start = || {
                 let mut links = links.clone();
                 let plan = links.plans.borrow_and_update().clone();
                 let runner = runner(&shared, plan);
-                runner.run(first.take().unwrap_or_else(now), links)
-            })
-            .await;
+                let first = first.take().unwrap_or_else(now);
+                async move {
+                    runner.run(first, links).await;
+                    Ok(())
+                }
+            };
+            let failed = |failure: &TaskFailure<'_>| {
+                restarts.add(1);
+                error!(
+                    task = TASK,
+                    group = &*group,
+                    error = failure.reason,
+                    pause = ?failure.pause,
+                    "a task panicked; it is started again after a pause"
+                );
+            };
+            supervise(start, failed, stopped).await;
         })
     }
 

@@ -61,7 +61,6 @@ mod runner;
 mod schedule;
 mod shared;
 mod sinks;
-mod supervise;
 mod tick;
 
 pub use builder::EngineBuilder;

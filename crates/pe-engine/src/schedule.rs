@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 /// The starts of groups are spread over this time at the most, so that first results come soon even where
 /// intervals are long.
 const LONGEST_SPREAD: Duration = Duration::from_secs(1);
@@ -15,6 +17,12 @@ pub(crate) fn now() -> Instant {
 pub(crate) fn after(start: Instant, time: Duration) -> Instant {
     let century = Duration::from_secs(100 * 365 * 24 * 60 * 60);
     start.checked_add(time.min(century)).unwrap_or(start)
+}
+
+/// Returns when the engine is to stop.
+pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
+    // The sender lives as long as the engine; without it, it is time to stop as well.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// How long after the engine's start the cycle at `index` of `count` starts, so that starts are spread evenly.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use pe_scrape::{CycleReport, Frame, Sink, SinkConfig, panic_message};
+use pe_scrape::{CycleReport, Frame, Sink, SinkConfig, TaskFailure, panic_message, supervise};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -19,8 +19,11 @@ use tracing::{debug, error, warn};
 use crate::error::FlushErrors;
 use crate::queue::{Item, ReportQueue};
 use crate::results::Results;
+use crate::schedule::stopped;
 use crate::shared::Shared;
-use crate::supervise::{Supervised, supervise};
+
+/// What kind of task hands reports to a sink, in logs and metrics.
+const TASK: &str = "sink";
 
 /// A sink in force.
 pub(crate) struct SinkSlot {
@@ -189,17 +192,27 @@ impl SinkTasks {
     }
 
     fn spawn(&mut self, slot: Arc<SinkSlot>) {
-        let (shared, stop) = (self.shared.clone(), self.stop.clone());
+        let restarts = self.shared.metrics.restarts.of(TASK);
+        let stopped = stopped(self.stop.clone());
         self.tasks.spawn(async move {
-            let restarts = shared.metrics.restarts.of("sink");
-            let supervised = Supervised {
-                task: "sink",
-                group: None,
-                sink: Some(&slot.name),
-                restarts: &restarts,
-                stop,
+            let start = || {
+                let slot = slot.clone();
+                async {
+                    slot.deliver().await;
+                    Ok(())
+                }
             };
-            supervise(supervised, || slot.clone().deliver()).await;
+            let failed = |failure: &TaskFailure<'_>| {
+                restarts.add(1);
+                error!(
+                    task = TASK,
+                    sink = &*slot.name,
+                    error = failure.reason,
+                    pause = ?failure.pause,
+                    "a task panicked; it is started again after a pause"
+                );
+            };
+            supervise(start, failed, stopped).await;
         });
     }
 

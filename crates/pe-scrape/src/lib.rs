@@ -45,6 +45,7 @@
 //! ```
 
 mod address;
+mod backoff;
 mod causes;
 mod columns;
 mod diagnostic;
@@ -61,6 +62,7 @@ mod scraper;
 mod secret;
 pub mod settings;
 mod sink;
+mod supervise;
 mod table;
 mod target;
 #[cfg(feature = "testkit")]
@@ -68,6 +70,7 @@ pub mod testkit;
 
 pub use address::{Address, Family, FamilyChoice};
 pub use async_trait::async_trait;
+pub use backoff::Backoff;
 pub use causes::with_causes;
 pub use columns::{
     Columns, ColumnsBuilder, ColumnsError, HistogramSpec, Metric, MetricDescriptor, MetricKind,
@@ -100,5 +103,6 @@ pub use secret::Secret;
 pub use serde_json::{Map, Value};
 pub use settings::SettingsError;
 pub use sink::{Backlog, Sink, SinkOutage, SinkStatus};
+pub use supervise::{TaskFailure, supervise};
 pub use table::{ABSENT, Row, Table, is_absent};
 pub use target::Target;

@@ -1,18 +1,14 @@
 //! Delivering the latest results to a peer that may be slow or away, without I/O of its own.
 //!
 //! [`Outbox`] holds the latest results and knows which of them are pending; what a delivery took out and did not hand on is
-//! pending again, however the delivery ended. [`Delivery`] says when it is no use to go on, [`Backoff`] when to try again,
-//! and [`Outage`] what is worth a log line. [`supervise`] starts a task again that panicked. The sinks do the sending.
+//! pending again, however the delivery ended. [`Delivery`] says when it is no use to go on, and [`Outage`] what is worth a
+//! log line. The sinks do the sending.
 
-mod backoff;
 mod outage;
 mod outbox;
-mod supervise;
 
-pub(crate) use backoff::Backoff;
 pub(crate) use outage::{Change, Outage};
 pub(crate) use outbox::{Outbox, Taken};
-pub(crate) use supervise::supervise;
 
 use crate::PushError;
 

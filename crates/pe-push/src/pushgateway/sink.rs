@@ -5,20 +5,23 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::future::pending;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use pe_scrape::{CycleReport, Frame, SettingsError, Sink, with_causes};
+use pe_scrape::{
+    Backoff, CycleReport, Frame, SettingsError, Sink, TaskFailure, supervise, with_causes,
+};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::push_groups::{PushGroup, names, push_groups, sharing};
 use super::{Grouping, GroupingKey, Pushgateway, PushgatewaySettings};
-use crate::delivery::{Backoff, Change, Delivery, Outage, Outbox, Taken, supervise};
+use crate::delivery::{Change, Delivery, Outage, Outbox, Taken};
 use crate::metrics::{PushMetrics, TASK};
 use crate::{PushError, ResultKind};
 
@@ -111,7 +114,12 @@ impl PushgatewaySink {
         self.worker.get_or_init(|| {
             let shared = self.shared.clone();
             Worker(tokio::spawn(async move {
-                supervise(|| work(&shared), |panic| shared.panicked(panic)).await;
+                supervise(
+                    || work(&shared),
+                    |failure| shared.failed(failure),
+                    pending(),
+                )
+                .await;
             }))
         });
     }
@@ -147,14 +155,14 @@ impl Sink for PushgatewaySink {
 
 /// Delivers at once, whenever something has changed, and again while that fails. The first delivery is for what a task that
 /// panicked has left pending.
-async fn work(shared: &Shared) {
+async fn work(shared: &Shared) -> Result<(), String> {
     let mut backoff = Backoff::default();
     loop {
         match shared.deliver().await {
             Err(error) if error.is_retryable() => backoff.failed(),
             _ => backoff.reset(),
         }
-        match backoff.random_pause() {
+        match backoff.pause(rand::random()) {
             None => shared.outbox.changed().await,
             Some(pause) => {
                 let _ = tokio::time::timeout(pause, shared.outbox.changed()).await;
@@ -268,12 +276,13 @@ impl Shared {
         }
     }
 
-    fn panicked(&self, panic: &str) {
+    fn failed(&self, failure: &TaskFailure<'_>) {
         self.metrics.count_restart();
         error!(
             sink = &*self.name,
             task = TASK,
-            error = panic,
+            error = failure.reason,
+            pause = ?failure.pause,
             "a task panicked; it is started again after a pause"
         );
     }

@@ -4,41 +4,47 @@ use std::time::Duration;
 
 /// The pause after the first failure: long enough for a peer that restarts.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// The longest pause: a peer that is back is noticed within a minute.
-const LONGEST: Duration = Duration::from_secs(60);
 
-/// Counts failures in a row.
+/// Failures in a row, and the pause that follows them: 1 second after the first, twice as long after each further one, at
+/// most [`LONGEST`](Self::LONGEST).
+///
+/// ```
+/// use pe_scrape::Backoff;
+/// use std::time::Duration;
+///
+/// let mut backoff = Backoff::default();
+/// assert_eq!(backoff.pause(0.3), None);
+/// backoff.failed();
+/// assert_eq!(backoff.pause(0.3), Some(Duration::from_millis(650)));
+/// ```
 #[derive(Debug, Default)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
+    /// The longest pause: a peer that is back is noticed within a minute. A task that ran longer than this before it
+    /// failed is not failing in a row.
+    pub const LONGEST: Duration = Duration::from_secs(60);
+
     /// Notes a failure.
-    pub(crate) fn failed(&mut self) {
+    pub fn failed(&mut self) {
         self.failures = self.failures.saturating_add(1);
     }
 
     /// Forgets all failures.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// The time to wait, or `None` without a failure: doubled with each failure, and spread over its second half, so that
-    /// many agents do not come back at once. `jitter` is a random number from 0 to 1.
-    pub(crate) fn pause(&self, jitter: f64) -> Option<Duration> {
+    /// many agents do not come back at once. `jitter` is a random number from 0 to 1; 1 is the whole time.
+    #[must_use]
+    pub fn pause(&self, jitter: f64) -> Option<Duration> {
         let doublings = self.failures.checked_sub(1)?.min(16);
-        let longest = SHORTEST.saturating_mul(1 << doublings).min(LONGEST);
+        let longest = SHORTEST.saturating_mul(1 << doublings).min(Self::LONGEST);
         Some(longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0))
     }
-
-    /// The same with a random number.
-    pub(crate) fn random_pause(&self) -> Option<Duration> {
-        self.pause(rand::random())
-    }
-
-    /// A task that ran longer than this before it failed is not failing in a row.
-    pub(crate) const LONGEST: Duration = LONGEST;
 }
 
 #[cfg(test)]
@@ -58,7 +64,7 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
         backoff.failures = u32::MAX;
         backoff.failed();
-        assert_eq!(backoff.pause(1.0), Some(LONGEST));
+        assert_eq!(backoff.pause(1.0), Some(Backoff::LONGEST));
         backoff.reset();
         assert_eq!(backoff.pause(1.0), None);
     }
@@ -71,7 +77,5 @@ mod tests {
             let expected = Duration::from_millis(milliseconds);
             assert_eq!(backoff.pause(jitter), Some(expected));
         }
-        let pause = backoff.random_pause().unwrap();
-        assert!(pause >= SHORTEST / 2 && pause <= SHORTEST);
     }
 }
