@@ -1,5 +1,6 @@
-//! An error's causes, joined where the error is shown.
+//! The words of errors and panics, where they are shown.
 
+use std::any::Any;
 use std::error::Error;
 
 /// An error and its causes in one line, for logs and messages to users. A cause that the text before it ends with is not
@@ -23,6 +24,15 @@ pub fn with_causes(error: &(dyn Error + 'static)) -> String {
         next = cause.source();
     }
     text
+}
+
+/// The words of a panic.
+#[must_use]
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let words = panic.downcast_ref::<&str>().copied();
+    words
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ pub mod testkit;
 pub use address::{Address, Family, FamilyChoice};
 pub use async_trait::async_trait;
 pub use backoff::Backoff;
-pub use causes::with_causes;
+pub use causes::{panic_message, with_causes};
 pub use columns::{
     Columns, ColumnsBuilder, ColumnsError, HistogramSpec, Metric, MetricDescriptor, MetricKind,
     NativeBuckets, Unit,
@@ -93,8 +93,8 @@ pub use metrics::{Counter, Counters, Gauge, Gauges, unix_seconds};
 pub use metrics::{labelled as labelled_metric, single as single_metric};
 pub use pacer::Pacer;
 pub use registry::{
-    RegistryError, Remark, ScraperFactory, ScraperRegistry, ScraperSettings, SinkConfig,
-    SinkFactory, SinkRegistry, SinkSettings, panic_message, scraper_factory,
+    Registry, RegistryError, Remark, ScraperFactory, ScraperRegistry, ScraperSettings, SinkConfig,
+    SinkFactory, SinkRegistry, SinkSettings, scraper_factory,
 };
 pub use report::{AGENT_JOB, CycleReport, DeviceStates};
 pub use scraper::{Batch, Progress, ScrapeError, Scraper};

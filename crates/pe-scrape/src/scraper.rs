@@ -12,8 +12,7 @@ use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use thiserror::Error;
 
-use crate::registry::panic_message;
-use crate::{Columns, Pacer, Row, Table, Target};
+use crate::{Columns, Pacer, Row, Table, Target, panic_message};
 
 /// Why a target could not be measured.
 #[derive(Debug, Error)]
