@@ -18,6 +18,15 @@ pub trait Resolve: Send + Sync + 'static {
     /// # Errors
     /// [`ResolveError`] when there is none.
     async fn resolve(&self, host: &str, family: Option<Family>) -> Result<IpAddr, ResolveError>;
+
+    /// All addresses of `host`, the preferred one first: for a client that goes on to the next where it cannot connect.
+    /// By default the one of [`resolve`](Self::resolve).
+    ///
+    /// # Errors
+    /// [`ResolveError`] when there is none.
+    async fn resolve_all(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        Ok(vec![self.resolve(host, None).await?])
+    }
 }
 
 /// A resolver that is shared.
@@ -25,6 +34,10 @@ pub trait Resolve: Send + Sync + 'static {
 impl<R: Resolve + ?Sized> Resolve for Arc<R> {
     async fn resolve(&self, host: &str, family: Option<Family>) -> Result<IpAddr, ResolveError> {
         (**self).resolve(host, family).await
+    }
+
+    async fn resolve_all(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        (**self).resolve_all(host).await
     }
 }
 
@@ -67,21 +80,64 @@ pub struct SystemResolver;
 #[async_trait]
 impl Resolve for SystemResolver {
     async fn resolve(&self, host: &str, family: Option<Family>) -> Result<IpAddr, ResolveError> {
+        let all = self.resolve_all(host).await?;
+        let mut wanted = all
+            .into_iter()
+            .filter(|address| family.is_none_or(|family| Family::of(*address) == family));
+        let none = || ResolveError::new(host, "the name has no address of the wanted family");
+        wanted.next().ok_or_else(none)
+    }
+
+    async fn resolve_all(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
         let found = tokio::net::lookup_host((host, 0))
             .await
             .map_err(|error| ResolveError::new(host, error.to_string()))?;
-        let mut others = 0;
-        for address in found {
-            if family.is_none_or(|family| Family::of(address.ip()) == family) {
-                return Ok(address.ip());
+        let mut all: Vec<IpAddr> = Vec::new();
+        for address in found.map(|address| address.ip()) {
+            if !all.contains(&address) {
+                all.push(address);
             }
-            others += 1;
         }
-        let message = if others == 0 {
-            "the name has no address"
-        } else {
-            "the name has no address of the wanted family"
-        };
-        Err(ResolveError::new(host, message))
+        match all.is_empty() {
+            true => Err(ResolveError::new(host, "the name has no address")),
+            false => Ok(all),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Knows one address of each family for every host.
+    struct Fixed;
+
+    #[async_trait]
+    impl Resolve for Fixed {
+        async fn resolve(
+            &self,
+            _host: &str,
+            family: Option<Family>,
+        ) -> Result<IpAddr, ResolveError> {
+            Ok(match family {
+                Some(Family::V6) => "::1".parse().unwrap(),
+                _ => "127.0.0.1".parse().unwrap(),
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_resolver_of_single_addresses_gives_its_preferred_one_as_all() {
+        let shared: Arc<dyn Resolve> = Arc::new(Fixed);
+        let all = shared.resolve_all("router").await.unwrap();
+        assert_eq!(all, [IpAddr::from([127, 0, 0, 1])]);
+    }
+
+    #[tokio::test]
+    async fn the_system_gives_each_address_once() {
+        let all = SystemResolver.resolve_all("127.0.0.7").await.unwrap();
+        assert_eq!(all, [IpAddr::from([127, 0, 0, 7])]);
+        let other = SystemResolver.resolve("127.0.0.7", Some(Family::V6)).await;
+        assert!(other.unwrap_err().message.contains("wanted family"));
     }
 }
