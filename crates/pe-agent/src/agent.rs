@@ -38,13 +38,13 @@ pub struct Agent {
 /// Adds a factory to a registry.
 type Register<R> = Box<dyn FnOnce(&mut R, &Context) -> Result<(), RegistryError>>;
 
-/// What an agent has for its scrapers, once the command line is known.
+/// What an agent has for its scrapers and sinks, once the command line is known.
 pub struct Context {
     resolver: Arc<dyn Resolve>,
 }
 
 impl Context {
-    /// The resolver that all scrapers of the agent share: one that caches, and that asks the name servers of
+    /// The resolver that all scrapers and sinks of the agent share: one that caches, and that asks the name servers of
     /// `--dns-servers` where these are given.
     ///
     /// Where nothing is measured, in `check` and `schema`, it is the system's.
@@ -100,10 +100,20 @@ impl Agent {
 
     /// Adds a kind of sink, which the push configuration names.
     #[must_use]
-    pub fn sink(mut self, name: impl Into<String>, factory: impl SinkFactory + 'static) -> Self {
+    pub fn sink(self, name: impl Into<String>, factory: impl SinkFactory + 'static) -> Self {
+        self.sink_with(name, |_| factory)
+    }
+
+    /// Adds a kind of sink that is made with something of the agent's, such as the resolver.
+    #[must_use]
+    pub fn sink_with<F: SinkFactory + 'static>(
+        mut self,
+        name: impl Into<String>,
+        factory: impl FnOnce(&Context) -> F + 'static,
+    ) -> Self {
         let name = name.into();
-        self.sinks.push(Box::new(move |registry, _| {
-            registry.register(name, factory)
+        self.sinks.push(Box::new(move |registry, context| {
+            registry.register(name, factory(context))
         }));
         self
     }
