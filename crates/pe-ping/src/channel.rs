@@ -10,7 +10,7 @@ use crate::proto::corruption::{Corruption, checksum_errors};
 use crate::proto::filter::{self, IdBlock};
 use crate::proto::icmp;
 use crate::sys::{self, Socket, SocketOptions};
-use crate::{OpenError, SocketKind};
+use crate::{OpenError, OpenSocket, SocketKind, SocketRequest};
 
 /// How many identifiers an engine with raw sockets uses at most; 65,536 probes can be in flight under each.
 pub(crate) const IDENTIFIERS: u16 = 64;
@@ -31,6 +31,8 @@ pub(crate) struct ChannelSettings<'a> {
     pub(crate) message_size: usize,
     /// Bytes of the receive buffer to ask for.
     pub(crate) receive_buffer: usize,
+    /// Who opens raw sockets.
+    pub(crate) opener: &'a dyn OpenSocket,
     /// The only kind of socket to use; `None` for raw sockets where they are permitted, else datagram sockets.
     pub(crate) kind: Option<SocketKind>,
 }
@@ -39,6 +41,18 @@ impl ChannelSettings<'_> {
     /// Whether requests fit any link.
     fn is_atomic(&self) -> bool {
         self.message_size <= ATOMIC
+    }
+
+    /// Opens a raw socket that lets nothing in yet.
+    fn raw(&self, family: Family, receive_buffer: usize) -> io::Result<Socket> {
+        let bytes = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let fd = self.opener.open(&SocketRequest {
+            family,
+            mark: self.options.mark,
+            receive_buffer: bytes(receive_buffer),
+            send_buffer: bytes(SEND_BUFFER),
+        })?;
+        Ok(Socket::opened(fd, family))
     }
 }
 
@@ -81,7 +95,7 @@ impl Channel {
     /// Opens a raw socket, or a datagram socket where raw ones are not permitted.
     pub(crate) fn open(family: Family, settings: &ChannelSettings<'_>) -> Result<Self, OpenError> {
         if settings.kind != Some(SocketKind::Datagram) {
-            match Socket::raw(family) {
+            match settings.raw(family, settings.receive_buffer) {
                 Ok(socket) => return Self::raw(socket, family, settings),
                 Err(error) if settings.kind.is_some() || !is_permission(&error) => {
                     return Err(OpenError::socket(family, error));
@@ -99,17 +113,18 @@ impl Channel {
         settings: &ChannelSettings<'_>,
     ) -> Result<Self, OpenError> {
         let refused = |name| move |error| OpenError::option(name, error);
-        // The filters come first, so that nothing foreign gets into the buffer.
-        let types = icmp::types_of_interest(family);
-        socket.admit_types(types).map_err(refused("ICMP_FILTER"))?;
+        // Types are admitted last, so that nothing foreign gets into the buffer.
         socket
             .filter(&filter::program(family, settings.ids))
             .map_err(refused("SO_ATTACH_FILTER"))?;
+        let types = icmp::types_of_interest(family);
+        socket.admit_types(types).map_err(refused("ICMP_FILTER"))?;
+        let receive_buffer = socket.receive_buffer_size();
         let ids = Identifiers::Block(settings.ids);
         let sender = sending_socket(family, settings)?;
         Ok(Self {
             sender: Some(sender),
-            ..Self::finish(socket, family, ids, settings)?
+            ..Self::finish(socket, family, ids, settings, receive_buffer)?
         })
     }
 
@@ -122,8 +137,14 @@ impl Channel {
         socket
             .report_errors()
             .map_err(|(name, error)| OpenError::option(name, error))?;
+        if let Some(mark) = settings.options.mark {
+            socket.mark(mark).map_err(refused("SO_MARK"))?;
+        }
+        socket.send_buffer(SEND_BUFFER);
+        let receive_buffer = socket.receive_buffer(settings.receive_buffer);
         // The source address is bound here, and the kernel chooses the port.
-        let mut channel = Self::finish(socket, family, Identifiers::Port(0), settings)?;
+        let ids = Identifiers::Port(0);
+        let mut channel = Self::finish(socket, family, ids, settings, receive_buffer)?;
         let mut port = channel.socket.port().map_err(refused("getsockname"))?;
         if port == 0 {
             channel.socket.bind_any().map_err(refused("bind"))?;
@@ -138,6 +159,7 @@ impl Channel {
         family: Family,
         ids: Identifiers,
         settings: &ChannelSettings<'_>,
+        receive_buffer: usize,
     ) -> Result<Self, OpenError> {
         let refused = |(name, error)| OpenError::option(name, error);
         let kind = match ids {
@@ -150,8 +172,6 @@ impl Channel {
         socket
             .apply_receive(kind == SocketKind::Raw)
             .map_err(refused)?;
-        let receive_buffer = socket.receive_buffer(settings.receive_buffer);
-        socket.send_buffer(SEND_BUFFER);
         let mut channel = Self {
             drops: socket.drops().unwrap_or(0),
             sender: None,
@@ -234,13 +254,10 @@ impl Channel {
 /// Opens the socket that a raw channel sends through.
 fn sending_socket(family: Family, settings: &ChannelSettings<'_>) -> Result<Socket, OpenError> {
     let refused = |(name, error)| OpenError::option(name, error);
-    let socket = Socket::raw(family).map_err(|error| OpenError::socket(family, error))?;
-    socket
-        .admit_types(&[])
-        .map_err(|error| OpenError::option("ICMP_FILTER", error))?;
     // Nobody reads it; its error queue may overflow.
-    socket.receive_buffer(0);
-    socket.send_buffer(SEND_BUFFER);
+    let socket = settings
+        .raw(family, 0)
+        .map_err(|error| OpenError::socket(family, error))?;
     socket.report_errors().map_err(refused)?;
     socket
         .apply(settings.options, settings.is_atomic())

@@ -85,6 +85,7 @@
 mod channel;
 mod counters;
 mod driver;
+mod opener;
 mod outcome;
 mod pinger;
 mod proto;
@@ -95,6 +96,7 @@ mod sweep;
 mod sys;
 
 pub use counters::Counters;
+pub use opener::{OpenSocket, OwnRights, SocketHelper, SocketRequest, serve as serve_sockets};
 pub use outcome::{Outcome, ProbeError, Reason, Reply};
 pub use pe_scrape::Family;
 pub use pe_scrape::Pacer;

@@ -17,7 +17,7 @@ use crate::packet::{EchoTemplate, MAX_PAYLOAD};
 use crate::proto::filter::IdBlock;
 use crate::proto::{Nanos, nanos};
 use crate::sys::{self, SocketOptions};
-use crate::{Counters, Outcome, ProbeError, ProbeEvent, Sweep, SweepResult};
+use crate::{Counters, OpenSocket, Outcome, OwnRights, ProbeError, ProbeEvent, Sweep, SweepResult};
 
 /// Sends ICMP echo requests (RFC 792, RFC 4443) and matches what comes back.
 ///
@@ -136,9 +136,10 @@ impl OpenError {
 
 /// Settings of a [`Pinger`]. All of them hold for the sockets, so they cost nothing for a packet; probes that need
 /// others need another pinger.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PingerBuilder {
     options: SocketOptions,
+    opener: Arc<dyn OpenSocket>,
     payload: usize,
     timeout: Duration,
     rate: Option<f64>,
@@ -152,6 +153,7 @@ impl Default for PingerBuilder {
     fn default() -> Self {
         Self {
             options: SocketOptions::default(),
+            opener: Arc::new(OwnRights),
             payload: 56,
             timeout: Duration::from_secs(1),
             rate: Some(Self::DEFAULT_RATE),
@@ -160,6 +162,21 @@ impl Default for PingerBuilder {
             kind: None,
             families: [true; 2],
         }
+    }
+}
+
+impl fmt::Debug for PingerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PingerBuilder")
+            .field("options", &self.options)
+            .field("payload", &self.payload)
+            .field("timeout", &self.timeout)
+            .field("rate", &self.rate)
+            .field("burst", &self.burst)
+            .field("receive_buffer", &self.receive_buffer)
+            .field("kind", &self.kind)
+            .field("families", &self.families)
+            .finish_non_exhaustive()
     }
 }
 
@@ -262,6 +279,14 @@ impl PingerBuilder {
         self
     }
 
+    /// Has raw sockets opened by somebody else, such as a [`SocketHelper`](crate::SocketHelper); by the calling thread if not
+    /// set.
+    #[must_use]
+    pub fn opener(mut self, opener: Arc<dyn OpenSocket>) -> Self {
+        self.opener = opener;
+        self
+    }
+
     /// Whether to open the IPv4 socket; yes if not set.
     #[must_use]
     pub fn ipv4(mut self, wanted: bool) -> Self {
@@ -313,6 +338,7 @@ impl PingerBuilder {
         let settings = ChannelSettings {
             ids,
             options: &self.options,
+            opener: &*self.opener,
             message_size: template.message_size(),
             receive_buffer: self.receive_buffer,
             kind: self.kind,

@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use pe_ping::{OpenError, Pinger, ProbeError, Reason, SocketKind, Sweep, packet::Unreachable};
+use pe_ping::{
+    OpenError, Pinger, ProbeError, Reason, SocketHelper, SocketKind, Sweep, packet::Unreachable,
+    serve_sockets,
+};
 use pe_testkit::{Family, Namespace, Scenario, Simnet, in_namespace};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -87,6 +91,40 @@ fn without_any_right_the_message_says_what_to_grant() {
         ] {
             assert!(message.contains(part), "{message}");
         }
+    });
+}
+
+#[test]
+fn a_helper_opens_raw_sockets_for_threads_without_any_capability() {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    pe_testkit::require!(Namespaces);
+    in_namespace(|namespace| {
+        namespace.sysctl("ipv4.ping_group_range", "1 0");
+        let flags = SocketFlags::CLOEXEC;
+        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let (ours, theirs) = pair.unwrap();
+        let helper = std::thread::spawn(move || serve_sockets(theirs));
+        let program = std::thread::spawn(move || {
+            for set in [caps::CapSet::Effective, caps::CapSet::Permitted] {
+                caps::clear(None, set).unwrap();
+            }
+            assert!(matches!(Pinger::new(), Err(OpenError::Permission { .. })));
+            let opener = Arc::new(SocketHelper::new(ours).unwrap());
+            let pinger = Pinger::builder().mark(7).opener(opener).build().unwrap();
+            for address in [
+                IpAddr::from(Ipv4Addr::LOCALHOST),
+                Ipv6Addr::LOCALHOST.into(),
+            ] {
+                block_on(pinger.ping(address)).unwrap();
+            }
+            assert!(pinger.sockets().iter().all(|socket| {
+                // What the kernel gives without CAP_NET_ADMIN is far less.
+                socket.kind == SocketKind::Raw && socket.receive_buffer >= 32 << 20
+            }));
+        });
+        program.join().unwrap();
+        // The helper ends with the last who can ask.
+        helper.join().unwrap().unwrap();
     });
 }
 

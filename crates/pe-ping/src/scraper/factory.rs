@@ -11,7 +11,7 @@ use pe_scrape::{Columns, Frame, Scraper, ScraperFactory, ScraperSettings, Settin
 use super::PingScraper;
 use super::columns::PingColumns;
 use super::settings::{PingSettings, Resolved, SocketKey};
-use crate::{Counters, Pinger};
+use crate::{Counters, OpenSocket, OwnRights, Pinger};
 
 /// Makes [`PingScraper`]s, to be registered under the name `ping`.
 ///
@@ -27,6 +27,7 @@ use crate::{Counters, Pinger};
 pub struct PingScraperFactory {
     pingers: Arc<Pingers>,
     resolver: Arc<dyn Resolve>,
+    opener: Arc<dyn OpenSocket>,
 }
 
 impl PingScraperFactory {
@@ -40,7 +41,15 @@ impl PingScraperFactory {
         Self {
             pingers: Arc::default(),
             resolver,
+            opener: Arc::new(OwnRights),
         }
+    }
+
+    /// The same with raw sockets that `opener` opens; the calling thread does if not set.
+    #[must_use]
+    pub fn opener(mut self, opener: Arc<dyn OpenSocket>) -> Self {
+        self.opener = opener;
+        self
     }
 
     /// Makes a scraper.
@@ -49,7 +58,7 @@ impl PingScraperFactory {
     /// [`SettingsError`] when a setting is unknown or makes no sense, or the sockets cannot be opened.
     pub fn scraper(&self, settings: &ScraperSettings) -> Result<PingScraper, SettingsError> {
         let settings = Resolved::new(settings)?;
-        let pinger = self.pingers.shared(&settings.socket)?;
+        let pinger = self.pingers.shared(&settings.socket, &self.opener)?;
         Ok(PingScraper::new(settings, pinger, self.resolver.clone()))
     }
 }
@@ -114,13 +123,18 @@ impl Pingers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shared(self: &Arc<Self>, socket: &SocketKey) -> Result<Arc<SharedPinger>, SettingsError> {
+    fn shared(
+        self: &Arc<Self>,
+        socket: &SocketKey,
+        opener: &Arc<dyn OpenSocket>,
+    ) -> Result<Arc<SharedPinger>, SettingsError> {
         let mut state = self.state();
         if let Some(known) = state.open.get(socket).and_then(Weak::upgrade) {
             return Ok(known);
         }
         let pinger = socket
             .builder()
+            .opener(opener.clone())
             .build()
             .map_err(|error| SettingsError::new(error.to_string()))?;
         let shared = Arc::new(SharedPinger {

@@ -32,6 +32,12 @@ pub(crate) struct SocketOptions {
 /// An option that could not be set, by its name in the manual pages.
 pub(crate) type Refused = (&'static str, io::Error);
 
+impl From<Socket> for OwnedFd {
+    fn from(socket: Socket) -> Self {
+        socket.fd
+    }
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -77,6 +83,11 @@ impl Socket {
         Ok(Self { fd, family })
     }
 
+    /// An ICMP socket of that family that somebody else has opened.
+    pub(crate) fn opened(fd: OwnedFd, family: Family) -> Self {
+        Self { fd, family }
+    }
+
     fn set<T>(&self, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
         // SAFETY: `value` is readable for the call in the size that is passed along, and so is what the one value with a
         // pointer inside (see `filter`) points to.
@@ -103,7 +114,12 @@ impl Socket {
             .map_err(|error| (name, error))
     }
 
-    /// Sets what the user asked for. `atomic` says that the packets fit any link, so that they need no identification for
+    /// Sets the firewall mark of what leaves.
+    pub(crate) fn mark(&self, mark: u32) -> io::Result<()> {
+        self.set(libc::SOL_SOCKET, libc::SO_MARK, &mark)
+    }
+
+    /// Sets what the user asked for, the mark apart. `atomic` says that the packets fit any link, so that they need no identification for
     /// fragments (RFC 6864), which takes the kernel some time to make up.
     pub(crate) fn apply(&self, options: &SocketOptions, atomic: bool) -> Result<(), Refused> {
         let tos = libc::c_int::from(options.dscp) << 2;
@@ -139,14 +155,6 @@ impl Socket {
                 libc::IP_PMTUDISC_DONT
             };
             self.set_int(level, libc::IP_MTU_DISCOVER, "IP_MTU_DISCOVER", discover)?;
-        }
-        if let Some(mark) = options.mark {
-            self.set_int(
-                libc::SOL_SOCKET,
-                libc::SO_MARK,
-                "SO_MARK",
-                mark as libc::c_int,
-            )?;
         }
         if let Some(interface) = &options.interface {
             self.bind_to_interface(interface)
@@ -297,6 +305,11 @@ impl Socket {
             // Without CAP_NET_ADMIN, net.core.rmem_max caps it. Setting it cannot fail; the caller reads what it got.
             let _ = self.set(libc::SOL_SOCKET, libc::SO_RCVBUF, &wanted);
         }
+        self.receive_buffer_size()
+    }
+
+    /// How large the receive buffer is.
+    pub(crate) fn receive_buffer_size(&self) -> usize {
         self.int(libc::SOL_SOCKET, libc::SO_RCVBUF).unwrap_or(0)
     }
 
