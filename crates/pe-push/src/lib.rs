@@ -64,6 +64,8 @@ mod error;
 mod http;
 mod metrics;
 mod pushgateway;
+#[cfg(feature = "remote-write")]
+pub mod queue;
 mod samples;
 
 pub use error::PushError;
