@@ -9,32 +9,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pe_config::{Environment, Sources, load};
+use pe_scrape::testkit::Yields;
 use pe_scrape::{
-    Columns, Row, ScrapeError, Scraper, ScraperRegistry, ScraperSettings, SettingsError,
-    SinkRegistry, Target, async_trait,
+    MetricDescriptor, Scraper, ScraperRegistry, ScraperSettings, SettingsError, SinkRegistry,
 };
 
 const DEVICES: u32 = 100_000;
 const FILES: u32 = 2_000;
 const ROUNDS: usize = 9;
 
-struct Ping(Arc<Columns>);
-
-#[async_trait]
-impl Scraper for Ping {
-    fn columns(&self) -> &Arc<Columns> {
-        &self.0
-    }
-
-    async fn scrape(&self, _: &Target, _: Row<'_>) -> Result<(), ScrapeError> {
-        Ok(())
-    }
-}
-
 fn ping(_: &ScraperSettings) -> Result<Arc<dyn Scraper>, SettingsError> {
-    let mut columns = Columns::builder();
-    columns.gauge("dev_ping", "Ping to device (ms)");
-    Ok(Arc::new(Ping(columns.build()?)))
+    let ping = MetricDescriptor::gauge("dev_ping", "Ping to device (ms)");
+    Ok(Arc::new(Yields::new(&[ping])?))
 }
 
 fn ip(device: u32) -> Ipv4Addr {

@@ -10,7 +10,7 @@
 //! ```
 //! use pe_config::{Environment, Sources, load};
 //! use pe_scrape::{ScraperRegistry, SinkRegistry};
-//! # use pe_scrape::{Columns, Row, ScrapeError, Scraper, Target, async_trait, scraper_factory};
+//! # use pe_scrape::{scraper_factory, testkit::Yields};
 //! # pe_scrape::settings! {
 //! #     /// Settings of `ping`.
 //! #     struct Settings("") {
@@ -18,13 +18,7 @@
 //! #         size: u16 = 56;
 //! #     }
 //! # }
-//! # struct Ping(std::sync::Arc<Columns>);
-//! # #[async_trait]
-//! # impl Scraper for Ping {
-//! #     fn columns(&self) -> &std::sync::Arc<Columns> { &self.0 }
-//! #     async fn scrape(&self, _: &Target, _: Row<'_>) -> Result<(), ScrapeError> { Ok(()) }
-//! # }
-//! # let ping = scraper_factory(|_: Settings, _: &_| Ok(Ping(Columns::builder().build()?)));
+//! # let ping = scraper_factory(|_: Settings, _: &_| Yields::new(&[]));
 //!
 //! let mut scrapers = ScraperRegistry::new();
 //! scrapers.register("ping", ping)?;

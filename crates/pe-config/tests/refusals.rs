@@ -1,43 +1,15 @@
 //! What would make a Prometheus refuse everything is refused in files, as it is in code.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
-
 use pe_config::{Environment, Sources, load};
-use pe_scrape::{
-    Columns, MetricDescriptor, Row, ScrapeError, Scraper, ScraperRegistry, ScraperSettings,
-    SettingsError, SinkRegistry, Target, async_trait,
-};
-
-/// Yields the gauges that its settings name, each with the HELP text that they give.
-struct Yields(Arc<Columns>);
-
-#[async_trait]
-impl Scraper for Yields {
-    fn columns(&self) -> &Arc<Columns> {
-        &self.0
-    }
-    async fn scrape(&self, _: &Target, _: Row<'_>) -> Result<(), ScrapeError> {
-        Ok(())
-    }
-}
-
-/// A plain function as a factory: it declares nothing.
-fn yields(settings: &ScraperSettings) -> Result<Arc<dyn Scraper>, SettingsError> {
-    let mut columns = Columns::builder();
-    for (name, help) in settings.own.as_object().into_iter().flatten() {
-        assert!(name != "panic", "as the settings say");
-        let help = help.as_str().unwrap_or_default().to_owned();
-        columns.add(MetricDescriptor::gauge(name.clone(), help).with_label("probe", "x"));
-    }
-    Ok(Arc::new(Yields(columns.build()?)))
-}
+use pe_scrape::testkit::Yields;
+use pe_scrape::{ScraperRegistry, SinkRegistry};
 
 /// What is told of a file with one device of these metrics, less the file's name.
 fn refused(metrics: &str, labels: &str) -> String {
     let mut scrapers = ScraperRegistry::new();
-    scrapers.register("one", yields).unwrap();
-    scrapers.register("two", yields).unwrap();
+    scrapers.register("one", Yields::create).unwrap();
+    scrapers.register("two", Yields::create).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = format!(
         r#"{{"conf": {{"prom_id": "a", "interval": 10}},
@@ -56,27 +28,27 @@ fn refused(metrics: &str, labels: &str) -> String {
 fn each_refusal_has_its_place() {
     for (metrics, expected) in [
         (
-            r#"[{"one": {"a": ""}}, {"two": {"a": ""}}]"#,
+            r#"[{"one": {"a": {}}}, {"two": {"a": {}}}]"#,
             "metrics `one` and `two` both yield `a` with the same labels",
         ),
         (
-            r#"[{"one": {"a": ""}}, {"one": {"a": ""}}]"#,
+            r#"[{"one": {"a": {}}}, {"one": {"a": {}}}]"#,
             "metric `one` is listed twice",
         ),
         (
-            r#"[{"one": {"a": "A"}}, {"two": {"a": "B"}}]"#,
+            r#"[{"one": {"a": {"help": "A"}}}, {"two": {"a": {"help": "B"}}}]"#,
             "metric `two` describes `a` with another type, help text or unit than `one` does",
         ),
         (
-            r#"[{"one": {"exporter_jobs": ""}}]"#,
+            r#"[{"one": {"exporter_jobs": {}}}]"#,
             "metric `one` yields `exporter_jobs`, a name of PingExporter's own",
         ),
         (
-            r#"[{"one": {"pingexporter_x": ""}}]"#,
+            r#"[{"one": {"pingexporter_x": {}}}]"#,
             "metric `one` yields `pingexporter_x`, a name of PingExporter's own",
         ),
         (
-            r#"[{"one": {"panic": ""}}]"#,
+            r#"[{"one": {"panic": {}}}]"#,
             "metric `one`: it panicked: as the settings say",
         ),
     ] {
@@ -88,7 +60,10 @@ fn each_refusal_has_its_place() {
 
 #[test]
 fn a_label_of_a_plain_functions_series_is_refused_at_its_place() {
-    let told = refused(r#"[{"one": {"a": ""}}]"#, r#"{"probe": "y"}"#);
+    let told = refused(
+        r#"[{"one": {"a": {"labels": {"probe": "x"}}}}]"#,
+        r#"{"probe": "y"}"#,
+    );
     assert!(
         told.starts_with("2:") && told.contains("the metric `one` sets the label `probe` itself"),
         "{told}"

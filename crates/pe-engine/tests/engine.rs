@@ -221,34 +221,19 @@ async fn each_device_is_counted_once_by_what_its_scrapers_say() {
     let mut registry = registry();
     // Another scraper that tells nothing about whether a device is up.
     registry
-        .register("mute", |_: &ScraperSettings| {
-            use pe_scrape::{Columns, Row, ScrapeError, Scraper, Target};
-            struct Mute(Arc<Columns>);
-            #[async_trait]
-            impl Scraper for Mute {
-                fn columns(&self) -> &Arc<Columns> {
-                    &self.0
-                }
-                async fn scrape(&self, _: &Target, _: Row<'_>) -> Result<(), ScrapeError> {
-                    Ok(())
-                }
-            }
-            let mut columns = Columns::builder();
-            columns.gauge("mute", "Nothing");
-            Ok(Arc::new(Mute(columns.build()?)) as Arc<dyn Scraper>)
-        })
+        .register("mute", pe_scrape::testkit::Yields::create)
         .unwrap();
     let actor = |name, settings| device(name, &settings);
     let group = group(
         "g",
         SECOND,
         [
-            actor("up", json!({})).scraper("mute", json!(null)),
+            actor("up", json!({})).scraper("mute", json!({"mute": {}})),
             actor("down", json!({"down": "down"})),
-            actor("unknown", json!({"panic": "unknown"})).scraper("mute", json!(null)),
+            actor("unknown", json!({"panic": "unknown"})).scraper("mute", json!({"mute": {}})),
             DeviceEntry::new("untold", "127.0.0.1")
                 .unwrap()
-                .scraper("mute", json!(null)),
+                .scraper("mute", json!({"mute": {}})),
         ],
     );
     let engine = Engine::builder(registry).group(group).build().unwrap();

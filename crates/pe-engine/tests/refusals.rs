@@ -9,25 +9,12 @@ use std::time::Duration;
 
 use common::{SECOND, device, group, registry, troupe};
 use pe_engine::{Config, Diagnostics, Engine, EngineError, Group, ScraperRegistry, SinkRegistry};
+use pe_scrape::testkit::Yields;
 use pe_scrape::{
-    Columns, MetricDescriptor, Row, ScrapeError, Scraper, ScraperSettings, SettingsError,
-    SinkConfig, SinkSettings, Target, async_trait,
+    Columns, MetricDescriptor, Scraper, ScraperSettings, SettingsError, SinkConfig, SinkSettings,
 };
 use serde_json::json;
 use tokio::time::sleep;
-
-/// Yields series that are described by its settings' caller.
-struct Plain(Arc<Columns>);
-
-#[async_trait]
-impl Scraper for Plain {
-    fn columns(&self) -> &Arc<Columns> {
-        &self.0
-    }
-    async fn scrape(&self, _: &Target, _: Row<'_>) -> Result<(), ScrapeError> {
-        Ok(())
-    }
-}
 
 type Made = Result<Arc<dyn Scraper>, SettingsError>;
 
@@ -40,9 +27,8 @@ fn plain(
         let described = MetricDescriptor::gauge(name, "Plain");
         let label =
             |d: MetricDescriptor, (n, v): &(&'static str, &'static str)| d.with_label(*n, *v);
-        let mut columns = Columns::builder();
-        columns.add(labels.iter().fold(described, label));
-        Ok(Arc::new(Plain(columns.build()?)))
+        let described = labels.iter().fold(described, label);
+        Ok(Arc::new(Yields::new(&[described])?))
     }
 }
 
@@ -129,9 +115,7 @@ fn one_scraper_with_two_settings_is_possible_where_a_label_tells_them_apart() {
     let registry = with("port", |settings: &ScraperSettings| {
         let port = settings.own["port"].to_string();
         let described = MetricDescriptor::gauge("port_open", "Open").with_label("port", port);
-        let mut columns = Columns::builder();
-        columns.add(described);
-        Ok(Arc::new(Plain(columns.build()?)) as Arc<dyn Scraper>)
+        Ok(Arc::new(Yields::new(&[described])?) as Arc<dyn Scraper>)
     });
     let group = Group::builder("g", SECOND)
         .scraper("port", json!({"port": 22}))

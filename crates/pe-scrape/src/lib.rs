@@ -65,7 +65,7 @@ mod sink;
 mod supervise;
 mod table;
 mod target;
-#[cfg(feature = "testkit")]
+#[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 
 pub use address::{Address, Family, FamilyChoice};

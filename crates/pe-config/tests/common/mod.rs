@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use pe_config::{Environment, LoadError, Loaded, Sources, load};
 use pe_scrape::settings::{Problem, Problems, Step, Table};
+use pe_scrape::testkit::Yields;
 use pe_scrape::{
-    Columns, CycleReport, Device, Group, MetricDescriptor, Remark, Row, ScrapeError, Scraper,
-    ScraperFactory, ScraperRegistry, ScraperSettings, Secret, SettingsError, Sink, SinkConfig,
-    SinkFactory, SinkRegistry, SinkSettings, Target, async_trait, scraper_factory,
+    CycleReport, Device, Group, MetricDescriptor, Remark, Scraper, ScraperFactory, ScraperRegistry,
+    ScraperSettings, Secret, SettingsError, Sink, SinkConfig, SinkFactory, SinkRegistry,
+    SinkSettings, async_trait, scraper_factory,
 };
 
 pe_scrape::settings! {
@@ -88,35 +89,13 @@ pe_scrape::settings! {
     }
 }
 
-/// A scraper that yields what its columns say.
-pub(crate) struct Yields(Arc<Columns>);
-
-#[async_trait]
-impl Scraper for Yields {
-    fn columns(&self) -> &Arc<Columns> {
-        &self.0
-    }
-
-    async fn scrape(&self, _: &Target, _: Row<'_>) -> Result<(), ScrapeError> {
-        Ok(())
-    }
-}
-
-fn yields(descriptor: MetricDescriptor) -> Result<Yields, SettingsError> {
-    let mut columns = Columns::builder();
-    columns.add(descriptor);
-    Ok(Yields(columns.build()?))
-}
-
 struct PingFactory;
 
 impl ScraperFactory for PingFactory {
     fn create(&self, settings: &ScraperSettings) -> Result<Arc<dyn Scraper>, SettingsError> {
         settings.parse::<PingSettings>()?;
-        Ok(Arc::new(yields(MetricDescriptor::gauge(
-            "dev_ping",
-            "Ping to device (ms)",
-        ))?))
+        let ping = MetricDescriptor::gauge("dev_ping", "Ping to device (ms)");
+        Ok(Arc::new(Yields::new(&[ping])?))
     }
 
     fn review(&self, settings: &ScraperSettings) -> Vec<Problem> {
@@ -146,7 +125,7 @@ impl ScraperFactory for PingFactory {
 pub(crate) static SCRAPERS: LazyLock<ScraperRegistry> = LazyLock::new(|| {
     let tcp = scraper_factory(|settings: TcpSettings, _: &ScraperSettings| {
         let descriptor = MetricDescriptor::gauge("tcp_up", "Whether the port answered");
-        yields(descriptor.with_label("port", settings.port.to_string()))
+        Yields::new(&[descriptor.with_label("port", settings.port.to_string())])
     });
     let mut registry = ScraperRegistry::new();
     registry.register("ping", PingFactory).unwrap();

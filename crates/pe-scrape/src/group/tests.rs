@@ -1,13 +1,10 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::*;
-use crate::{
-    Columns, HistogramSpec, MetricDescriptor, Row, ScrapeError, Scraper, ScraperRegistry,
-    SettingsError, async_trait,
-};
+use crate::ScraperRegistry;
+use crate::testkit::Yields;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -128,46 +125,10 @@ fn devices_come_and_go() {
     assert_eq!(group.devices[0].target.device(), "b");
 }
 
-/// Yields the metrics that its settings name.
-struct Yields(Arc<Columns>);
-
-#[async_trait]
-impl Scraper for Yields {
-    fn columns(&self) -> &Arc<Columns> {
-        &self.0
-    }
-    async fn scrape(&self, _: &Target, _: Row<'_>) -> Result<(), ScrapeError> {
-        Ok(())
-    }
-}
-
-/// A plain function as a factory: it declares nothing.
-fn yields(settings: &ScraperSettings) -> Result<Arc<dyn Scraper>, SettingsError> {
-    let mut columns = Columns::builder();
-    let own = settings.own.as_object().cloned().unwrap_or_default();
-    if own.get("panic").is_some() {
-        panic!("as the settings say");
-    }
-    for (name, value) in own {
-        let mut descriptor = match &value {
-            Value::String(kind) if kind == "histogram" => {
-                MetricDescriptor::histogram(name, "Help", HistogramSpec::classic([1.0]))
-            }
-            _ => MetricDescriptor::gauge(name, "Help"),
-        };
-        for (label, text) in value.as_object().into_iter().flatten() {
-            let text = text.as_str().unwrap_or_default().to_owned();
-            descriptor = descriptor.with_label(label.clone(), text);
-        }
-        columns.add(descriptor);
-    }
-    Ok(Arc::new(Yields(columns.build()?)))
-}
-
 fn check(scrapers: &[(&str, Value)]) -> Vec<String> {
     let mut registry = ScraperRegistry::new();
-    registry.register("one", yields).unwrap();
-    registry.register("two", yields).unwrap();
+    registry.register("one", Yields::create).unwrap();
+    registry.register("two", Yields::create).unwrap();
     let mut entry = DeviceEntry::new("a", "10.0.0.1")
         .unwrap()
         .label("rack", "7");
@@ -189,15 +150,15 @@ fn check(scrapers: &[(&str, Value)]) -> Vec<String> {
 fn what_would_blind_a_prometheus_is_refused() {
     let none: [&str; 0] = [];
     assert_eq!(
-        check(&[("one", json!({"a": 1})), ("two", json!({"b": 1}))]),
+        check(&[("one", json!({"a": {}})), ("two", json!({"b": {}}))]),
         none
     );
     assert_eq!(
-        check(&[("one", json!({"a": 1})), ("two", json!({"a": 1}))]),
+        check(&[("one", json!({"a": {}})), ("two", json!({"a": {}}))]),
         ["metrics `one` and `two` both yield `a` with the same labels"]
     );
     // The same scraper twice, told apart by a label, is one of the uses of settings.
-    let probe = |name: &str| json!({"probe_success": {"probe": name}});
+    let probe = |name: &str| json!({"probe_success": {"labels": {"probe": name}}});
     assert_eq!(
         check(&[("one", probe("tcp:22")), ("one", probe("tcp:443"))]),
         none
@@ -209,24 +170,24 @@ fn what_would_blind_a_prometheus_is_refused() {
     // A part of a histogram is a series too.
     assert_eq!(
         check(&[
-            ("one", json!({"a": "histogram"})),
-            ("two", json!({"a_sum": 1}))
+            ("one", json!({"a": {"type": "histogram"}})),
+            ("two", json!({"a_sum": {}}))
         ]),
         ["metrics `one` and `two` both yield `a_sum` with the same labels"]
     );
     assert_eq!(
         check(&[
-            ("one", json!({"a": {"x": "1"}})),
-            ("two", json!({"a": "histogram"}))
+            ("one", json!({"a": {"labels": {"x": "1"}}})),
+            ("two", json!({"a": {"type": "histogram"}}))
         ]),
         ["metric `two` describes `a` with another type, help text or unit than `one` does"]
     );
     assert_eq!(
-        check(&[("one", json!({"a": {"rack": "1"}}))]),
+        check(&[("one", json!({"a": {"labels": {"rack": "1"}}}))]),
         ["device `a`: the metric `one` sets the label `rack` itself"]
     );
     assert_eq!(
-        check(&[("one", json!({"a": {"device": "1"}}))]),
+        check(&[("one", json!({"a": {"labels": {"device": "1"}}}))]),
         ["metric `one` gives `a` the label `device`, which tells devices apart"]
     );
     for name in [
@@ -236,7 +197,7 @@ fn what_would_blind_a_prometheus_is_refused() {
         "push_time_seconds",
     ] {
         assert_eq!(
-            check(&[("one", json!({ name: 1 }))]),
+            check(&[("one", json!({ name: {} }))]),
             [format!(
                 "metric `one` yields `{name}`, a name of PingExporter's own"
             )]
@@ -244,7 +205,7 @@ fn what_would_blind_a_prometheus_is_refused() {
     }
     assert_eq!(check(&[("three", Value::Null)]), ["unknown metric `three`"]);
     assert_eq!(
-        check(&[("one", json!({"panic": 1}))]),
+        check(&[("one", json!({"panic": {}}))]),
         ["metric `one`: it panicked: as the settings say"]
     );
 }

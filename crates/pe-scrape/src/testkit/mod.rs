@@ -1,7 +1,12 @@
-//! Checks for any scraper, for the tests of the crate that holds it. Behind the feature `testkit`.
+//! Checks for any scraper, for the tests of the crate that holds it, and a scraper for the tests of others. Behind the
+//! feature `testkit`.
+
+mod yields;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+pub use yields::Yields;
 
 use crate::{Batch, Frame, Scraper, ScraperFactory, ScraperSettings, Table, Target};
 
