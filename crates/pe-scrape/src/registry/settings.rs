@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::settings::{Setting, decode, show_duration};
-use crate::{Labels, SettingsError};
+use crate::settings::{Problems, Setting, decode, show_duration};
+use crate::{GroupSettings, Labels, SettingsError};
 
 /// What a factory is told about the scraper to make: the values of the configuration that hold for all scrapers of a
 /// device, and the scraper's own settings.
@@ -36,17 +36,9 @@ pub struct ScraperSettings {
 
 impl Default for ScraperSettings {
     fn default() -> Self {
-        let timeout = Duration::from_secs(1);
-        Self {
-            timeout,
-            interval: Duration::from_secs(60),
-            value_dev_down: timeout.as_secs_f64() * 1000.0,
-            count: 1,
-            probe_interval: Duration::from_secs(1),
-            rate: None,
-            burst: None,
-            own: Value::Null,
-        }
+        let group = GroupSettings::new("default".to_owned(), Duration::from_secs(60));
+        let settings = group.common(&mut Problems::default());
+        settings.expect("defaults go together")
     }
 }
 
