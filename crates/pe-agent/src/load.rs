@@ -40,7 +40,7 @@ pub(crate) fn warn_about(warnings: &Diagnostics) {
     for warning in warnings {
         let Diagnostic { message, hint, .. } = warning;
         warn!(
-            place = place(warning),
+            location = location(warning),
             problem = message,
             hint,
             "the configuration can be used, but something in it is risky or has no effect"
@@ -49,7 +49,7 @@ pub(crate) fn warn_about(warnings: &Diagnostics) {
 }
 
 /// `FILE:LINE:COL`, or the name of what is in no file.
-fn place(diagnostic: &Diagnostic) -> String {
+fn location(diagnostic: &Diagnostic) -> String {
     let file = diagnostic.file.display();
     match diagnostic.line {
         0 => file.to_string(),

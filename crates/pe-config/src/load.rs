@@ -232,12 +232,12 @@ fn report_shared_names(parsed: &[(Scope<'_, '_>, ParsedGroup)]) {
         let Some((name, at)) = &group.prom_id else {
             continue;
         };
-        if let Some(place) = first.get(name.as_str()) {
-            let message = format!("prom_id `{name}` is already used at {place}");
+        if let Some(location) = first.get(name.as_str()) {
+            let message = format!("prom_id `{name}` is already used at {location}");
             let hint = "each file needs a prom_id of its own";
             scope.error(*at, message, hint.to_owned());
         } else {
-            first.insert(name, scope.place(*at));
+            first.insert(name, scope.location(*at));
         }
     }
 }

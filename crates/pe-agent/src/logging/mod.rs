@@ -48,9 +48,9 @@ pub(crate) fn start(args: LoggingArgs, metrics: Arc<AgentMetrics>) -> Flush {
         LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
     };
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string);
+        let location = panic.location().map(ToString::to_string);
         let message = panic.payload_as_str().unwrap_or("no message");
-        error!(message, place, "a task panicked");
+        error!(message, location, "a task panicked");
     }));
     if let Some(mistake) = mistake {
         warn!(variable = FILTER_VARIABLE, error = %mistake, "an environment variable was ignored");

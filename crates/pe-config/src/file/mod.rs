@@ -124,8 +124,8 @@ impl<'d> Scope<'_, 'd> {
             }
         };
         Syntax::new(&root).each_repeated_key(&mut |name, first, second| {
-            let place = self.place(first);
-            let message = format!("key `{name}` appears twice, first at {place}");
+            let location = self.location(first);
+            let message = format!("key `{name}` appears twice, first at {location}");
             self.error(second, message, "remove one of them".to_owned());
         });
         Some(root)
@@ -170,7 +170,7 @@ impl<'d> Scope<'_, 'd> {
     }
 
     /// `FILE:LINE:COL` of an offset, to point at a second place within a message.
-    pub(crate) fn place(&self, offset: usize) -> String {
+    pub(crate) fn location(&self, offset: usize) -> String {
         let (line, col) = self.document.position(offset);
         format!("{}:{line}:{col}", self.document.path().display())
     }

@@ -368,7 +368,7 @@ impl<'s, 'd, 'c> JobReader<'s, 'd, 'c> {
                 device,
                 first,
             } => {
-                let first = self.scope_of(first).place(first.offset);
+                let first = self.scope_of(first).location(first.offset);
                 let message = match count {
                     1 => format!("device {device} is already listed at {first}"),
                     _ => {

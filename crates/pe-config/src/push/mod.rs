@@ -101,7 +101,7 @@ fn assign_names(scope: Scope<'_, '_>, sinks: &mut [ParsedSink<'_, '_>]) {
         if let Some(first) = given.get(name) {
             let message = format!(
                 "the name `{name}` is already used at {}",
-                scope.place(*first)
+                scope.location(*first)
             );
             scope.error(*at, message, "each sink needs a name of its own".to_owned());
         } else {
