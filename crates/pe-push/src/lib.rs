@@ -61,6 +61,7 @@
 
 mod delivery;
 mod error;
+mod host;
 mod http;
 mod metrics;
 mod pushgateway;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use common::{report, sink, sink_grouped};
-use pe_push::{Grouping, GroupingKey, PushError, Pushgateway, ResultKind};
+use pe_push::{Grouping, GroupingKey, PushError, Pushgateway, PushgatewayFactory, ResultKind};
 use pe_scrape::exposition::Block;
 use pe_scrape::{
-    ABSENT, Columns, Frame, FrameBuilder, HistogramSpec, LabelSet, MetricDescriptor, NativeBuckets,
-    Sink, Table, with_causes,
+    ABSENT, AGENT_JOB, Columns, CycleReport, Frame, FrameBuilder, HistogramSpec, LabelSet,
+    MetricDescriptor, NativeBuckets, Sink, SinkFactory, SinkSettings, Table, with_causes,
 };
 use pe_testkit::{Gateway, Nginx, require, wait};
 
@@ -68,6 +68,38 @@ async fn put_post_and_delete_do_what_the_gateway_documents() {
     client.delete(&key("never there")).await.unwrap();
     assert!(!gateway.metrics().contains("two{"));
     assert!(!gateway.log().contains("inconsistent"), "{}", gateway.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agents_own_metrics_are_a_push_group_that_says_which_agent_it_is() {
+    require!(Program("prometheus-pushgateway"));
+    let gateway = Gateway::start();
+    let mut report = CycleReport::new(AGENT_JOB, 0, SystemTime::now());
+    report.is_agent = true;
+    report.exporter = vec![frame("pingexporter_x", 1.0)];
+    let report = Arc::new(report);
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    for grouping in [Grouping::Device, Grouping::Config] {
+        let sink = sink_grouped(&gateway.url(), grouping);
+        sink.publish(report.clone());
+        sink.flush().await.unwrap();
+        let series = format!(
+            "pingexporter_x{{instance=\"{}\",job=\"pingexporter\"}} 1\n",
+            host.trim()
+        );
+        assert!(gateway.metrics().contains(&series), "{}", gateway.metrics());
+        sink.retain(&[]);
+        sink.flush().await.unwrap();
+        assert!(jobs(&gateway).is_empty(), "{:?}", gateway.groups());
+    }
+    let own = serde_json::json!({"url": gateway.url()});
+    let mut settings = SinkSettings::new("pushgateway", own);
+    settings.external_labels = [("instance", "box 7")].into_iter().collect();
+    let sink = PushgatewayFactory::new().create(&settings).unwrap();
+    sink.publish(report);
+    sink.flush().await.unwrap();
+    let series = "pingexporter_x{instance=\"box 7\",job=\"pingexporter\"} 1\n";
+    assert!(gateway.metrics().contains(series), "{}", gateway.metrics());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,7 +30,8 @@ impl PushgatewayFactory {
 impl SinkFactory for PushgatewayFactory {
     fn create(&self, settings: &SinkSettings) -> Result<Arc<dyn Sink>, SettingsError> {
         let own: PushgatewaySettings = settings.parse()?;
-        let sink = PushgatewaySink::new(settings.name.clone(), &own)?;
+        let instance = settings.external_labels.get("instance");
+        let sink = PushgatewaySink::of_instance(settings.name.clone(), &own, instance)?;
         Ok(Arc::new(sink))
     }
 

@@ -13,7 +13,8 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use pe_scrape::{
-    Backoff, CycleReport, Frame, SettingsError, Sink, TaskFailure, supervise, with_causes,
+    AGENT_JOB, Backoff, CycleReport, Frame, SettingsError, Sink, TaskFailure, supervise,
+    with_causes,
 };
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -22,6 +23,7 @@ use tracing::{error, info, warn};
 use super::push_groups::{PushGroup, names, push_groups, sharing};
 use super::{Grouping, GroupingKey, Pushgateway, PushgatewaySettings};
 use crate::delivery::{Change, Delivery, Outage, Outbox, Taken};
+use crate::host::host_name;
 use crate::metrics::{PushMetrics, TASK};
 use crate::{PushError, ResultKind};
 
@@ -31,7 +33,8 @@ use crate::{PushError, ResultKind};
 /// A delivery that fails is tried again after 1 second, then after twice as long each time, up to a minute, or with the
 /// next results. A failure is logged when it begins, when it changes and when it is over, and counted in
 /// `pingexporter_pushes_total`. Metrics that the gateway refuses are not sent again unchanged. A push group that no
-/// results belong to any more is deleted; when the program ends, its push groups stay.
+/// results belong to any more is deleted; when the program ends, its push groups stay. The agent's own metrics are a push
+/// group with the labels `job="pingexporter"` and `instance`, an external label of that name or else the host's name.
 ///
 /// ```no_run
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -57,6 +60,8 @@ pub struct PushgatewaySink {
 struct Shared {
     /// The sink's name, for logs.
     name: Arc<str>,
+    /// What the agent's own metrics carry as `instance`.
+    instance: Arc<str>,
     gateway: Pushgateway,
     grouping: Grouping,
     max_parallel_pushes: usize,
@@ -93,8 +98,18 @@ impl PushgatewaySink {
         name: impl Into<Arc<str>>,
         settings: &PushgatewaySettings,
     ) -> Result<Self, SettingsError> {
+        Self::of_instance(name, settings, None)
+    }
+
+    /// The same for an agent of that name; its host's name unless given.
+    pub(super) fn of_instance(
+        name: impl Into<Arc<str>>,
+        settings: &PushgatewaySettings,
+        instance: Option<&str>,
+    ) -> Result<Self, SettingsError> {
         let shared = Shared {
             name: name.into(),
+            instance: instance.map_or_else(|| host_name().into(), Arc::from),
             gateway: settings.client()?,
             grouping: settings.grouping,
             max_parallel_pushes: usize::try_from(settings.max_parallel_pushes)
@@ -236,13 +251,22 @@ impl Shared {
         Some(delivery)
     }
 
+    /// The grouping key of a push group. That of the agent itself also says which agent it is.
+    fn key(&self, name: &str) -> Result<GroupingKey, PushError> {
+        let key = GroupingKey::new(name)?;
+        match name {
+            AGENT_JOB => key.label("instance", &*self.instance),
+            _ => Ok(key),
+        }
+    }
+
     /// Replaces one push group, or deletes it. Returns the name of one that was deleted, and the result.
     async fn push<'n>(
         &self,
         name: &'n str,
         group: Option<&PushGroup<'_>>,
     ) -> (Option<&'n str>, Result<(), PushError>) {
-        let result = match (GroupingKey::new(name), group) {
+        let result = match (self.key(name), group) {
             (Err(error), _) => Err(error),
             (Ok(key), Some(group)) => self.gateway.put(&key, &group.blocks()).await,
             (Ok(key), None) => self.gateway.delete(&key).await,
