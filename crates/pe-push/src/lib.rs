@@ -67,6 +67,9 @@ mod metrics;
 mod pushgateway;
 #[cfg(feature = "remote-write")]
 pub mod queue;
+#[cfg(feature = "remote-write")]
+#[allow(dead_code, reason = "the sink that uses it follows")]
+mod remote_write;
 mod samples;
 
 pub use error::PushError;

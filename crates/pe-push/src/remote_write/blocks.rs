@@ -1,0 +1,502 @@
+//! From reports to sample blocks. No I/O; takes every time as an argument.
+//!
+//! The labels of a series are put together when its frame is first seen: those of the row, `job`, and the external labels of the
+//! agent, sorted, without empty values. Frames that share rows and columns share the result, so that a cycle makes no label.
+//! A frame that was built anew with the same content, as the agent's own are, gets the labels of the former one.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pe_scrape::{
+    ABSENT, AGENT_JOB, Cell, Columns, CycleReport, Frame, LabelSet, Labels, MetricDescriptor,
+    MetricKind, is_absent,
+};
+
+use crate::{SampleBlock, SampleMetric, SampleTime};
+
+/// The one NaN that stands for a measured NaN; others have a meaning on the wire.
+///
+/// Source: Prometheus, `model/value`.
+const NORMAL_NAN: f64 = f64::from_bits(0x7ff8_0000_0000_0001);
+
+/// Reports in a row without a frame after which its labels are forgotten. A scraper that is slower than its interval is missing
+/// from some.
+const FORGOTTEN_AFTER: u64 = 64;
+
+/// Longest time that a frame may lie behind its report; more is a step of the clock.
+const LONGEST_DELAY: Duration = Duration::from_secs(3600);
+
+/// The time now, on the clocks that a block keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Now {
+    pub(crate) wall: SystemTime,
+    /// Nanoseconds since boot.
+    pub(crate) boot_ns: u64,
+    pub(crate) boot_id: u128,
+}
+
+impl Now {
+    /// The times of something that was measured `ago`, and that the wall clock then called `wall`.
+    fn time_of(&self, wall: SystemTime, ago: Duration) -> SampleTime {
+        let ago = u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX);
+        SampleTime {
+            wall_ms: wall_ms(wall),
+            boot_ns: self.boot_ns.saturating_sub(ago),
+            boot_id: self.boot_id,
+        }
+    }
+
+    /// This very moment.
+    pub(crate) fn time(&self) -> SampleTime {
+        self.time_of(self.wall, Duration::ZERO)
+    }
+}
+
+/// Milliseconds since 1970, rounded down.
+pub(crate) fn wall_ms(time: SystemTime) -> i64 {
+    let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => ms(after),
+        Err(before) => -ms(before.duration()),
+    }
+}
+
+/// What the frames of one shape have in common. Two shapes are the same when their pointers are.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) metrics: Arc<[SampleMetric]>,
+    pub(crate) rows: Arc<[LabelSet]>,
+    /// Of the frames: kept so that their addresses stay theirs.
+    columns: Arc<Columns>,
+    frame_rows: Arc<[LabelSet]>,
+}
+
+/// A frame's block and shape.
+#[derive(Debug, Clone)]
+pub(crate) struct Shaped {
+    pub(crate) shape: Arc<Shape>,
+    pub(crate) block: SampleBlock,
+}
+
+/// A report as blocks.
+#[derive(Debug)]
+pub(crate) struct ReportBlocks {
+    /// What was measured in this cycle, and the cycle's own metrics.
+    pub(crate) fresh: Vec<Shaped>,
+    /// Shapes of frames that were in another report and still stand.
+    pub(crate) kept: Vec<Arc<Shape>>,
+}
+
+/// Makes blocks from the reports of one agent.
+#[derive(Debug)]
+pub(crate) struct BlockMaker {
+    external: Labels,
+    instance: Arc<str>,
+    groups: HashMap<Arc<str>, Shapes>,
+}
+
+/// The shapes of a group.
+#[derive(Debug, Default)]
+struct Shapes {
+    report: u64,
+    by_address: HashMap<(usize, usize), (Arc<Shape>, u64)>,
+    by_content: HashMap<u64, Arc<Shape>>,
+}
+
+impl BlockMaker {
+    /// `host` is the agent's `instance` unless an external label says otherwise.
+    pub(crate) fn new(external: Labels, host: &str) -> Self {
+        let instance = external.get("instance").unwrap_or(host).into();
+        Self {
+            external,
+            instance,
+            groups: HashMap::new(),
+        }
+    }
+
+    /// Forgets the labels of groups that are not in force.
+    pub(crate) fn retain(&mut self, is_wanted: impl Fn(&str) -> bool) {
+        self.groups.retain(|group, _| is_wanted(group));
+    }
+
+    /// The blocks of a report that has just ended.
+    pub(crate) fn make(&mut self, report: &CycleReport, now: Now) -> ReportBlocks {
+        let own = self.labels_of(report);
+        if !self.groups.contains_key(&report.group) {
+            self.groups.insert(report.group.clone(), Shapes::default());
+        }
+        let Some(shapes) = self.groups.get_mut(&report.group) else {
+            return ReportBlocks {
+                fresh: Vec::new(),
+                kept: Vec::new(),
+            };
+        };
+        shapes.report += 1;
+        let devices = report.devices.iter().map(|frame| &**frame);
+        let fresh = devices
+            .chain(&report.exporter)
+            .filter(|frame| !frame.rows().is_empty())
+            .map(|frame| {
+                let shape = shapes.shape(frame, &own);
+                let time = now.time_of(frame.time(), age(report, frame, now));
+                let block = SampleBlock {
+                    time,
+                    metrics: shape.metrics.clone(),
+                    rows: shape.rows.clone(),
+                    columns: flatten(frame, shape.metrics.len()),
+                };
+                Shaped { shape, block }
+            })
+            .collect();
+        let kept = report.kept.iter().map(|frame| shapes.shape(frame, &own));
+        let kept = kept.collect();
+        shapes.forget();
+        ReportBlocks { fresh, kept }
+    }
+
+    /// The labels that all series of a report get.
+    fn labels_of(&self, report: &CycleReport) -> Vec<(Arc<str>, Arc<str>)> {
+        let external = self.external.iter();
+        let mut own: Vec<_> = external
+            .filter(|(name, _)| !report.is_agent || &***name != "instance")
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        if report.is_agent {
+            own.push(("job".into(), AGENT_JOB.into()));
+            own.push(("instance".into(), self.instance.clone()));
+        } else {
+            own.push(("job".into(), report.group.clone()));
+        }
+        own
+    }
+}
+
+/// How long ago a frame was measured. The clock may have been set since its cycle began, so the cycle's duration, which does not
+/// depend on that, goes before a difference of times.
+fn age(report: &CycleReport, frame: &Frame, now: Now) -> Duration {
+    if frame.time() == report.started {
+        return report.duration;
+    }
+    let age = now.wall.duration_since(frame.time()).unwrap_or_default();
+    if age > LONGEST_DELAY {
+        Duration::ZERO
+    } else {
+        age
+    }
+}
+
+impl Shapes {
+    fn shape(&mut self, frame: &Frame, own: &[(Arc<str>, Arc<str>)]) -> Arc<Shape> {
+        let address = (
+            Arc::as_ptr(frame.columns()).addr(),
+            frame.rows().as_ptr().addr(),
+        );
+        if let Some((shape, used)) = self.by_address.get_mut(&address) {
+            *used = self.report;
+            return shape.clone();
+        }
+        let content = content(frame);
+        let known = self.by_content.get(&content).filter(|shape| {
+            *shape.columns == **frame.columns() && *shape.frame_rows == **frame.rows()
+        });
+        let shape = match known {
+            Some(known) => {
+                // The former address may belong to somebody else soon: its frame is not held.
+                let former = known.address();
+                let known = known.clone();
+                if let Some((_, used)) = self.by_address.get_mut(&former) {
+                    *used = self.report;
+                }
+                return known;
+            }
+            None => Arc::new(Shape::new(frame, own)),
+        };
+        self.by_address
+            .insert(address, (shape.clone(), self.report));
+        self.by_content.insert(content, shape.clone());
+        shape
+    }
+
+    fn forget(&mut self) {
+        let before = self.by_address.len();
+        let report = self.report;
+        self.by_address
+            .retain(|_, (_, used)| report - *used < FORGOTTEN_AFTER);
+        if self.by_address.len() < before {
+            let known = &self.by_address;
+            self.by_content
+                .retain(|_, shape| known.contains_key(&shape.address()));
+        }
+    }
+}
+
+impl Shape {
+    fn new(frame: &Frame, own: &[(Arc<str>, Arc<str>)]) -> Self {
+        let rows = frame.rows().iter().map(|row| full_labels(row, own));
+        Self {
+            metrics: metrics(frame.columns()),
+            rows: rows.collect(),
+            columns: frame.columns().clone(),
+            frame_rows: frame.rows().clone(),
+        }
+    }
+
+    fn address(&self) -> (usize, usize) {
+        (
+            Arc::as_ptr(&self.columns).addr(),
+            self.frame_rows.as_ptr().addr(),
+        )
+    }
+}
+
+fn content(frame: &Frame) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for descriptor in frame.columns().descriptors() {
+        descriptor.name().hash(&mut hasher);
+        for label in descriptor.labels() {
+            label.hash(&mut hasher);
+        }
+    }
+    frame.rows().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A row's labels with those of the agent, sorted. A name that both have keeps the row's value: the configuration refuses such
+/// external labels, and metrics that were learned from a device must not change whose they are.
+fn full_labels(row: &LabelSet, own: &[(Arc<str>, Arc<str>)]) -> LabelSet {
+    let mut labels: Vec<(Arc<str>, Arc<str>)> = row
+        .iter()
+        .map(|label| (label.name().into(), label.value().into()))
+        .collect();
+    for (name, value) in own {
+        if row.get(name).is_none() {
+            labels.push((name.clone(), value.clone()));
+        }
+    }
+    labels.retain(|(_, value)| !value.is_empty());
+    labels.sort();
+    LabelSet::new(labels).unwrap_or_else(|_| row.clone())
+}
+
+/// The flat columns of a frame's columns.
+fn metrics(columns: &Columns) -> Arc<[SampleMetric]> {
+    let mut metrics = Vec::new();
+    for descriptor in columns.descriptors() {
+        match descriptor.kind() {
+            MetricKind::Gauge | MetricKind::Counter => {
+                metrics.push(metric(descriptor, "", None));
+            }
+            MetricKind::Histogram(spec) => {
+                for bound in &*spec.bounds {
+                    metrics.push(metric(descriptor, "_bucket", Some(bound.to_string())));
+                }
+                metrics.push(metric(descriptor, "_bucket", Some("+Inf".to_owned())));
+                metrics.push(metric(descriptor, "_sum", None));
+                metrics.push(metric(descriptor, "_count", None));
+            }
+        }
+    }
+    metrics.into()
+}
+
+fn metric(descriptor: &MetricDescriptor, suffix: &str, le: Option<String>) -> SampleMetric {
+    let mut labels: Vec<(Arc<str>, Arc<str>)> = descriptor
+        .labels()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    labels.extend(le.map(|le| ("le".into(), le.into())));
+    labels.sort();
+    SampleMetric {
+        name: format!("{}{suffix}", descriptor.name()).into(),
+        labels: LabelSet::new(labels).unwrap_or_default(),
+        family: descriptor.name().into(),
+        kind: descriptor.kind().as_str(),
+        help: descriptor.help().into(),
+        unit: descriptor.unit(),
+    }
+}
+
+/// The values of a frame, column by column.
+fn flatten(frame: &Frame, width: usize) -> Vec<Vec<f64>> {
+    let rows = frame.rows().len();
+    let mut columns = Vec::with_capacity(width);
+    for (index, descriptor) in frame.columns().descriptors().iter().enumerate() {
+        match descriptor.kind() {
+            MetricKind::Gauge | MetricKind::Counter => {
+                let cells = (0..rows).map(|row| frame.cell(row, index));
+                let values = cells.map(|cell| match cell {
+                    Some(Cell::Value(value)) => sound(value),
+                    _ => ABSENT,
+                });
+                columns.push(values.collect());
+            }
+            MetricKind::Histogram(spec) => {
+                let first = columns.len();
+                let buckets = spec.bounds.len() + 1;
+                columns.extend((0..buckets + 2).map(|_| vec![ABSENT; rows]));
+                for row in 0..rows {
+                    let Some(Cell::Histogram { buckets, sum, .. }) = frame.cell(row, index) else {
+                        continue;
+                    };
+                    let mut count = 0.0;
+                    for (bucket, observed) in buckets.iter().enumerate() {
+                        count += observed;
+                        columns[first + bucket][row] = count;
+                    }
+                    columns[first + buckets.len()][row] = sound(sum);
+                    columns[first + buckets.len() + 1][row] = count;
+                }
+            }
+        }
+    }
+    columns
+}
+
+/// A value as it may be sent: no NaN that means something else there.
+fn sound(value: f64) -> f64 {
+    if value.is_nan() && !is_absent(value) {
+        NORMAL_NAN
+    } else {
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pe_scrape::{FrameBuilder, HistogramSpec, Table};
+
+    use super::*;
+    use crate::remote_write::testing::{labels, now, report};
+
+    fn names(block: &SampleBlock, row: usize) -> Vec<String> {
+        let row = block.rows[row].iter();
+        row.map(|label| format!("{}={}", label.name(), label.value()))
+            .collect()
+    }
+
+    fn frame(device: &str, value: f64) -> Frame {
+        let columns = [MetricDescriptor::gauge("dev_ping", "Ping to device (ms)")];
+        FrameBuilder::new(&columns)
+            .unwrap()
+            .row(
+                LabelSet::new([("device", device), ("ip", "10.0.0.1"), ("site", "")]).unwrap(),
+                &[value],
+            )
+            .time(UNIX_EPOCH + Duration::from_millis(5_000))
+            .build()
+    }
+
+    #[test]
+    fn rows_carry_job_and_external_labels_sorted_and_without_empty_values() {
+        let external = labels(&[("zone", "b"), ("Area", "north"), ("empty", "")]);
+        let mut maker = BlockMaker::new(external, "host");
+        let made = maker.make(&report("plant", [frame("router", 2.5)]), now(9_000));
+        let [shaped] = &made.fresh[..] else {
+            panic!("one frame, one block")
+        };
+        let block = &shaped.block;
+        assert_eq!(
+            names(block, 0),
+            [
+                "Area=north",
+                "device=router",
+                "ip=10.0.0.1",
+                "job=plant",
+                "zone=b"
+            ]
+        );
+        assert_eq!(
+            (block.time.wall_ms, &*block.columns),
+            (5_000, &[vec![2.5]][..])
+        );
+        assert_eq!(&*block.metrics[0].name, "dev_ping");
+    }
+
+    #[test]
+    fn the_agents_own_series_have_its_job_and_instance() {
+        let own = FrameBuilder::new(&[MetricDescriptor::gauge("pingexporter_x", "X")])
+            .unwrap()
+            .row(LabelSet::new([("sink", "a")]).unwrap(), &[1.0])
+            .build();
+        let mut agent = CycleReport::new(AGENT_JOB, 0, UNIX_EPOCH);
+        agent.is_agent = true;
+        agent.exporter = vec![own];
+        let of = |external: &[(&str, &str)]| {
+            let mut maker = BlockMaker::new(labels(external), "host");
+            let made = maker.make(&agent, now(0));
+            names(&made.fresh[0].block, 0)
+        };
+        assert_eq!(of(&[]), ["instance=host", "job=pingexporter", "sink=a"]);
+        assert_eq!(
+            of(&[("instance", "north-1")]),
+            ["instance=north-1", "job=pingexporter", "sink=a"]
+        );
+    }
+
+    #[test]
+    fn histograms_are_flat_and_cumulative() {
+        let mut columns = Columns::builder();
+        let spec = HistogramSpec::classic([0.5, 1.0]);
+        let h = columns.add(MetricDescriptor::histogram("rtt_seconds", "RTT", spec));
+        let table = Table::new(columns.build().unwrap(), 1);
+        for value in [0.25, 0.75, 0.75, 8.0] {
+            table.row(0).observe(h, value);
+        }
+        let rows: Arc<[LabelSet]> = [LabelSet::empty()].into();
+        let frame = Frame::freeze(&table, rows, UNIX_EPOCH);
+        let mut maker = BlockMaker::new(Labels::default(), "host");
+        let made = maker.make(&report("plant", [frame]), now(0));
+        let block = &made.fresh[0].block;
+        let series: Vec<(&str, Option<&str>, f64)> = block
+            .metrics
+            .iter()
+            .zip(&block.columns)
+            .map(|(metric, column)| (&*metric.name, metric.labels.get("le"), column[0]))
+            .collect();
+        assert_eq!(
+            series,
+            [
+                ("rtt_seconds_bucket", Some("0.5"), 1.0),
+                ("rtt_seconds_bucket", Some("1"), 3.0),
+                ("rtt_seconds_bucket", Some("+Inf"), 4.0),
+                ("rtt_seconds_sum", None, 9.75),
+                ("rtt_seconds_count", None, 4.0),
+            ]
+        );
+        assert!(block.metrics.iter().all(|m| &*m.family == "rtt_seconds"));
+    }
+
+    #[test]
+    fn frames_of_equal_content_share_their_labels() {
+        let mut maker = BlockMaker::new(Labels::default(), "host");
+        let mut make = |frame: Frame| {
+            let made = maker.make(&report("plant", [frame]), now(0));
+            made.fresh[0].block.rows.clone()
+        };
+        let first = make(frame("router", 1.0));
+        assert!(Arc::ptr_eq(&first, &make(frame("router", 2.0))));
+        for turn in 0..200 {
+            make(frame(&format!("other-{turn}"), 1.0));
+        }
+        assert!(!Arc::ptr_eq(&first, &make(frame("router", 2.0))));
+        assert!(maker.groups["plant"].by_content.len() <= FORGOTTEN_AFTER as usize);
+    }
+
+    #[test]
+    fn the_time_since_boot_does_not_depend_on_a_step_of_the_wall_clock() {
+        let mut maker = BlockMaker::new(Labels::default(), "host");
+        let mut cycle = report("plant", [frame("router", f64::NAN)]);
+        cycle.started = UNIX_EPOCH + Duration::from_millis(5_000);
+        cycle.duration = Duration::from_millis(200);
+        // The clock has been set forward by a year meanwhile.
+        let made = maker.make(&cycle, now(31_536_000_000));
+        let block = &made.fresh[0].block;
+        assert_eq!(block.time.wall_ms, 5_000);
+        let boot = now(31_536_000_000).boot_ns - block.time.boot_ns;
+        assert_eq!(boot, 200_000_000);
+        assert_eq!(block.columns[0][0].to_bits(), NORMAL_NAN.to_bits());
+    }
+}

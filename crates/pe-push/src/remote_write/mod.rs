@@ -1,0 +1,8 @@
+//! Remote write: what leaves for Prometheus, VictoriaMetrics, Mimir or Thanos.
+//!
+//! `blocks` makes sample blocks of reports, and `stale` adds the markers of series that have ended.
+
+mod blocks;
+mod stale;
+#[cfg(test)]
+mod testing;
