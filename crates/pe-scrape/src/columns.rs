@@ -27,15 +27,23 @@ pub enum Unit {
     Ratio,
 }
 
-impl fmt::Display for Unit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Unit {
+    /// The word for the unit; empty for none.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::None => "",
             Self::Seconds => "seconds",
             Self::Milliseconds => "milliseconds",
             Self::Bytes => "bytes",
             Self::Ratio => "ratio",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

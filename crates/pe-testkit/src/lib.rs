@@ -63,6 +63,7 @@
 //! | --- | --- |
 //! | needs, skipped tests | [`require!`], [`skip`], [`Need`] |
 //! | servers | [`Gateway`], [`Nginx`], [`Prometheus`], [`NameServer`], any other: [`Server`] |
+//! | remote write, with faults | [`WriteReceiver`] |
 //! | metrics that others accept | [`promtool_check_metrics`], [`promtool`] |
 //! | a private network | [`in_namespace`], [`Namespace`] |
 //! | devices with delay, loss, errors and lies | [`Simnet`], [`Scenario`], [`Truth`] |
@@ -81,6 +82,7 @@ mod require;
 mod server;
 mod simnet;
 mod spawn;
+mod write_receiver;
 
 pub use dns::NameServer;
 pub use gateway::Gateway;
@@ -95,3 +97,6 @@ pub use simnet::{
     Identifiers, InjectedDelay, Noise, Scenario, Simnet, Storm, Truth, When,
 };
 pub use spawn::{command, start};
+pub use write_receiver::{
+    ReceivedWrite, WriteAnswer, WriteReceiver, WrittenMetadata, WrittenSample, WrittenSeries,
+};

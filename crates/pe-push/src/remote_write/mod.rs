@@ -1,8 +1,9 @@
 //! Remote write: what leaves for Prometheus, VictoriaMetrics, Mimir or Thanos.
 //!
-//! `blocks` makes sample blocks of reports, and `stale` adds the markers of series that have ended.
+//! `blocks` makes sample blocks of reports, and `stale` adds the markers of series that have ended. `wire` encodes them.
 
 mod blocks;
 mod stale;
 #[cfg(test)]
 mod testing;
+mod wire;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use pe_scrape::{CycleReport, Frame, Labels, is_absent};
+use pe_scrape::{CycleReport, Frame, LabelSet, Labels, Unit, is_absent};
 
 use super::blocks::Now;
 use super::stale::is_stale;
-use crate::SampleBlock;
+use crate::{SampleBlock, SampleMetric, SampleTime};
 
 /// A moment so many milliseconds after 1970, some days after the machine was started.
 pub(crate) fn now(wall_ms: u64) -> Now {
@@ -48,4 +48,39 @@ pub(crate) fn series(blocks: &[SampleBlock]) -> Vec<String> {
         }
     }
     all
+}
+
+/// A gauge.
+pub(crate) fn metric(name: &str, labels: &[(&str, &str)]) -> SampleMetric {
+    SampleMetric {
+        name: name.into(),
+        labels: label_set(labels),
+        family: name.into(),
+        kind: "gauge",
+        help: format!("Help of {name}").into(),
+        unit: Unit::None,
+    }
+}
+
+/// A block of rows with these labels, column by column.
+pub(crate) fn block(
+    metrics: &[SampleMetric],
+    rows: &[&[(&str, &str)]],
+    columns: &[&[f64]],
+    wall_ms: i64,
+) -> Arc<SampleBlock> {
+    Arc::new(SampleBlock {
+        time: SampleTime {
+            wall_ms,
+            boot_ns: 0,
+            boot_id: 0,
+        },
+        metrics: metrics.into(),
+        rows: rows.iter().map(|row| label_set(row)).collect(),
+        columns: columns.iter().map(|column| column.to_vec()).collect(),
+    })
+}
+
+fn label_set(labels: &[(&str, &str)]) -> LabelSet {
+    LabelSet::new(labels.iter().copied()).unwrap()
 }
