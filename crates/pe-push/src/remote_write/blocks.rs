@@ -337,8 +337,9 @@ fn flatten(frame: &Frame, width: usize) -> Vec<Vec<f64>> {
                 let first = columns.len();
                 let buckets = spec.bounds.len() + 1;
                 columns.extend((0..buckets + 2).map(|_| vec![ABSENT; rows]));
-                for row in 0..rows {
-                    let Some(Cell::Histogram { buckets, sum, .. }) = frame.cell(row, index) else {
+                let cells = (0..rows).map(|row| frame.cell(row, index));
+                for (row, cell) in cells.enumerate() {
+                    let Some(Cell::Histogram { buckets, sum, .. }) = cell else {
                         continue;
                     };
                     let mut count = 0.0;

@@ -1,0 +1,352 @@
+//! What waits to be sent of some blocks, and how it is cut when it is refused. No I/O; takes every time as an argument.
+//!
+//! Blocks of one shape become one part, so that a series' samples are together and in order of time. Parts share no series, so
+//! requests made of them may leave in any order and at the same time. That is why [`Window`] takes no block whose series are in
+//! a part of another shape, as happens after a reload.
+//!
+//! A refused request is cut in two: by time while it holds several times, then by series. Of two halves by time the older one
+//! goes first, and is dropped when it is refused, since what a receiver refuses for its time are the older samples. A series that
+//! is refused alone is the culprit.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::wire::Part;
+use crate::SampleBlock;
+
+/// Requests that may be sent within [`SPLIT_PERIOD`] to find out which samples of a request are refused.
+const SPLITS: usize = 60;
+const SPLIT_PERIOD: Duration = Duration::from_secs(60);
+
+/// Blocks that are sent together.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    shapes: Vec<Vec<Arc<SampleBlock>>>,
+    /// Cells of all blocks, with those that are absent.
+    cells: usize,
+}
+
+/// Which shapes have series in common. Comparing them takes a walk over their rows, so it is remembered.
+#[derive(Debug, Default)]
+pub(crate) struct Overlaps {
+    /// With the blocks, so that their addresses stay theirs.
+    known: HashMap<[ShapeId; 2], (bool, [Arc<SampleBlock>; 2])>,
+}
+
+/// Pairs of shapes that are remembered.
+const MOST_OVERLAPS: usize = 256;
+
+impl Window {
+    pub(crate) fn cells(&self) -> usize {
+        self.cells
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shapes.is_empty()
+    }
+
+    /// Takes a block in, or gives it back when its series must wait until this window has been sent.
+    pub(crate) fn add(
+        &mut self,
+        block: Arc<SampleBlock>,
+        overlaps: &mut Overlaps,
+    ) -> Result<(), Arc<SampleBlock>> {
+        let cells = block.rows.len() * block.metrics.len();
+        if let Some(shape) = self
+            .shapes
+            .iter_mut()
+            .find(|shape| is_alike(&shape[0], &block))
+        {
+            shape.push(block);
+        } else if self
+            .shapes
+            .iter()
+            .any(|shape| overlaps.of(&shape[0], &block))
+        {
+            return Err(block);
+        } else {
+            self.shapes.push(vec![block]);
+        }
+        self.cells += cells;
+        Ok(())
+    }
+
+    /// The parts, each with all its series and in order of time.
+    pub(crate) fn into_parts(self) -> VecDeque<Part> {
+        let shapes = self.shapes.into_iter();
+        shapes
+            .map(|mut blocks| {
+                blocks.sort_by_key(|block| block.time.wall_ms);
+                Part::whole(blocks)
+            })
+            .collect()
+    }
+}
+
+/// Whether two blocks are of one shape.
+fn is_alike(a: &SampleBlock, b: &SampleBlock) -> bool {
+    shape(a) == shape(b) || (a.metrics == b.metrics && a.rows == b.rows)
+}
+
+/// What tells shapes apart whose labels are shared: their addresses.
+pub(crate) type ShapeId = (usize, usize);
+
+pub(crate) fn shape(block: &SampleBlock) -> ShapeId {
+    (block.metrics.as_ptr().addr(), block.rows.as_ptr().addr())
+}
+
+impl Overlaps {
+    fn of(&mut self, a: &Arc<SampleBlock>, b: &Arc<SampleBlock>) -> bool {
+        let key = [shape(a), shape(b)];
+        if let Some((overlap, _)) = self.known.get(&key) {
+            return *overlap;
+        }
+        let overlap = have_series_in_common(a, b);
+        if self.known.len() >= MOST_OVERLAPS {
+            self.known.clear();
+        }
+        // Blocks are kept for their labels only.
+        let labels = |block: &Arc<SampleBlock>| {
+            Arc::new(SampleBlock {
+                time: block.time,
+                metrics: block.metrics.clone(),
+                rows: block.rows.clone(),
+                columns: Vec::new(),
+            })
+        };
+        self.known.insert(key, (overlap, [labels(a), labels(b)]));
+        overlap
+    }
+}
+
+fn have_series_in_common(a: &SampleBlock, b: &SampleBlock) -> bool {
+    let metrics: HashSet<_> = a.metrics.iter().map(|it| (&it.name, &it.labels)).collect();
+    if !b
+        .metrics
+        .iter()
+        .any(|it| metrics.contains(&(&it.name, &it.labels)))
+    {
+        return false;
+    }
+    let rows: HashSet<_> = a.rows.iter().collect();
+    b.rows.iter().any(|row| rows.contains(row))
+}
+
+/// Some parts, and what is known of them.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) parts: VecDeque<Part>,
+    pub(crate) kind: WorkKind,
+}
+
+/// Why parts are sent the way they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WorkKind {
+    /// For the first time, together with others.
+    First,
+    /// The older half of what was refused: alone, and not again if it is refused.
+    Older,
+    /// Another piece of what was refused: alone.
+    Piece,
+}
+
+/// What a refused request is cut into.
+#[derive(Debug)]
+pub(crate) enum Cut {
+    /// Two pieces, to be sent in this order.
+    Pieces([Work; 2]),
+    /// It cannot be cut: this series of this part is refused.
+    Culprit(Part),
+}
+
+/// Cuts what was refused. There must be a series in it.
+pub(crate) fn cut(parts: Vec<Part>) -> Cut {
+    let times: BTreeSet<i64> = parts
+        .iter()
+        .flat_map(|part| part.blocks.iter().map(|block| block.time.wall_ms))
+        .collect();
+    if let Some(middle) = times
+        .iter()
+        .nth(times.len() / 2)
+        .filter(|_| times.len() > 1)
+    {
+        let half = |is_older: bool| {
+            let halves = parts.iter().map(|part| Part {
+                blocks: (part.blocks.iter())
+                    .filter(|block| (block.time.wall_ms < *middle) == is_older)
+                    .cloned()
+                    .collect(),
+                series: part.series.clone(),
+            });
+            halves.filter(|part| !part.blocks.is_empty()).collect()
+        };
+        return Cut::Pieces([
+            Work {
+                parts: half(true),
+                kind: WorkKind::Older,
+            },
+            Work {
+                parts: half(false),
+                kind: WorkKind::Piece,
+            },
+        ]);
+    }
+    by_series(parts)
+}
+
+fn by_series(parts: Vec<Part>) -> Cut {
+    let total: usize = parts.iter().map(|part| part.series.len()).sum();
+    let mut rest = VecDeque::from(parts);
+    if total <= 1 {
+        let part = rest.pop_front().unwrap_or_else(|| Part::whole([]));
+        return Cut::Culprit(part);
+    }
+    let mut first = VecDeque::new();
+    let mut missing = total / 2;
+    while missing > 0
+        && let Some(mut part) = rest.pop_front()
+    {
+        let length = part.series.len();
+        if length <= missing {
+            missing -= length;
+            first.push_back(part);
+            continue;
+        }
+        let middle = part.series.start + missing;
+        first.push_back(Part {
+            blocks: part.blocks.clone(),
+            series: part.series.start..middle,
+        });
+        part.series.start = middle;
+        rest.push_front(part);
+        missing = 0;
+    }
+    let [first, second] = [first, rest].map(|parts| Work {
+        parts,
+        kind: WorkKind::Piece,
+    });
+    Cut::Pieces([first, second])
+}
+
+/// How many requests may still be spent on finding culprits.
+#[derive(Debug, Default)]
+pub(crate) struct SplitBudget(VecDeque<Instant>);
+
+impl SplitBudget {
+    /// Takes one request out, if there is one.
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        while let Some(first) = self.0.front()
+            && now.duration_since(*first) >= SPLIT_PERIOD
+        {
+            self.0.pop_front();
+        }
+        let is_free = self.0.len() < SPLITS;
+        if is_free {
+            self.0.push_back(now);
+        }
+        is_free
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remote_write::testing::{block, metric};
+
+    fn plain(name: &str, device: &[&str], time: i64) -> Arc<SampleBlock> {
+        let pairs: Vec<[(&str, &str); 1]> = device.iter().map(|it| [("device", *it)]).collect();
+        let rows: Vec<&[(&str, &str)]> = pairs.iter().map(|it| &it[..]).collect();
+        let values = vec![1.0; device.len()];
+        block(&[metric(name, &[])], &rows, &[&values], time)
+    }
+
+    fn at(time: i64, of: &Arc<SampleBlock>) -> Arc<SampleBlock> {
+        let mut block = SampleBlock::clone(of);
+        block.time.wall_ms = time;
+        Arc::new(block)
+    }
+
+    #[test]
+    fn blocks_of_one_shape_become_one_part_in_order_of_time() {
+        let (mut window, mut overlaps) = (Window::default(), Overlaps::default());
+        let (a, b) = (plain("a", &["x"], 5), plain("b", &["x"], 5));
+        for block in [at(20, &a), b.clone(), at(10, &a)] {
+            window.add(block, &mut overlaps).unwrap();
+        }
+        assert_eq!(window.cells(), 3);
+        let parts = window.into_parts();
+        let times: Vec<Vec<i64>> = parts
+            .iter()
+            .map(|part| part.blocks.iter().map(|block| block.time.wall_ms).collect())
+            .collect();
+        assert_eq!(times, [vec![10, 20], vec![5]]);
+    }
+
+    #[test]
+    fn a_series_of_another_shape_waits_for_the_next_window() {
+        let (mut window, mut overlaps) = (Window::default(), Overlaps::default());
+        window
+            .add(plain("a", &["x", "y"], 1), &mut overlaps)
+            .unwrap();
+        window.add(plain("a", &["z"], 1), &mut overlaps).unwrap();
+        window
+            .add(plain("b", &["x", "y"], 1), &mut overlaps)
+            .unwrap();
+        let more = plain("a", &["y", "new"], 2);
+        assert!(window.add(more.clone(), &mut overlaps).is_err());
+        assert!(window.add(more, &mut overlaps).is_err());
+        // Equal labels are one shape, wherever they were read.
+        window.add(plain("a", &["z"], 2), &mut overlaps).unwrap();
+    }
+
+    #[test]
+    fn what_is_refused_is_cut_by_time_then_by_series() {
+        let devices = ["1", "2", "3", "4", "5"];
+        let first = plain("a", &devices, 10);
+        let part = Part::whole([first.clone(), at(20, &first), at(30, &first)]);
+        let Cut::Pieces([older, newer]) = cut(vec![part]) else {
+            panic!("it has three times")
+        };
+        assert_eq!((older.kind, newer.kind), (WorkKind::Older, WorkKind::Piece));
+        let times = |work: &Work| -> Vec<i64> {
+            (work.parts[0].blocks.iter())
+                .map(|block| block.time.wall_ms)
+                .collect()
+        };
+        assert_eq!((times(&older), times(&newer)), (vec![10], vec![20, 30]));
+
+        // All series are found, each once, however they are cut.
+        let mut culprits = Vec::new();
+        let mut pieces = vec![
+            Vec::from(older.parts),
+            vec![Part::whole([plain("b", &["6"], 10)])],
+        ];
+        let together = pieces.drain(..).flatten().collect();
+        let mut work = vec![together];
+        while let Some(parts) = work.pop() {
+            match cut(parts) {
+                Cut::Culprit(part) => {
+                    let (row, metric) = part.series(part.series.start);
+                    culprits.push(format!("{} {}", metric.name, row.get("device").unwrap()));
+                }
+                Cut::Pieces(pieces) => {
+                    work.extend(pieces.map(|piece| Vec::from(piece.parts)));
+                }
+            }
+        }
+        culprits.sort();
+        assert_eq!(culprits, ["a 1", "a 2", "a 3", "a 4", "a 5", "b 6"]);
+    }
+
+    #[test]
+    fn sixty_requests_a_minute_are_spent_on_finding_culprits() {
+        let mut budget = SplitBudget::default();
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        assert!((0..60).all(|second| budget.take(at(second))));
+        assert!(!budget.take(at(59)));
+        assert!(budget.take(at(60)) && !budget.take(at(60)));
+        assert!(budget.take(at(61)));
+    }
+}
