@@ -164,6 +164,7 @@ fn lane_key(name: &str, settings: &ScraperSettings) -> String {
         timeout,
         interval,
         value_dev_down,
+        unknown_is_down,
         count,
         probe_interval,
         rate,
@@ -172,7 +173,7 @@ fn lane_key(name: &str, settings: &ScraperSettings) -> String {
         ..
     } = *settings;
     format!(
-        "{name} {timeout:?} {interval:?} {value_dev_down} {count} {probe_interval:?} {rate:?} {burst:?} {own}"
+        "{name} {timeout:?} {interval:?} {value_dev_down} {unknown_is_down} {count} {probe_interval:?} {rate:?} {burst:?} {own}"
     )
 }
 

@@ -246,6 +246,12 @@ impl Channel {
         self.sender.as_ref().unwrap_or(&self.socket).as_fd()
     }
 
+    /// Forgets the ICMP errors that a sender of its own has collected, which are read as packets elsewhere. Returns how many
+    /// there were.
+    pub(crate) fn clear_sender_errors(&self) -> usize {
+        self.sender.as_ref().map_or(0, Socket::clear_errors)
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -254,7 +260,7 @@ impl Channel {
 /// Opens the socket that a raw channel sends through.
 fn sending_socket(family: Family, settings: &ChannelSettings<'_>) -> Result<Socket, OpenError> {
     let refused = |(name, error)| OpenError::option(name, error);
-    // Nobody reads it; its error queue may overflow.
+    // Nothing is read from it but its error queue, which may overflow.
     let socket = settings
         .raw(family, 0)
         .map_err(|error| OpenError::socket(family, error))?;

@@ -69,11 +69,17 @@ pub enum ProbeError {
     /// Never sent: this machine has no route to the address.
     #[error("not sent: this machine has no route to the address")]
     NoRoute,
-    /// Never sent: this machine's firewall, or the lack of a right, forbids it.
+    /// Never sent: this machine's firewall, a full connection-tracking table, a route that prohibits it, or the lack of a
+    /// right forbids it.
     #[error("not sent: this machine's firewall or permissions forbid it")]
     PermissionDenied,
-    /// Never sent: this machine's queue to the network stayed full.
-    #[error("not sent: this machine's queue to the network is full")]
+    /// Never sent: the address is the broadcast address of a subnet of this machine, and no device's.
+    #[error(
+        "not sent: the address is the broadcast address of one of this machine's own subnets, and no device's"
+    )]
+    Broadcast,
+    /// Never sent: this machine's queue to the network stayed full, or its neighbour table had no room for the address.
+    #[error("not sent: this machine's queue to the network, or its neighbour table, is full")]
     NoBuffers,
     /// Never sent, for another reason.
     #[error("not sent: {}", std::io::Error::from_raw_os_error(*errno))]
@@ -123,7 +129,7 @@ pub enum Reason {
     Unreachable,
     /// Time exceeded.
     TimeExceeded,
-    /// The packet does not fit a link on the way.
+    /// A router says that the packet does not fit a link on the way.
     PacketTooBig,
     /// Parameter problem.
     ParameterProblem,
@@ -139,13 +145,19 @@ pub enum Reason {
     NotSent,
     /// Unknown: this machine dropped packets that had arrived.
     DroppedLocally,
-    /// The host name has no address.
+    /// The host name has no address: a name server, or the hosts file, said so.
     Dns,
+    /// Unknown: no name server answered for the host name.
+    DnsUnanswered,
+    /// Never sent: the packet does not fit this machine's own link.
+    PacketTooBigLocally,
+    /// Never sent: the broadcast address of a subnet of this machine.
+    Broadcast,
 }
 
 impl Reason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Timeout,
         Self::NetworkUnreachable,
         Self::HostUnreachable,
@@ -161,6 +173,9 @@ impl Reason {
         Self::NotSent,
         Self::DroppedLocally,
         Self::Dns,
+        Self::DnsUnanswered,
+        Self::PacketTooBigLocally,
+        Self::Broadcast,
     ];
 
     /// The label's value.
@@ -182,15 +197,21 @@ impl Reason {
             Self::NotSent => "not_sent",
             Self::DroppedLocally => "dropped_locally",
             Self::Dns => "dns",
+            Self::DnsUnanswered => "dns_unanswered",
+            Self::PacketTooBigLocally => "packet_too_big_locally",
+            Self::Broadcast => "broadcast",
         }
     }
 
-    /// Whether nothing was learned about the device, because this machine could not send or receive properly for want
-    /// of buffers or time. Such a probe counts neither for nor against the device: it is neither up nor down for it.
+    /// Whether nothing was learned about the device, because this machine could not ask or hear: the request never left, the
+    /// reply may have been dropped here, or no name server told the address. Such a probe counts neither for nor against
+    /// the device.
+    ///
+    /// Otherwise the device is up or down: it was asked, or it is known that its name has no address. An ICMP error counts
+    /// against it, also one that this machine's own kernel raises because nobody answers for the address on the local link.
     #[must_use]
     pub fn is_unknown(self) -> bool {
         match self {
-            Self::DroppedLocally | Self::NoBuffers | Self::NotSent => true,
             Self::Timeout
             | Self::NetworkUnreachable
             | Self::HostUnreachable
@@ -199,10 +220,16 @@ impl Reason {
             | Self::TimeExceeded
             | Self::PacketTooBig
             | Self::ParameterProblem
-            | Self::NoRoute
-            | Self::PermissionDenied
-            | Self::SendFailed
             | Self::Dns => false,
+            Self::NoRoute
+            | Self::PermissionDenied
+            | Self::NoBuffers
+            | Self::SendFailed
+            | Self::NotSent
+            | Self::DroppedLocally
+            | Self::DnsUnanswered
+            | Self::PacketTooBigLocally
+            | Self::Broadcast => true,
         }
     }
 }
@@ -221,10 +248,12 @@ impl ProbeError {
                 _ => Reason::Unreachable,
             },
             Self::TimeExceeded { .. } => Reason::TimeExceeded,
+            Self::PacketTooBig { from: None, .. } => Reason::PacketTooBigLocally,
             Self::PacketTooBig { .. } => Reason::PacketTooBig,
             Self::ParameterProblem { .. } => Reason::ParameterProblem,
             Self::NoRoute | Self::NoSocket { .. } => Reason::NoRoute,
             Self::PermissionDenied => Reason::PermissionDenied,
+            Self::Broadcast => Reason::Broadcast,
             Self::NoBuffers => Reason::NoBuffers,
             Self::SendFailed { .. } => Reason::SendFailed,
             Self::NotSent | Self::Closed => Reason::NotSent,
@@ -295,6 +324,12 @@ mod tests {
             ProbeError::TimeExceeded { from },
             ProbeError::NoRoute,
             ProbeError::PermissionDenied,
+            ProbeError::Broadcast,
+            ProbeError::PacketTooBig { mtu: 0, from: None },
+            ProbeError::PacketTooBig {
+                mtu: 1400,
+                from: Some(from),
+            },
             ProbeError::NoBuffers,
             ProbeError::SendFailed { errno: 5 },
             ProbeError::NotSent,
@@ -303,6 +338,8 @@ mod tests {
         ] {
             let stats = Stats::from(error);
             assert_eq!(error.is_unknown(), stats.is_unknown(), "{error:?}");
+            // What left may be lost on the way; what did not says nothing of the device.
+            assert!(error.was_sent() || error.is_unknown(), "{error:?}");
         }
         assert!(ProbeError::Closed.is_unknown() && ProbeError::NotSent.is_unknown());
     }

@@ -238,7 +238,8 @@ mod tests {
         let stats = of([Err(ProbeError::DroppedLocally), Err(ProbeError::NotSent)]);
         assert_eq!(stats.loss_ratio(), None);
         assert!(stats.is_unknown());
-        assert!(!of([Err(ProbeError::NoRoute)]).is_unknown());
+        assert!(of([Err(ProbeError::NoRoute)]).is_unknown());
+        assert!(!of([Err(ProbeError::NoRoute), Err(ProbeError::Timeout)]).is_unknown());
     }
 
     #[test]

@@ -38,14 +38,63 @@ fn counted(namespace: &Namespace, counter: &str) -> u64 {
     words.nth(1).unwrap().parse().unwrap()
 }
 
+/// Nothing is known of a device whose request did not leave, for this reason.
+#[track_caller]
+fn assert_unknown(stats: &Stats, reason: Reason) {
+    assert_eq!(stats.errors(reason), 1, "{stats:?}");
+    assert_eq!((stats.sent(), stats.loss_ratio()), (0, None), "{stats:?}");
+    assert!(stats.is_unknown(), "{stats:?}");
+}
+
+/// An Ethernet link in the namespace, on which `interface` has an address of 10.5.0.0/16 and fd05::/64, and nobody else
+/// answers. Unanswered neighbours are given up quickly.
+fn add_link(namespace: &Namespace, interface: &str) {
+    namespace.add_veth(interface, "far0");
+    namespace.add_address(interface, "10.5.0.1/16");
+    namespace.add_address(interface, "fd05::1/64");
+    for table in ["arp_cache", "ndisc_cache"] {
+        namespace.ip(&format!(
+            "ntable change name {table} dev {interface} retrans 50"
+        ));
+    }
+}
+
 #[test]
 fn an_address_without_a_route_is_not_a_loss() {
     pe_testkit::require!(Namespaces);
-    in_namespace(|_| {
+    in_namespace(|namespace| {
         for address in ["10.0.0.1", "fd00::1"] {
             let stats = once(Pinger::builder(), address.parse().unwrap());
-            assert_eq!(stats.errors(Reason::NoRoute), 1, "{address}");
-            assert_eq!((stats.sent(), stats.loss_ratio()), (0, None), "{address}");
+            assert_unknown(&stats, Reason::NoRoute);
+        }
+        // Routes that refuse, and one that went away while the sockets were open.
+        for (kind, reason) in [
+            ("unreachable", Reason::NoRoute),
+            ("prohibit", Reason::PermissionDenied),
+        ] {
+            for address in ["10.0.0.1", "fd00::1"] {
+                namespace.ip(&format!("route add {kind} {address}"));
+                let stats = once(Pinger::builder(), address.parse().unwrap());
+                assert_unknown(&stats, reason);
+                namespace.ip(&format!("route del {kind} {address}"));
+            }
+        }
+        let pinger = Pinger::builder()
+            .timeout(Duration::from_millis(200))
+            .build()
+            .unwrap();
+        for address in [namespace.silent_v4(1), namespace.silent_v6(1)] {
+            let lost = sweep(&pinger, Sweep::new([address])).stats[0];
+            assert_eq!((lost.sent(), lost.is_unknown()), (1, false), "{lost:?}");
+        }
+        namespace.ip("route del 198.18.0.0/15");
+        namespace.ip("-6 route del 2001:2::/48");
+        for address in ["198.18.0.1", "2001:2::1"] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_unknown(
+                &sweep(&pinger, Sweep::new([address])).stats[0],
+                Reason::NoRoute,
+            );
         }
     });
 }
@@ -56,15 +105,137 @@ fn what_the_own_firewall_forbids_is_not_a_loss() {
     in_namespace(|namespace| {
         namespace.nft(
             "table inet t {\n chain c {\n type filter hook output priority 0\n \
-             ip daddr 127.0.0.9 drop\n ip6 daddr fd00::9 drop\n }\n}",
+             ip daddr 127.0.0.9 drop\n ip6 daddr fd00::9 drop\n \
+             ip daddr 127.0.0.10 reject\n ip6 daddr fd00::10 reject\n }\n}",
         );
-        namespace.add_address("lo", "fd00::9/128");
-        for address in ["127.0.0.9", "fd00::9"] {
+        for address in ["fd00::8/128", "fd00::9/128", "fd00::10/128"] {
+            namespace.add_address("lo", address);
+        }
+        for address in ["127.0.0.9", "fd00::9", "127.0.0.10", "fd00::10"] {
             let stats = once(Pinger::builder(), address.parse().unwrap());
-            assert_eq!(stats.errors(Reason::PermissionDenied), 1, "{address}");
-            assert_eq!((stats.sent(), stats.loss_ratio()), (0, None), "{address}");
+            assert_unknown(&stats, Reason::PermissionDenied);
+        }
+        // The errors that the firewall sends for one are not taken for another's.
+        for (forbidden, fine) in [("127.0.0.10", "127.0.0.8"), ("fd00::10", "fd00::8")] {
+            let addresses = [forbidden, fine].map(|address| address.parse::<IpAddr>().unwrap());
+            let pinger = Pinger::builder().unlimited_rate().build().unwrap();
+            let targets: Vec<IpAddr> = addresses.iter().copied().cycle().take(1_000).collect();
+            let result = sweep(&pinger, Sweep::new(targets));
+            for (address, stats) in result.iter() {
+                if address == addresses[1] {
+                    assert!(stats.is_up(), "{stats:?}");
+                } else {
+                    assert_unknown(stats, Reason::PermissionDenied);
+                }
+            }
         }
     });
+}
+
+#[test]
+fn an_unanswered_neighbour_is_down_and_nobody_elses_trouble() {
+    pe_testkit::require!(Namespaces);
+    in_namespace(|namespace| {
+        add_link(namespace, "near0");
+        for (net, fine) in [("10.5.1.", "127.0.0.1"), ("fd05::1:", "::1")] {
+            let pinger = Pinger::builder()
+                .unlimited_rate()
+                .timeout(Duration::from_millis(1_500))
+                .build()
+                .unwrap();
+            // As many as leave room for others in the machine's neighbour table; their errors come all at once.
+            let dead = (1..=60_u8).map(|n| format!("{net}{n}").parse::<IpAddr>().unwrap());
+            let fine: IpAddr = fine.parse().unwrap();
+            let targets: Vec<IpAddr> = dead.flat_map(|dead| [dead, fine]).collect();
+            let sweep = self::sweep(
+                &pinger,
+                Sweep::new(targets)
+                    .count(50)
+                    .probe_interval(Duration::from_millis(10)),
+            );
+            let mut told = 0;
+            for (address, stats) in sweep.iter() {
+                if address == fine {
+                    assert_eq!(stats.replies(), 50, "{stats:?}");
+                } else {
+                    told += stats.errors(Reason::HostUnreachable);
+                    assert!(!stats.is_unknown() && !stats.is_up(), "{stats:?}");
+                    assert_eq!(stats.sent(), 50, "{stats:?}");
+                }
+            }
+            // The kernel limits how many errors it sends; some come for sure.
+            assert!(told > 0);
+        }
+    });
+}
+
+#[test]
+fn the_broadcast_address_of_an_own_subnet_is_told_as_such() {
+    pe_testkit::require!(Namespaces);
+    in_namespace(|namespace| {
+        add_link(namespace, "near0");
+        let stats = once(Pinger::builder(), [10, 5, 255, 255].into());
+        assert_unknown(&stats, Reason::Broadcast);
+    });
+}
+
+/// `ENOBUFS` for some addresses and not for others, as a full neighbour table gives it. That table belongs to the whole
+/// machine, so an egress filter of the link takes its place: its refusal looks the same.
+#[test]
+fn addresses_that_the_kernel_has_no_room_for_delay_nobody() {
+    pe_testkit::require!(Tun, Program("nft"));
+    for family in FAMILIES {
+        in_namespace(|namespace| {
+            let devices = r#"[{ "hosts": "1-6000", "delay": 2 }]"#;
+            let network = Simnet::start(namespace, &scenario(devices), family);
+            let (word, refused) = match family {
+                Family::V4 => ("ip", "10.0.16.0/20"),
+                Family::V6 => ("ip6", "fd00:64::1000/116"),
+            };
+            namespace.nft(&format!(
+                "table netdev t {{\n chain c {{\n type filter hook egress device \"sim0\" priority 0\n \
+                 {word} daddr {refused} drop\n }}\n}}"
+            ));
+            let pinger = Pinger::builder().unlimited_rate().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
+            let addresses = |hosts: std::ops::Range<u32>| -> Vec<IpAddr> {
+                hosts.map(|host| network.address(host)).collect()
+            };
+            let (dead, fine) = (addresses(0x1000..0x1700), addresses(1..506));
+            let timeout = Duration::from_secs(5);
+            let cycles = 10;
+            let fine = Sweep::new(fine)
+                .timeout(timeout)
+                .count(cycles)
+                .probe_interval(Duration::from_millis(100));
+            let other: IpAddr = match family {
+                Family::V4 => "::1",
+                Family::V6 => "127.0.0.1",
+            }
+            .parse()
+            .unwrap();
+            let (dead, fine, other) = runtime.block_on(async {
+                tokio::join!(
+                    pinger.sweep(Sweep::new(dead).timeout(timeout)),
+                    pinger.sweep(fine),
+                    pinger.sweep(
+                        Sweep::new([other])
+                            .count(cycles)
+                            .timeout(timeout)
+                            .probe_interval(Duration::from_millis(100))
+                    ),
+                )
+            });
+            for stats in &dead.unwrap().stats {
+                assert_unknown(stats, Reason::NoBuffers);
+            }
+            for stats in fine.unwrap().stats.iter().chain(&other.unwrap().stats) {
+                assert_eq!(stats.replies(), cycles, "{stats:?}");
+            }
+        });
+    }
 }
 
 #[test]

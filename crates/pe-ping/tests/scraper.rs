@@ -111,7 +111,7 @@ async fn several_probes_and_a_histogram() {
     assert!(text.contains(r#"le="10"} 8"#), "{text}");
 }
 
-/// Knows `good`, says no to `bad`, and never answers for `slow`.
+/// Knows `good`, says no to `bad`, gets no answer for `lost`, and never returns for `slow`.
 struct Names;
 
 #[async_trait]
@@ -121,42 +121,67 @@ impl Resolve for Names {
         match host {
             "good" => Ok([127, 0, 0, 77].into()),
             "slow" => std::future::pending().await,
-            _ => Err(ResolveError::new(host, "no such host")),
+            "lost" => Err(ResolveError::new(host, "no name server answers")),
+            _ => Err(ResolveError::denied(host, "no such host")),
         }
     }
+}
+
+/// How often the probes of a row failed for `reason`.
+fn errors<'f>(
+    frame: &'f Frame,
+    scraper: &dyn Scraper,
+    row: usize,
+    reason: &str,
+) -> Option<Cell<'f>> {
+    let columns = scraper.columns().descriptors();
+    let column = columns
+        .iter()
+        .position(|descriptor| descriptor.labels().any(|label| label == ("reason", reason)));
+    frame.cell(row, column.unwrap())
 }
 
 #[tokio::test]
 async fn names_that_fail_hide_nobody_else() {
     let factory = PingScraperFactory::new(Names);
     let scraper = factory.scraper(&settings(Value::Null)).unwrap();
-    let targets: Vec<Target> = vec![
+    let targets: Arc<[Target]> = Arc::new([
         name("slow"),
         name("bad"),
         name("good"),
         Target::from_ip([127, 0, 0, 1].into()),
-    ];
-    let (frame, batch) = measure(&scraper, targets.into()).await;
-    let up: Vec<_> = (0..4).map(|row| frame.value(row, "ping_up")).collect();
-    assert_eq!(up, [Some(0.0), Some(0.0), Some(1.0), Some(1.0)]);
-    assert_eq!(frame.value(0, "dev_ping"), Some(5_000.0));
+        name("lost"),
+    ]);
+    let (frame, batch) = measure(&scraper, targets.clone()).await;
+    let up: Vec<_> = (0..5).map(|row| frame.value(row, "ping_up")).collect();
+    // A name that does not exist is down; of one that nobody answered for, nothing is known.
+    assert_eq!(up, [None, Some(0.0), Some(1.0), Some(1.0), None]);
+    assert_eq!(frame.value(0, "dev_ping"), None);
+    assert_eq!(frame.value(1, "dev_ping"), Some(5_000.0));
     assert_eq!(frame.value(1, "ping_rtt_mean_seconds"), None);
     assert_eq!(frame.value(1, "ping_loss_ratio"), None);
-    assert_eq!(frame.value(1, "ping_errors_total"), None);
-    assert_eq!(batch.progress().errors(), 2);
-    assert!(
-        batch
-            .progress()
-            .first()
-            .unwrap()
-            .contains("cannot resolve bad: no such host")
-    );
-    let columns = scraper.columns().descriptors();
-    let dns = columns
-        .iter()
-        .position(|descriptor| descriptor.labels().any(|label| label == ("reason", "dns")))
-        .unwrap();
-    assert_eq!(frame.cell(0, dns), Some(Cell::Value(1.0)));
+    assert_eq!(batch.progress().errors(), 3);
+    let first = batch.progress().first().unwrap();
+    assert!(first.contains("cannot resolve "), "{first}");
+    for (row, reason, other) in [
+        (0, "dns_unanswered", "dns"),
+        (1, "dns", "dns_unanswered"),
+        (4, "dns_unanswered", "dns"),
+    ] {
+        let count = |reason| errors(&frame, &scraper, row, reason);
+        assert_eq!(count(reason), Some(Cell::Value(1.0)), "{row}");
+        assert_eq!(count(other), None, "{row}");
+    }
+
+    let mut settings = settings(Value::Null);
+    settings.unknown_is_down = true;
+    let scraper = factory.scraper(&settings).unwrap();
+    let (frame, _) = measure(&scraper, targets).await;
+    let up: Vec<_> = (0..5).map(|row| frame.value(row, "ping_up")).collect();
+    assert_eq!(up, [0.0, 0.0, 1.0, 1.0, 0.0].map(Some));
+    assert_eq!(frame.value(4, "dev_ping"), Some(5_000.0));
+    let count = errors(&frame, &scraper, 4, "dns_unanswered");
+    assert_eq!(count, Some(Cell::Value(1.0)));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! and `work`.
 
 mod core;
+mod refused;
 mod shared;
 mod transmit;
 mod work;
@@ -163,6 +164,13 @@ impl Driver {
             return;
         }
         let now = sys::monotonic();
+        let is_congested = self.outgoing.iter().any(Transmitter::is_congested);
+        for (channel, outgoing) in self.channels.iter().zip(&mut self.outgoing) {
+            outgoing.take_refused(channel, &self.core.template, &self.core.table, now);
+        }
+        if is_congested {
+            return;
+        }
         let mut allowed = self.limits.available(now, || u64::MAX);
         let mut taken = 0;
         let core = &mut self.core;
@@ -211,7 +219,7 @@ impl Driver {
             let sent = outgoing.flush(channel, table, |table, Failure { id, error, at }| {
                 counters.send_errors.add_unshared(1);
                 if let Some(ended) = table.fail(id, at) {
-                    work.end(ended.owner, None, Err(error), at);
+                    work.end(ended.owner, Some(&ended), Err(error), at);
                 }
             });
             counters.sent.add_unshared(sent);
@@ -255,18 +263,24 @@ impl Driver {
         let mut until = Earliest::default();
         let mut sending = false;
         if pending {
-            // What could not leave keeps its turn; nothing else is filled in behind a full queue.
-            let blocked = self
-                .outgoing
-                .iter()
-                .map(|outgoing| outgoing.blocked_until)
-                .max();
-            match blocked {
-                Some(blocked) if blocked > now => until.at(blocked),
-                _ if self.outgoing.iter().any(|outgoing| outgoing.wants_room) => {}
-                _ => return None,
+            // What could not leave keeps its turn: the socket itself takes nothing.
+            if !self.outgoing.iter().any(|outgoing| outgoing.wants_room) {
+                return None;
             }
-        } else if core.table.has_room()
+        } else if let Some(retry) = self
+            .outgoing
+            .iter()
+            .filter_map(Transmitter::next_retry)
+            .min()
+        {
+            if retry <= now {
+                return None;
+            }
+            until.at(retry);
+        }
+        if !pending
+            && core.table.has_room()
+            && !self.outgoing.iter().any(Transmitter::is_congested)
             && let Some((due, best)) = core.work.next_due()
         {
             let (allowed, gathered) = self.limits.ready();

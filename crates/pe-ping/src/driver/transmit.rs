@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use pe_scrape::Family;
 
+use super::refused::{Refusals, Refused};
 use super::work::Due;
 use crate::ProbeError;
 use crate::channel::Channel;
@@ -19,12 +20,11 @@ use crate::sys::{self, Layout, Outgoing, SendBatch};
 const WINDOW: usize = 2;
 const WINDOW_OF_FULL_BATCH: usize = 4;
 
-/// How long nothing is sent after the queue to the network was full, and how often that may happen to one packet.
-const BACK_OFF: Nanos = 1_000_000;
-const BACK_OFFS: u32 = 100;
-
-/// How often a packet is tried again when an error may be about an earlier one (an ICMP error that has come in).
+/// How often a packet is tried again when an error may be about an earlier one.
 const RETRIES: u32 = 2;
+
+/// How often a packet is tried again for errors that are known to be about earlier ones.
+const EXPLAINED_RETRIES: u32 = 64;
 
 /// A wait before sending that is made up for in the deadlines.
 const NOTABLE_WAIT: Nanos = 1_000_000;
@@ -34,25 +34,48 @@ pub(crate) struct Transmitter {
     batch: SendBatch,
     queued: Vec<Queued>,
     sent: usize,
-    /// When the first of them was queued.
-    queued_at: Nanos,
-    /// How many to queue at once: few while the queue to the network is full.
-    room: usize,
     scope: u32,
-    /// How often the packet at `sent` has been refused.
-    refusals: u32,
+    /// How often the packet at `sent` has failed for an error that may be an earlier one's.
+    retries: u32,
+    explained: u32,
     departures: Departures,
-    /// Nothing is sent before this moment.
-    pub(crate) blocked_until: Nanos,
+    refused: Refused,
     /// The socket's own buffer is full: wait until it is writable.
     pub(crate) wants_room: bool,
 }
 
+/// A request that waits to leave.
 #[derive(Debug, Clone, Copy)]
-struct Queued {
-    id: ProbeId,
+pub(super) struct Queued {
+    pub(super) id: ProbeId,
     /// When it must have timed out.
     latest: Nanos,
+    /// When it was due.
+    since: Nanos,
+    pub(super) refusals: Refusals,
+}
+
+impl Queued {
+    pub(super) fn new(id: ProbeId, latest: Nanos, since: Nanos) -> Self {
+        Self {
+            id,
+            latest,
+            since,
+            refusals: Refusals::default(),
+        }
+    }
+}
+
+/// What to do about a packet that the kernel did not take.
+enum Verdict {
+    /// Try it again at once.
+    Again,
+    /// Wait until the socket takes packets again.
+    Wait,
+    /// Set it aside.
+    Hold,
+    /// It will not leave.
+    GiveUp,
 }
 
 /// A request that will not be sent, since the kernel refused it.
@@ -76,20 +99,19 @@ impl Transmitter {
             batch,
             queued: Vec::with_capacity(packets),
             sent: 0,
-            queued_at: 0,
-            room: packets,
             scope,
-            refusals: 0,
+            retries: 0,
+            explained: 0,
             departures: Departures::default(),
-            blocked_until: 0,
+            refused: Refused::default(),
             wants_room: false,
         }
     }
 
-    /// Whether another request fits.
+    /// Whether another request fits, and may leave before those that were refused.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        self.queued.len() < self.room
+        self.queued.len() < self.batch.capacity() && !self.refused.is_congested()
     }
 
     /// Whether requests wait to leave.
@@ -98,7 +120,41 @@ impl Transmitter {
         self.sent < self.queued.len()
     }
 
-    /// Writes a request into the batch.
+    /// When requests that were refused are to be tried again.
+    #[inline]
+    pub(crate) fn next_retry(&self) -> Option<Nanos> {
+        self.refused.next_retry()
+    }
+
+    /// Whether requests that were refused must leave before new ones are taken.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.refused.is_congested()
+    }
+
+    /// Fills the batch with the requests that were refused and are to be tried again at `now`.
+    #[inline]
+    pub(crate) fn take_refused(
+        &mut self,
+        channel: &Channel,
+        template: &EchoTemplate,
+        table: &InFlight,
+        now: Nanos,
+    ) {
+        if self.refused.next_retry().is_none_or(|at| at > now) {
+            return;
+        }
+        let mut taken = Vec::new();
+        let most = self.batch.capacity() - self.queued.len();
+        self.refused.take(now, most, |queued| taken.push(queued));
+        for queued in taken {
+            // Its deadline may have come first.
+            if let Some((destination, generation)) = table.waiting(queued.id) {
+                self.write(channel, template, destination, queued, generation);
+            }
+        }
+    }
+
+    /// Puts a request that is due into the batch.
     #[inline]
     pub(crate) fn push(
         &mut self,
@@ -109,13 +165,24 @@ impl Transmitter {
         generation: u32,
         now: Nanos,
     ) {
+        let queued = Queued::new(id, due.latest, now);
+        self.write(channel, template, due.destination, queued, generation);
+    }
+
+    /// Writes a request into the batch.
+    #[inline]
+    fn write(
+        &mut self,
+        channel: &Channel,
+        template: &EchoTemplate,
+        destination: IpAddr,
+        queued: Queued,
+        generation: u32,
+    ) {
         let at = self.queued.len();
-        if at == 0 {
-            self.queued_at = now;
-        }
         let echo = EchoKey {
-            id: channel.id(id.block()),
-            sequence: id.sequence(),
+            id: channel.id(queued.id.block()),
+            sequence: queued.id.sequence(),
             generation,
         };
         let bytes = self.batch.bytes(at);
@@ -123,21 +190,12 @@ impl Transmitter {
             Family::V4 => template.write_v4(bytes, echo),
             Family::V6 => template.write_v6(bytes, echo),
         }
-        let scope = match due.destination {
+        let scope = match destination {
             IpAddr::V6(address) if address.is_unicast_link_local() => self.scope,
             _ => 0,
         };
-        self.batch.address(
-            at,
-            Outgoing {
-                destination: due.destination,
-                scope,
-            },
-        );
-        self.queued.push(Queued {
-            id,
-            latest: due.latest,
-        });
+        self.batch.address(at, Outgoing { destination, scope });
+        self.queued.push(queued);
     }
 
     /// Sends what waits, as far as the socket takes it. Returns how many left; `fail` gets those that never will.
@@ -150,15 +208,13 @@ impl Transmitter {
         let mut left = 0;
         self.wants_room = false;
         let mut before = sys::monotonic();
-        if before < self.blocked_until {
-            return 0;
-        }
         let full = self.queued.len() == self.batch.capacity();
         let window = if full { WINDOW_OF_FULL_BATCH } else { WINDOW };
         while self.is_pending() {
-            let waited = before.saturating_sub(self.queued_at);
+            let next = self.queued[self.sent];
+            let waited = before.saturating_sub(next.since);
             let late = waited > NOTABLE_WAIT;
-            if late && !table.waits(self.queued[self.sent].id) {
+            if late && !table.waits(next.id) {
                 self.sent += 1;
                 continue;
             }
@@ -174,25 +230,30 @@ impl Transmitter {
                             table.postpone(queued.id, waited, queued.latest);
                         }
                         table.set_sent(queued.id, time);
+                        if !queued.refusals.is_none() {
+                            self.refused.note_relief();
+                        }
                     }
                     before = after;
                     self.sent += count;
-                    self.refusals = 0;
+                    (self.retries, self.explained) = (0, 0);
                     left += count as u64;
                 }
                 Err(error) => {
-                    if !self.refused(&error) {
-                        break;
-                    }
+                    let verdict = self.judge(channel, &error);
                     before = sys::monotonic();
-                    if self.refusals == 0 {
-                        let failure = Failure {
-                            id: self.queued[self.sent].id,
-                            error: ProbeError::from_send(error.raw_os_error().unwrap_or(0)),
-                            at: before,
-                        };
-                        self.sent += 1;
-                        fail(table, failure);
+                    let lost = match verdict {
+                        Verdict::Again => continue,
+                        Verdict::Wait => break,
+                        Verdict::Hold => self.refused.hold(next, before),
+                        Verdict::GiveUp => Some(next),
+                    };
+                    self.sent += 1;
+                    (self.retries, self.explained) = (0, 0);
+                    if let Some(Queued { id, .. }) = lost {
+                        let error = refusal(&error, table.waiting(id).map(|(to, _)| to));
+                        let at = before;
+                        fail(table, Failure { id, error, at });
                     }
                 }
             }
@@ -200,37 +261,63 @@ impl Transmitter {
         if !self.is_pending() {
             self.queued.clear();
             self.sent = 0;
-            self.room = (self.room * 2).min(self.batch.capacity());
         }
         left
     }
 
-    /// Decides what to do about a refusal: `false` to stop for now; else go on, with `refusals` at 0 to give the packet
-    /// up, or above to try it again.
-    fn refused(&mut self, error: &io::Error) -> bool {
-        self.refusals += 1;
+    /// Decides what to do about a refusal of the packet at `sent`.
+    fn judge(&mut self, channel: &Channel, error: &io::Error) -> Verdict {
         match error.raw_os_error() {
-            Some(libc::EINTR) => true,
+            Some(libc::EINTR) => Verdict::Again,
             Some(libc::EAGAIN) => {
+                // What lies in the error queue would end each wait at once.
+                channel.clear_sender_errors();
                 self.wants_room = true;
-                false
+                Verdict::Wait
             }
-            Some(libc::ENOBUFS | libc::ENOMEM) => {
-                if self.refusals < BACK_OFFS {
-                    self.room = 1;
-                    self.blocked_until = sys::monotonic() + BACK_OFF;
-                    return false;
+            Some(libc::ENOBUFS | libc::ENOMEM) => Verdict::Hold,
+            Some(errno) if comes_with_icmp(errno) => {
+                let is_explained = channel.clear_sender_errors() > 0;
+                if is_explained && self.explained < EXPLAINED_RETRIES {
+                    self.explained += 1;
+                    return Verdict::Again;
                 }
-                self.refusals = 0;
-                true
-            }
-            // With an error queue, a call may fail for an error that came in for an earlier packet.
-            _ => {
-                if self.refusals > RETRIES {
-                    self.refusals = 0;
+                self.retries += 1;
+                if self.retries <= RETRIES {
+                    Verdict::Again
+                } else {
+                    Verdict::GiveUp
                 }
-                true
             }
+            _ => Verdict::GiveUp,
         }
+    }
+}
+
+/// Whether an error may be an ICMP error about an earlier packet (`icmp_err_convert` and `icmpv6_err_convert` of the kernel):
+/// with an error queue, the next call fails for it.
+fn comes_with_icmp(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::ENETUNREACH
+            | libc::EHOSTUNREACH
+            | libc::ENOPROTOOPT
+            | libc::ECONNREFUSED
+            | libc::EMSGSIZE
+            | libc::EOPNOTSUPP
+            | libc::EHOSTDOWN
+            | libc::ENONET
+            | libc::EPROTO
+            | libc::EACCES
+    )
+}
+
+/// Why a request to `destination` did not leave.
+fn refusal(error: &io::Error, destination: Option<IpAddr>) -> ProbeError {
+    match (error.raw_os_error(), destination) {
+        (Some(libc::EACCES), Some(IpAddr::V4(to))) if sys::is_broadcast(to) => {
+            ProbeError::Broadcast
+        }
+        (errno, _) => ProbeError::from_send(errno.unwrap_or(0)),
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pe_scrape::{Columns, HistogramSpec, Metric, MetricDescriptor, Row, Unit};
 
+use super::settings::Down;
 use crate::{Reason, Reply, Stats};
 
 /// The metrics, each by its handle.
@@ -113,11 +114,12 @@ impl PingColumns {
     }
 
     /// Writes what the probes of one cycle add up to. Duplicates and the histogram are written as they come in.
-    pub(super) fn write(&self, row: Row<'_>, stats: &Stats, value_dev_down: f64) {
-        if !stats.is_unknown() {
-            let milliseconds = stats.mean().map_or(value_dev_down, |mean| mean * 1e3);
-            row.set(self.dev_ping, milliseconds);
-            row.set(self.up, f64::from(u8::from(stats.is_up())));
+    pub(super) fn write(&self, row: Row<'_>, stats: &Stats, down: Down) {
+        if let Some(mean) = stats.mean() {
+            row.set(self.dev_ping, mean * 1e3);
+            row.set(self.up, 1.0);
+        } else if !stats.is_unknown() || down.includes_unknown {
+            self.write_down(row, down);
         }
         for (metric, value) in [
             (self.loss_ratio, stats.loss_ratio()),
@@ -144,11 +146,18 @@ impl PingColumns {
         }
     }
 
-    /// Writes that a device's name has no address: it is down for one reason, and nothing was sent.
-    pub(super) fn write_unresolved(&self, row: Row<'_>, value_dev_down: f64) {
-        row.set(self.dev_ping, value_dev_down);
+    /// Writes that the address of a device's name is not known: `reason` says whether it is known that there is none. Nothing
+    /// was sent.
+    pub(super) fn write_unresolved(&self, row: Row<'_>, reason: Reason, down: Down) {
+        if !reason.is_unknown() || down.includes_unknown {
+            self.write_down(row, down);
+        }
+        row.add(self.errors[reason as usize], 1.0);
+    }
+
+    fn write_down(&self, row: Row<'_>, down: Down) {
+        row.set(self.dev_ping, down.value);
         row.set(self.up, 0.0);
-        row.add(self.errors[Reason::Dns as usize], 1.0);
     }
 }
 
@@ -159,13 +168,45 @@ mod tests {
     use super::*;
     use crate::ProbeError;
 
+    const DOWN: Down = Down {
+        value: 3000.0,
+        includes_unknown: false,
+    };
+
+    /// `dev_ping` and `ping_up` after a probe that ended so.
+    fn shown(error: ProbeError, down: Down) -> (Option<f64>, Option<f64>) {
+        let ping = PingColumns::new(None);
+        let table = Table::new(ping.columns.clone(), 1);
+        ping.write(table.row(0), &Stats::from(error), down);
+        (table.row(0).get(ping.dev_ping), table.row(0).get(ping.up))
+    }
+
+    #[test]
+    fn what_could_not_be_asked_is_absent_unless_it_shall_count_as_down() {
+        let both = Down {
+            includes_unknown: true,
+            ..DOWN
+        };
+        let down = (Some(3000.0), Some(0.0));
+        for error in [
+            ProbeError::NoRoute,
+            ProbeError::NoBuffers,
+            ProbeError::NotSent,
+        ] {
+            assert_eq!(shown(error, DOWN), (None, None), "{error:?}");
+            assert_eq!(shown(error, both), down, "{error:?}");
+        }
+        assert_eq!(shown(ProbeError::Timeout, DOWN), down);
+        assert_eq!(shown(ProbeError::Timeout, both), down);
+    }
+
     #[test]
     fn errors_are_counted_under_their_reason() {
         let spec = HistogramSpec::classic(super::super::settings::DEFAULT_BUCKETS);
         let ping = PingColumns::new(Some(&spec));
         let table = Table::new(ping.columns.clone(), 1);
         let row = table.row(0);
-        ping.write(row, &Stats::from(ProbeError::NoRoute), 3000.0);
+        ping.write(row, &Stats::from(ProbeError::NoRoute), DOWN);
         for reason in Reason::ALL {
             let expected = (reason == Reason::NoRoute).then_some(1.0);
             assert_eq!(

@@ -14,7 +14,7 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use pe_scrape::resolve::Resolve;
 use pe_scrape::{Address, Batch, Columns, Pacer, Row, ScrapeError, Scraper, Target};
 
-use crate::{EventKind, ProbeEvent, Stats, Sweep};
+use crate::{EventKind, ProbeEvent, Reason, Stats, Sweep};
 use columns::PingColumns;
 pub use factory::PingScraperFactory;
 use factory::SharedPinger;
@@ -116,27 +116,32 @@ impl PingScraper {
         for (row, stats) in rows.iter().zip(&result.stats) {
             let row = *row as usize;
             self.metrics
-                .write(batch.row(row), stats, self.settings.value_dev_down);
+                .write(batch.row(row), stats, self.settings.down);
             batch.finish(row);
         }
         Ok(())
     }
 
     /// The address of a target, resolved within `timeout` if it is a name.
-    async fn resolve(&self, target: &Target, timeout: Duration) -> Result<IpAddr, ScrapeError> {
+    async fn resolve(&self, target: &Target, timeout: Duration) -> Result<IpAddr, Unresolved> {
         let (host, family) = match target.address() {
             Address::Ip(address) => return Ok(*address),
             Address::Name { host, family } => (host, self.settings.family.unwrap_or(*family)),
         };
         let resolved = tokio::time::timeout(timeout, self.resolver.resolve(host, family)).await;
-        let message = match resolved {
+        let (reason, message) = match resolved {
             Ok(Ok(address)) => return Ok(address),
-            Ok(Err(error)) => error.message,
-            Err(_) => "the resolver did not answer in time".to_owned(),
+            Ok(Err(error)) if error.is_denied => (Reason::Dns, error.message),
+            Ok(Err(error)) => (Reason::DnsUnanswered, error.message),
+            Err(_) => (
+                Reason::DnsUnanswered,
+                "the resolver did not answer in time".to_owned(),
+            ),
         };
-        Err(ScrapeError::Dns {
-            host: host.to_string(),
-            message,
+        let host = host.to_string();
+        Err(Unresolved {
+            reason,
+            error: ScrapeError::Dns { host, message },
         })
     }
 
@@ -189,12 +194,20 @@ impl PingScraper {
         failed
     }
 
-    /// Writes that a name has no address.
-    fn give_up(&self, batch: &Batch, row: usize, error: &ScrapeError) {
+    /// Writes that the address of a name is not known.
+    fn give_up(&self, batch: &Batch, row: usize, unresolved: &Unresolved) {
+        let Unresolved { reason, error } = unresolved;
         self.metrics
-            .write_unresolved(batch.row(row), self.settings.value_dev_down);
+            .write_unresolved(batch.row(row), *reason, self.settings.down);
         batch.fail(row, error);
     }
+}
+
+/// A name whose address is not known.
+struct Unresolved {
+    /// Whether it is known that there is none.
+    reason: Reason,
+    error: ScrapeError,
 }
 
 #[async_trait]
@@ -207,9 +220,9 @@ impl Scraper for PingScraper {
         let timeout = self.settings.timeout.max(RESOLVE_TIME);
         let address = match self.resolve(target, timeout).await {
             Ok(address) => address,
-            Err(error) => {
+            Err(Unresolved { reason, error }) => {
                 self.metrics
-                    .write_unresolved(row, self.settings.value_dev_down);
+                    .write_unresolved(row, reason, self.settings.down);
                 return Err(error);
             }
         };
@@ -233,8 +246,7 @@ impl Scraper for PingScraper {
             }
         }
         let stats = result.stats.first().copied().unwrap_or_else(Stats::default);
-        self.metrics
-            .write(row, &stats, self.settings.value_dev_down);
+        self.metrics.write(row, &stats, self.settings.down);
         Ok(())
     }
 

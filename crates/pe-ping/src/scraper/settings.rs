@@ -134,7 +134,7 @@ pub(super) struct Resolved {
     pub(super) probe_interval: Duration,
     pub(super) timeout: Duration,
     pub(super) interval: Duration,
-    pub(super) value_dev_down: f64,
+    pub(super) down: Down,
     /// The scraper's own limit, beside that of the cycle.
     pub(super) rate: Option<f64>,
     pub(super) burst: u32,
@@ -142,6 +142,15 @@ pub(super) struct Resolved {
     pub(super) family: Option<Option<Family>>,
     pub(super) histogram: Option<HistogramSpec>,
     pub(super) socket: SocketKey,
+}
+
+/// What `dev_ping` and `ping_up` show where there is no reply.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Down {
+    /// `dev_ping` of a device that is down, in milliseconds.
+    pub(super) value: f64,
+    /// A device of which nothing could be learned counts as down.
+    pub(super) includes_unknown: bool,
 }
 
 /// What must be the same for scrapers to share sockets.
@@ -195,7 +204,10 @@ impl Resolved {
             probe_interval: own.probe_interval.unwrap_or(common.probe_interval),
             timeout: own.timeout.unwrap_or(common.timeout),
             interval: common.interval,
-            value_dev_down: common.value_dev_down,
+            down: Down {
+                value: common.value_dev_down,
+                includes_unknown: common.unknown_is_down,
+            },
             rate: own.rate,
             burst: own.burst.or(common.burst).unwrap_or(DEFAULT_BURST),
             family: own.family.map(OneFamily::only),

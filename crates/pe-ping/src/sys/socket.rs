@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use pe_scrape::Family;
@@ -10,6 +10,9 @@ use pnet::packet::ip::IpNextHeaderProtocols::{Icmp, Icmpv6};
 use pnet::transport::{TransportChannelType, TransportProtocol, transport_channel};
 
 use crate::proto::filter::Instruction;
+
+/// Errors that are forgotten at one go: more than a small error queue holds.
+const MOST_ERRORS: usize = 256;
 
 /// An ICMP socket of one family.
 #[derive(Debug)]
@@ -341,6 +344,31 @@ impl Socket {
         usize::try_from(value).ok()
     }
 
+    /// Forgets the ICMP errors about packets of this socket that have come in, so that the next call does not fail for them.
+    /// Returns how many there were.
+    pub(crate) fn clear_errors(&self) -> usize {
+        let mut cleared = 0;
+        while cleared < MOST_ERRORS {
+            let mut byte = 0_u8;
+            // SAFETY: `byte` is writable for the one byte that is asked for.
+            let result = unsafe {
+                libc::recv(
+                    self.fd.as_raw_fd(),
+                    (&raw mut byte).cast(),
+                    1,
+                    libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT,
+                )
+            };
+            if result < 0 {
+                break;
+            }
+            cleared += 1;
+        }
+        // Reading it clears it.
+        let _ = self.int(libc::SOL_SOCKET, libc::SO_ERROR);
+        cleared
+    }
+
     /// How many packets the socket has dropped so far, because its buffer was full or (IPv6) their checksum was wrong.
     pub(crate) fn drops(&self) -> Option<u32> {
         const SO_MEMINFO: libc::c_int = 55;
@@ -360,6 +388,17 @@ impl Socket {
         .ok()?;
         (length as usize == size_of_val(&info)).then_some(info[SK_MEMINFO_DROPS])
     }
+}
+
+/// Whether `address` is the broadcast address of a subnet of this machine. Sends nothing.
+pub(crate) fn is_broadcast(address: Ipv4Addr) -> bool {
+    // Connecting asks for the route only. It is refused alike for a broadcast address and for a prohibited route, unless the
+    // socket may broadcast.
+    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).is_ok_and(|socket| {
+        socket.connect((address, 9)).is_err()
+            && socket.set_broadcast(true).is_ok()
+            && socket.connect((address, 9)).is_ok()
+    })
 }
 
 /// The index of the interface `name`, if there is one.

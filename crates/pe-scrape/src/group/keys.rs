@@ -41,6 +41,9 @@ crate::settings! {
         timeout: Option<Duration>, otherwise("`1`, or half of `interval` where that is shorter");
         /// Value of `dev_ping` for a device that is down, in milliseconds.
         value_dev_down: Option<f64>, otherwise("`timeout` in milliseconds");
+        /// Whether a device of which nothing could be learned, because this machine could not ask or hear, gets the values of
+        /// one that is down. Otherwise its values are absent.
+        unknown_is_down: bool = false;
         /// Probes for each device and cycle.
         count: u32 = 1, range(1.0, MAX_COUNT);
         /// Time between two probes of one device within a cycle.
@@ -248,6 +251,7 @@ impl GroupSettings {
             value_dev_down: self
                 .value_dev_down
                 .unwrap_or(timeout.as_secs_f64() * 1000.0),
+            unknown_is_down: self.unknown_is_down,
             count: self.count,
             probe_interval: self.probe_interval,
             rate: pacer.and_then(|pacer| pacer.rate),

@@ -22,6 +22,9 @@ pub struct ScraperSettings {
     pub interval: Duration,
     /// What `dev_ping` shows when the device is down, in milliseconds.
     pub value_dev_down: f64,
+    /// Whether a device of which nothing could be learned, because this machine could not ask or hear, counts as down. False
+    /// unless set.
+    pub unknown_is_down: bool,
     /// Probes for each device in a cycle.
     pub count: u32,
     /// The time between two probes of one device.
@@ -48,6 +51,7 @@ impl fmt::Debug for ScraperSettings {
             .field("timeout", &self.timeout)
             .field("interval", &self.interval)
             .field("value_dev_down", &self.value_dev_down)
+            .field("unknown_is_down", &self.unknown_is_down)
             .field("count", &self.count)
             .field("probe_interval", &self.probe_interval)
             .field("rate", &self.rate)

@@ -216,6 +216,12 @@ impl InFlight {
         (slot.state == State::InFlight).then(|| (address(slot.address), slot.generation))
     }
 
+    /// Where the probe at `id` goes and its generation, if it waits to be sent.
+    pub(crate) fn waiting(&self, id: ProbeId) -> Option<(IpAddr, u32)> {
+        let slot = self.slots.get(id.0)?;
+        (slot.state == State::Waiting).then(|| (address(slot.address), slot.generation))
+    }
+
     /// Takes a reply that arrived at `received`. `generation` is what its cookie says, `None` where the payload is too
     /// small to say it.
     #[inline]
