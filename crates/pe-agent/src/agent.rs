@@ -1,6 +1,7 @@
 //! Putting an agent together, and running what the command line asks for.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,8 @@ use crate::metrics::AgentMetrics;
 use crate::output::{print, tell};
 use crate::run::Service;
 use crate::signals::Signals;
-use crate::{check, logging, once, ping, run, schema};
+use crate::supervise::why;
+use crate::{check, logging, once, ping, run, schema, state_dir};
 
 /// Threads that run tasks: one for measurements, one for everything else that may be slow.
 const THREADS: usize = 2;
@@ -32,7 +34,14 @@ const LAST_WAIT: Duration = Duration::from_millis(500);
 pub struct Agent {
     identity: Identity,
     scrapers: Vec<Register<ScraperRegistry>>,
-    sinks: Vec<Register<SinkRegistry>>,
+    sinks: Vec<SinkKind>,
+}
+
+/// A kind of sink, before its factory is made.
+struct SinkKind {
+    name: String,
+    keeps_state: bool,
+    register: Register<SinkRegistry>,
 }
 
 /// Adds a factory to a registry.
@@ -41,6 +50,7 @@ type Register<R> = Box<dyn FnOnce(&mut R, &Context) -> Result<(), RegistryError>
 /// What an agent has for its scrapers and sinks, once the command line is known.
 pub struct Context {
     resolver: Arc<dyn Resolve>,
+    state_dir: Option<PathBuf>,
 }
 
 impl Context {
@@ -51,6 +61,24 @@ impl Context {
     #[must_use]
     pub fn resolver(&self) -> Arc<dyn Resolve> {
         self.resolver.clone()
+    }
+
+    fn without_state(resolver: impl Resolve + 'static) -> Self {
+        Self {
+            resolver: Arc::new(resolver),
+            state_dir: None,
+        }
+    }
+
+    /// The directory for what must survive a restart: the one of `--state-dir`, else the first path of
+    /// `$STATE_DIRECTORY`, else, where the push configuration has a sink that [keeps
+    /// state](SinkFactory::keeps_state), `pingexporter-data` in the working directory. It may not exist yet.
+    ///
+    /// `None` where there is none, and always outside of `run`: `check`, `once` and `ping` leave the state of an agent that
+    /// runs alone.
+    #[must_use]
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        self.state_dir.clone()
     }
 }
 
@@ -112,9 +140,11 @@ impl Agent {
         factory: impl FnOnce(&Context) -> F + 'static,
     ) -> Self {
         let name = name.into();
-        self.sinks.push(Box::new(move |registry, context| {
-            registry.register(name, factory(context))
-        }));
+        self.sinks.push(SinkKind {
+            name: name.clone(),
+            keeps_state: F::keeps_state(),
+            register: Box::new(move |registry, context| registry.register(name, factory(context))),
+        });
         self
     }
 
@@ -168,10 +198,19 @@ impl Agent {
         match cli.command {
             Command::Run(args) => {
                 // Before anything else: from here on, SIGHUP is a request and no end.
-                let signals = Signals::new()?;
+                let mut signals = Signals::new()?;
                 let version = self.identity.version;
                 let resolver = resolver(&args.files)?;
-                let loader = self.loader(args.files, Arc::new(resolver.clone()))?;
+                let state_dir = tokio::select! {
+                    biased;
+                    _ = signals.stop.received() => return Ok(()),
+                    state_dir = self.state_dir(args.state_dir, args.files.push_config.clone()) => state_dir?,
+                };
+                let context = Context {
+                    resolver: Arc::new(resolver.clone()),
+                    state_dir,
+                };
+                let loader = self.loader(args.files, &context)?;
                 let service = Service {
                     version,
                     listen: args.listen,
@@ -182,22 +221,45 @@ impl Agent {
                 };
                 run::run(service).await
             }
-            Command::Check(files) => check::check(&self.loader(files, Arc::new(SystemResolver))?),
+            Command::Check(files) => {
+                let context = Context::without_state(SystemResolver);
+                check::check(&self.loader(files, &context)?)
+            }
             Command::Once(files) => {
                 let resolver = resolver(&files)?;
-                let loader = self.loader(files, Arc::new(resolver.clone()))?;
+                let context = Context::without_state(resolver.clone());
+                let loader = self.loader(files, &context)?;
                 once::once(&loader, resolver).await
             }
             Command::Schema(args) => {
-                let (scrapers, sinks) = self.registries(Arc::new(SystemResolver))?;
+                let (scrapers, sinks) = self.registries(&Context::without_state(SystemResolver))?;
                 schema::schema(args.kind, &scrapers, &sinks)
             }
             Command::Ping(args) => ping::ping(args).await,
         }
     }
 
-    fn loader(self, files: FileArgs, resolver: Arc<dyn Resolve>) -> Result<Loader, Failure> {
-        let (scrapers, sinks) = self.registries(resolver)?;
+    /// The directory for what must survive a restart. `push_config` may be on a file system that hangs.
+    async fn state_dir(
+        &self,
+        given: Option<PathBuf>,
+        push_config: Option<PathBuf>,
+    ) -> Result<Option<PathBuf>, Failure> {
+        let keepers = self.sinks.iter().filter(|sink| sink.keeps_state);
+        let keepers: Vec<String> = keepers.map(|sink| sink.name.clone()).collect();
+        let choose = move || {
+            state_dir::choose(given, std::env::var_os(state_dir::VARIABLE), || {
+                let kinds = push_config.map(|path| pe_config::sink_kinds(&path));
+                let mut kinds = kinds.into_iter().flatten();
+                kinds.any(|kind| keepers.contains(&kind))
+            })
+        };
+        let chosen = tokio::task::spawn_blocking(choose).await;
+        chosen.map_err(|error| Failure::cannot("choose a state directory", why(error)))
+    }
+
+    fn loader(self, files: FileArgs, context: &Context) -> Result<Loader, Failure> {
+        let (scrapers, sinks) = self.registries(context)?;
         Ok(Loader {
             files,
             scrapers,
@@ -205,18 +267,14 @@ impl Agent {
         })
     }
 
-    fn registries(
-        self,
-        resolver: Arc<dyn Resolve>,
-    ) -> Result<(ScraperRegistry, SinkRegistry), Failure> {
-        let context = Context { resolver };
+    fn registries(self, context: &Context) -> Result<(ScraperRegistry, SinkRegistry), Failure> {
         let mut scrapers = ScraperRegistry::new();
         for register in self.scrapers {
-            register(&mut scrapers, &context)?;
+            register(&mut scrapers, context)?;
         }
         let mut sinks = SinkRegistry::new();
-        for register in self.sinks {
-            register(&mut sinks, &context)?;
+        for sink in self.sinks {
+            (sink.register)(&mut sinks, context)?;
         }
         Ok((scrapers, sinks))
     }

@@ -46,6 +46,7 @@ mod reload;
 mod run;
 mod schema;
 mod signals;
+mod state_dir;
 mod supervise;
 mod watch;
 

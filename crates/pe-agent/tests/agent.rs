@@ -11,8 +11,8 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Trial};
 use pe_agent::Agent;
 use pe_scrape::{
-    Columns, Metric, Row, ScrapeError, Scraper, ScraperFactory, ScraperSettings, SettingsError,
-    Target, async_trait,
+    Columns, CycleReport, Metric, Row, ScrapeError, Scraper, ScraperFactory, ScraperSettings,
+    SettingsError, Sink, SinkFactory, SinkSettings, Target, async_trait,
 };
 use pe_testkit::{http, wait};
 use serde_json::json;
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     if let Ok(role) = var(ROLE) {
         return agent(&role).main();
     }
-    let trials: [(&str, fn()); 6] = [
+    let trials: [(&str, fn()); 7] = [
         (
             "a_name_that_is_registered_twice_is_refused",
             registered_twice,
@@ -37,6 +37,10 @@ fn main() -> ExitCode {
         ("a_stop_during_the_start_ends_it", stop_during_start),
         ("a_change_during_a_load_is_seen", change_during_load),
         ("a_second_signal_ends_it_at_once", second_signal),
+        (
+            "a_sink_that_keeps_state_has_a_directory_while_it_runs",
+            state_directory,
+        ),
     ];
     let trials = trials.map(|(name, test)| {
         Trial::test(name, move || {
@@ -57,6 +61,9 @@ fn agent(role: &str) -> Agent {
             Slow
         }),
         "slow-load" | "stuck" => agent.scraper("one", Slow),
+        "state" => agent
+            .scraper("one", Slow)
+            .sink_with("keeper", |context| Keeper(context.state_dir())),
         other => panic!("{other}"),
     }
 }
@@ -114,6 +121,27 @@ impl Scraper for Up {
         row.set(self.up, 1.0);
         Ok(())
     }
+}
+
+/// Makes sinks that keep state, and says where that is.
+struct Keeper(Option<PathBuf>);
+
+impl SinkFactory for Keeper {
+    fn create(&self, _: &SinkSettings) -> Result<Arc<dyn Sink>, SettingsError> {
+        fs::write(meeting().join("state"), format!("{:?}", self.0)).unwrap();
+        Ok(Arc::new(Nowhere))
+    }
+
+    fn keeps_state() -> bool {
+        true
+    }
+}
+
+struct Nowhere;
+
+#[async_trait]
+impl Sink for Nowhere {
+    fn publish(&self, _: Arc<CycleReport>) {}
 }
 
 /// An agent, and the directory of its files. Killed with the value.
@@ -250,4 +278,45 @@ fn second_signal() {
     agent.signal("INT");
     agent.await_log("second signal");
     assert!(agent.ended().success());
+}
+
+fn state_directory() {
+    let files = tempfile::tempdir().unwrap();
+    let path = |name: &str| files.path().join(name);
+    fs::create_dir(path("configs")).unwrap();
+    write_group(files.path(), "before");
+    fs::write(path("push.json"), r#"{"sinks": [{"keeper": {}}]}"#).unwrap();
+    let state_of = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let _ = fs::remove_file(path("state"));
+        let mut command = pe_testkit::command(current_exe().unwrap().to_str().unwrap());
+        command
+            .args(arguments)
+            .arg("--configs")
+            .arg(path("configs"))
+            .arg("--push-config")
+            .arg(path("push.json"))
+            .env(ROLE, "state")
+            .env(MEETING, files.path())
+            .envs(variables.iter().copied())
+            .stderr(File::create(path("log")).unwrap());
+        let mut child = pe_testkit::start(command).unwrap();
+        let state = wait::until("the sink", || {
+            let state = fs::read_to_string(path("state")).ok();
+            state.filter(|state| !state.is_empty())
+        });
+        let _ = child.kill();
+        let _ = child.wait();
+        state
+    };
+    let run = ["run", "--listen", "none"];
+    assert_eq!(state_of(&run, &[]), r#"Some("pingexporter-data")"#);
+    let systemd = [("STATE_DIRECTORY", "/var/lib/a:/var/lib/b")];
+    assert_eq!(state_of(&run, &systemd), r#"Some("/var/lib/a")"#);
+    let given = [run.as_slice(), &["--state-dir", "here"]].concat();
+    assert_eq!(state_of(&given, &systemd), r#"Some("here")"#);
+    let variables = [("PINGEXPORTER_STATE_DIR", "there"), systemd[0]];
+    assert_eq!(state_of(&run, &variables), r#"Some("there")"#);
+    for command in ["check", "once"] {
+        assert_eq!(state_of(&[command], &variables), "None", "{command}");
+    }
 }

@@ -57,5 +57,6 @@ mod schema;
 pub use group::TargetFiles;
 pub use layers::{Environment, Overrides};
 pub use load::{LoadError, Loaded, Sources, load};
+pub use push::sink_kinds;
 pub use schema::{fill_reference, group_schema, push_schema, reference, schemas, targets_schema};
 pub use watched::{Fingerprint, Watched};

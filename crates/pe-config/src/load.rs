@@ -108,23 +108,18 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, LoadError> {
     let layers = Layers::new(Section::push(sources.sinks), env, overrides, &found);
     let push = PushDocument::open(sources, &layers, &found, &mut intake.watched);
     let root = push.as_ref().and_then(|push| push.parse(&found));
-    let sinks = match &push {
-        Some(push) => {
-            let context = push::Context {
-                layers: &layers,
-                registry: sources.sinks,
-            };
-            let files = &mut intake.watched.files;
-            match (&root, push.is_file) {
-                (None, true) => Vec::new(),
-                (root, _) => {
-                    let root = root.as_ref().map(Syntax::new);
-                    push::read(push.scope(&found), root, &context, files)
-                }
-            }
-        }
-        None => Vec::new(),
-    };
+    let mut parsed_push = push::Parsed::default();
+    if let Some(push) = push.as_ref().filter(|push| root.is_some() || !push.is_file) {
+        let context = push::Context {
+            layers: &layers,
+            registry: sources.sinks,
+            env,
+        };
+        let root = root.as_ref().map(Syntax::new);
+        let files = &mut intake.watched.files;
+        parsed_push = push::read(push.scope(&found), root, &context, files);
+    }
+    let push::Parsed { sinks, external } = parsed_push;
 
     let layers = Layers::new(Section::conf(), env, overrides, &found);
     let context = group::Context {
@@ -158,7 +153,9 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, LoadError> {
         .filter_map(|(scope, parsed)| Some(((scope, parsed.jobs_at), parsed.group?)))
         .unzip();
     if let Some(push) = &push {
-        review(sources.sinks, push.scope(&found), &sinks, &places, &groups);
+        let scope = push.scope(&found);
+        external.refuse_shared(scope, &groups, &intake.checks);
+        review(sources.sinks, scope, &sinks, &places, &groups);
     }
     let sinks: Vec<SinkConfig> = sinks.into_iter().map(|sink| sink.config).collect();
     let Intake {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{ArchiveSettings, SCRAPERS, SINKS, load_push, push_settings, sources_of};
+use common::{ArchiveSettings, SCRAPERS, SINKS, load_push, push_settings, sources_of, warnings};
 use pe_config::{Environment, Loaded, Sources, load};
 use pe_scrape::{ScraperRegistry, SinkRegistry};
 
@@ -78,6 +78,96 @@ fn secrets_come_from_files_and_paths_are_those_of_the_file() {
     assert_eq!(settings(1).tls.unwrap().ca_file, Some("/etc/ca.pem".into()));
     assert!(loaded.watched.files.contains(&path("token")));
     assert!(!format!("{loaded:?}").contains("s3cret"));
+}
+
+#[test]
+fn every_sink_gets_the_external_labels_with_variables_in_place() {
+    let push = r#"{
+        "external_labels": {"site": "${SITE}/${SITE}", "host": "${HOSTNAME}", "cost": "5$$", "__replica__": "a", "none": ""},
+        "ip_pushgateway": "127.0.0.1",
+        "sinks": [{"archive": {"url": "x"}}]
+    }"#;
+    let load_with = |variables: &[(&str, &str)]| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("push.json");
+        std::fs::write(&path, push).unwrap();
+        let mut sources = common::sources("loopback/project1");
+        sources.push_config = Some(path);
+        sources.env = variables.iter().copied().collect();
+        load(&sources).map_err(|error| error.to_string())
+    };
+    let loaded = load_with(&[("SITE", "north"), ("HOSTNAME", "box")]).unwrap();
+    assert_eq!(warnings(&loaded), [""; 0]);
+    assert_eq!(names(&loaded).len(), 2);
+    for sink in &loaded.config.sinks {
+        let labels: Vec<_> = sink.settings.external_labels.iter().collect();
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|(name, value)| (&***name, &***value))
+            .collect();
+        let expected = [
+            ("__replica__", "a"),
+            ("cost", "5$"),
+            ("host", "box"),
+            ("site", "north/north"),
+        ];
+        assert_eq!(labels, expected);
+    }
+    // Shells set the variable, service managers do not.
+    let system = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    for variables in [&[("SITE", "a")][..], &[("SITE", "a"), ("HOSTNAME", "")]] {
+        let loaded = load_with(variables).unwrap();
+        let labels = &loaded.config.sinks[0].settings.external_labels;
+        assert_eq!(labels.get("host"), Some(system.trim_end()));
+    }
+    for variables in [&[][..], &[("SITE", "")]] {
+        let told = load_with(variables).unwrap_err();
+        assert!(
+            told.contains(
+                ":2:37: external label `site`: the environment variable `SITE` is not set, or empty"
+            ),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn an_external_label_that_a_device_carries_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::create_dir(path("configs")).unwrap();
+    let group = r#"{"conf": {"prom_id": "a", "interval": 30}, "jobs": [
+        {"job": "plain", "ip": "127.0.0.1"},
+        {"job": "rack", "ip": "127.0.0.2", "labels": {"site": "x"}, "metrics": [{"tcp": {"port": 80}}]}
+    ]}"#;
+    std::fs::write(path("configs/a.json"), group).unwrap();
+    let push = r#"{"external_labels": {"port": "1", "site": "y", "free": "z"}, "sinks": [{"archive": {"url": "x"}}]}"#;
+    std::fs::write(path("push.json"), push).unwrap();
+    let mut sources = sources_of(path("configs"));
+    sources.push_config = Some(path("push.json"));
+    let told = load(&sources).unwrap_err().to_string();
+    let told = told.replace(&*directory.path().to_string_lossy(), "DIRECTORY");
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn the_kinds_of_sinks_are_known_before_the_sinks_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("push.json");
+    for (text, expected) in [
+        (
+            r#"{"ip_pushgateway": "x", "sinks": [{"a": {}}, {"b": 7}]}"#,
+            &["a", "b"][..],
+        ),
+        ("\u{feff}{\"sinks\": [{\"a\": {}}]}", &["a"]),
+        (r#"{"ip_pushgateway": "x"}"#, &[]),
+        (r#"{"sinks": {"a": []}}"#, &[]),
+        ("[", &[]),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(pe_config::sink_kinds(&path), expected, "{text}");
+    }
+    assert!(pe_config::sink_kinds(directory.path()).is_empty());
 }
 
 #[test]

@@ -72,6 +72,9 @@ pub(crate) struct FileArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) files: FileArgs,
+    /// Directory for what must survive a restart [default: the first path of $STATE_DIRECTORY]
+    #[arg(long, value_name = "DIR", env = "PINGEXPORTER_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
     /// Address to serve /metrics and the status page on, or "none"
     #[arg(
         long,
@@ -454,6 +457,7 @@ mod tests {
                 "PINGEXPORTER_LISTEN",
                 "PINGEXPORTER_LOG_FORMAT",
                 "PINGEXPORTER_PUSH_CONFIG",
+                "PINGEXPORTER_STATE_DIR",
             ]
         );
     }

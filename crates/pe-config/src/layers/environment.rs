@@ -10,9 +10,10 @@ use pe_scrape::settings::{Problem, nearest};
 use super::{PREFIX, Section};
 use crate::file::DiagnosticsBuilder;
 
-/// The environment variables that start with `PINGEXPORTER_`. Those that are empty count as not set.
+/// Environment variables: settings are those that start with `PINGEXPORTER_`, and external labels may refer to any. Those that
+/// are empty count as not set.
 ///
-/// `Debug` shows names only: one of the variables holds a password.
+/// `Debug` shows names only, and those of settings: one of the variables holds a password.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     variables: BTreeMap<String, OsString>,
@@ -50,21 +51,31 @@ impl Environment {
         self
     }
 
+    /// The value of the variable `name`, unless it is empty.
+    pub(crate) fn variable(&self, name: &str) -> Option<&OsString> {
+        self.variables.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// Names of the variables that are settings, known or not.
+    fn settings(&self) -> impl Iterator<Item = &String> {
+        let names = self.variables.keys();
+        names.filter(|name| name.starts_with(PREFIX))
+    }
+
     /// The text of the variable `name`, if it is set and not empty; reports a value that is not UTF-8.
     pub(super) fn text(&self, name: &str, found: &DiagnosticsBuilder) -> Option<&str> {
-        let value = self.variables.get(name)?;
-        let text = value.to_str();
+        let text = self.variable(name)?.to_str();
         if text.is_none() {
             found.push_named(name, Problem::error("not UTF-8 text"));
         }
-        text.filter(|text| !text.is_empty())
+        text
     }
 
     /// Warns about variables that mean nothing.
     pub(crate) fn report_unknown(&self, sinks: &SinkRegistry, found: &DiagnosticsBuilder) {
         let mut known = Self::variables(sinks);
         known.extend(self.others.iter().cloned());
-        for name in self.variables.keys().filter(|name| !known.contains(name)) {
+        for name in self.settings().filter(|name| !known.contains(name)) {
             let names = known.iter().filter_map(|name| name.strip_prefix(PREFIX));
             let hint = nearest(name.strip_prefix(PREFIX).unwrap_or(name), names)
                 .map(|nearest| format!("did you mean `{PREFIX}{nearest}`?"));
@@ -79,7 +90,6 @@ impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
         let variables = variables
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()))
-            .filter(|(name, _): &(String, OsString)| name.starts_with(PREFIX))
             .collect();
         Self {
             variables,
@@ -90,6 +100,6 @@ impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
 
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.variables.keys()).finish()
+        f.debug_set().entries(self.settings()).finish()
     }
 }

@@ -3,21 +3,23 @@
 //! The keys of the Python original stand for one sink of the kind `pushgateway`; see [`gateway`]. `sinks` lists others.
 //! What a sink's settings may be is its factory's to say; a problem with them is told under the name that the user wrote.
 
+mod external_labels;
 mod gateway;
 mod sinks;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pe_scrape::settings::{Key, Node, Problem, Step};
 use pe_scrape::{RegistryError, SinkConfig, SinkRegistry, Value};
 
+pub(crate) use external_labels::{EXTERNAL_LABELS, ExternalLabels, REPLICA};
 pub(crate) use gateway::{HOST, NAMES, keys};
 pub(crate) use sinks::{NAME, SINKS};
 
-use crate::file::{SCHEMA, Scope, Syntax, open};
+use crate::file::{DiagnosticsBuilder, SCHEMA, Scope, Syntax, open, read_document};
 use crate::group;
-use crate::layers::{Layers, Merged};
+use crate::layers::{Environment, Layers, Merged};
 
 /// What messages call the file.
 const FILE: &str = "the push configuration";
@@ -28,6 +30,17 @@ pub(crate) struct Context<'c> {
     pub(crate) layers: &'c Layers,
     /// The known sinks.
     pub(crate) registry: &'c SinkRegistry,
+    /// Variables that external labels may refer to.
+    pub(crate) env: &'c Environment,
+}
+
+/// What came out of a push configuration.
+#[derive(Default)]
+pub(crate) struct Parsed<'v, 'c> {
+    /// The sinks, each of which has the external labels.
+    pub(crate) sinks: Vec<ParsedSink<'v, 'c>>,
+    /// The external labels, for checks that need the groups.
+    pub(crate) external: ExternalLabels,
 }
 
 /// Where a group file is a push configuration: the first key that only such a file has.
@@ -43,7 +56,7 @@ pub(crate) fn marks(root: Syntax<'_>) -> Option<usize> {
 pub(crate) fn file_keys(registry: &SinkRegistry) -> Vec<Key> {
     let mut known = vec![SCHEMA];
     known.extend(keys(registry));
-    known.push(SINKS);
+    known.extend([EXTERNAL_LABELS, SINKS]);
     known
 }
 
@@ -54,8 +67,9 @@ pub(crate) fn read<'v, 'c>(
     root: Option<Syntax<'v>>,
     context: &Context<'c>,
     files: &mut Vec<PathBuf>,
-) -> Vec<ParsedSink<'v, 'c>> {
-    let mut parsed = Vec::new();
+) -> Parsed<'v, 'c> {
+    let mut parsed = Parsed::default();
+    let sinks = &mut parsed.sinks;
     let mut list = None;
     if let Some(root) = root {
         if let Some(at) = root.key_start("jobs") {
@@ -72,23 +86,45 @@ pub(crate) fn read<'v, 'c>(
         if !open(scope, root, FILE, &known) {
             return parsed;
         }
+        if let Some(node) = root.get(EXTERNAL_LABELS.name) {
+            parsed.external = external_labels::read(scope, node, context.env);
+        }
         list = root.get(SINKS.name);
         if let (Some(at), true) = (original, keys(context.registry).is_empty()) {
             gateway::refuse(scope, at, context.registry);
         } else if original.is_some() || list.is_none() || context.layers.set(HOST.name) {
-            parsed.extend(gateway::read(scope, Some(root), context, files));
+            sinks.extend(gateway::read(scope, Some(root), context, files));
         }
     } else {
-        parsed.extend(gateway::read(scope, None, context, files));
+        sinks.extend(gateway::read(scope, None, context, files));
     }
     if let Some(list) = list {
-        parsed.extend(sinks::read(scope, list, context.registry, files));
+        sinks.extend(sinks::read(scope, list, context.registry, files));
     }
-    assign_names(scope, &mut parsed);
-    for sink in &mut parsed {
+    assign_names(scope, sinks);
+    for sink in sinks {
+        let settings = &mut sink.config.settings;
+        settings.external_labels.clone_from(&parsed.external.labels);
         sink.check(scope, context.registry);
     }
     parsed
+}
+
+/// The kinds of the sinks that the push configuration at `path` lists, as far as it can be read: what must be known before
+/// the sinks themselves are. Whatever is wrong with the file is left to [`load`](crate::load).
+#[must_use]
+pub fn sink_kinds(path: &Path) -> Vec<String> {
+    let found = DiagnosticsBuilder::default();
+    let Some(document) = read_document(path, &found) else {
+        return Vec::new();
+    };
+    let root = document.parse().ok();
+    let sinks = root
+        .as_ref()
+        .and_then(|root| Syntax::new(root).get(SINKS.name));
+    let entries = sinks.into_iter().flat_map(Node::items);
+    let kinds = entries.flat_map(Node::fields);
+    kinds.map(|(kind, _)| kind.to_owned()).collect()
 }
 
 /// Gives each sink without a name one that no other has; reports names that are given twice.

@@ -40,6 +40,9 @@ pub fn push_schema(sinks: &SinkRegistry) -> Value {
     schema["title"] = "PingExporter push configuration".into();
     schema["description"] = "The push configuration: where results are pushed.".into();
     schema["$defs"] = json!({ "sinks": sink_list(sinks) });
+    schema["properties"][push::EXTERNAL_LABELS.name]["propertyNames"] = json!({
+        "anyOf": [{"const": push::REPLICA}, label_names()],
+    });
     let original = push::keys(sinks);
     let host = push::HOST.name;
     if original.is_empty() {
@@ -184,10 +187,7 @@ fn value(kind: &Kind, bounds: &Bounds) -> Value {
         Kind::Labels => json!({
             "type": "object",
             "additionalProperties": {"type": "string"},
-            "propertyNames": {
-                "pattern": "^(?!__)[a-zA-Z_][a-zA-Z0-9_]*$",
-                "not": {"enum": RESERVED_LABELS},
-            },
+            "propertyNames": label_names(),
         }),
         Kind::Texts => json!({
             "type": "object",
@@ -204,6 +204,14 @@ fn value(kind: &Kind, bounds: &Bounds) -> Value {
         // A kind that is not known here may be anything.
         _ => json!({}),
     }
+}
+
+/// Names that a label may be given.
+fn label_names() -> Value {
+    json!({
+        "pattern": "^(?!__)[a-zA-Z_][a-zA-Z0-9_]*$",
+        "not": {"enum": RESERVED_LABELS},
+    })
 }
 
 fn bounded(mut schema: Value, bounds: &Bounds) -> Value {

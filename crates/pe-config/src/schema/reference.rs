@@ -18,7 +18,7 @@ pub fn reference(scrapers: &ScraperRegistry, sinks: &SinkRegistry) -> Vec<(Strin
     add(&mut tables, "jobs", "", DeviceEntry::TABLE.keys);
     add(&mut tables, "targets", "", TARGET_GROUP);
     let mut push = push::keys(sinks);
-    push.extend([push::SINKS, SCHEMA]);
+    push.extend([push::EXTERNAL_LABELS, push::SINKS, SCHEMA]);
     add(&mut tables, "push", "", &push);
     add(&mut tables, "sinks", "", &[push::NAME]);
     let scrapers = scrapers

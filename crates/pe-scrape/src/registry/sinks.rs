@@ -33,6 +33,15 @@ pub trait SinkFactory: Send + Sync {
     fn table(&self) -> Option<&'static Table> {
         None
     }
+
+    /// Whether sinks of this kind keep on disk what must survive a restart, so that a program that runs one provides a
+    /// directory even where none is asked for.
+    fn keeps_state() -> bool
+    where
+        Self: Sized,
+    {
+        false
+    }
 }
 
 /// Something unwise about a sink, and perhaps about a group.
