@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pe_scrape::{CycleReport, Frame, unix_seconds};
+use pe_scrape::{CycleReport, DeviceStates, Frame, unix_seconds};
 
 pe_scrape::metrics! {
     /// What a finished cycle tells of itself. The help texts of the first two are what the Python original pushed,
@@ -12,6 +12,8 @@ pe_scrape::metrics! {
         duration: gauge("exporter_duration", "Duration of all metrics exprot", Seconds),
         /// Devices.
         jobs: gauge("exporter_jobs", "Number of jobs to export"),
+        /// Devices by state.
+        devices: gauges["state"]("pingexporter_devices", "Devices by their state in the latest results"),
         /// Start.
         started: gauge("pingexporter_cycle_start_timestamp_seconds", "When the latest finished cycle started", Seconds),
     }
@@ -46,12 +48,18 @@ pe_scrape::metrics! {
 }
 
 impl GroupMetrics {
-    /// `exporter_duration`, `exporter_jobs` and the counters of the group, as they go with a report. Their time is now: unlike
+    /// `exporter_duration`, `exporter_jobs`, the devices by state and the counters of the group, as they go with a report. Their time is now: unlike
     /// the devices' values they are of the cycle's end.
     pub(crate) fn of_report(&self, report: &CycleReport) -> Vec<Frame> {
         let cycle = CycleMetrics::default();
         cycle.duration.set(report.duration.as_secs_f64());
         cycle.jobs.set(report.device_count as f64);
+        let DeviceStates {
+            up, down, unknown, ..
+        } = report.states;
+        for (state, devices) in [("up", up), ("down", down), ("unknown", unknown)] {
+            cycle.devices.of(state).set(devices as f64);
+        }
         cycle.started.set(unix_seconds(report.started));
         let mut frames = cycle.frames();
         frames.extend(self.frames());

@@ -36,7 +36,8 @@ pub struct CycleReport {
     /// [`devices`](Self::devices) of another report of the group. A sink that shows the latest state takes
     /// [`frames`](Self::frames).
     pub kept: Vec<Arc<Frame>>,
-    /// The cycle's own metrics: `exporter_duration`, `exporter_jobs` and `pingexporter_cycle_*`, without labels.
+    /// The cycle's own metrics: `exporter_duration`, `exporter_jobs`, `pingexporter_devices` and `pingexporter_cycle_*`,
+    /// without labels that say whose they are.
     pub exporter: Vec<Frame>,
 }
 
