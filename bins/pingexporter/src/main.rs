@@ -11,6 +11,8 @@ fn main() -> ExitCode {
         .scraper_with("ping", |context| {
             PingScraperFactory::new(context.resolver())
         })
-        .sink("pushgateway", PushgatewayFactory::default())
+        .sink_with("pushgateway", |context| {
+            PushgatewayFactory::new().resolver(context.resolver())
+        })
         .main()
 }

@@ -44,6 +44,26 @@ pub enum PushError {
     /// User or password hold characters that HTTP basic authentication cannot carry.
     #[error("the user must not hold a colon, nor user or password a control character")]
     Credentials,
+    /// Certificates or keys cannot be read, or are of no use.
+    #[error("no secure connection to {url} can be made: {reason}")]
+    Certificates {
+        /// The server.
+        url: String,
+        /// What is wrong, with the file's name.
+        reason: String,
+    },
+    /// The proxy that the environment names cannot be used.
+    #[error(
+        "{variable} names {value:?}, which is no proxy to go through: {reason}; it should look like http://host:3128"
+    )]
+    Proxy {
+        /// The variable.
+        variable: &'static str,
+        /// Its value without credentials.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No connection: refused, no route, unknown host, TLS.
     #[error("cannot connect to {url} (check the address, and that the Pushgateway runs there)")]
     Connect {
@@ -69,11 +89,51 @@ pub enum PushError {
         after: Duration,
     },
     /// 401 or 403.
-    #[error("{url} refuses access ({status}): check user and password")]
+    #[error("{url} refuses access ({status}): {advice}")]
     Unauthorized {
         /// The gateway.
         url: String,
         /// 401 or 403.
+        status: StatusCode,
+        /// What to check.
+        advice: &'static str,
+    },
+    /// 3xx. Redirects are not followed.
+    #[error("{url} redirects elsewhere ({status}){}", redirect(location, instead))]
+    Redirected {
+        /// The gateway.
+        url: String,
+        /// The status.
+        status: StatusCode,
+        /// Where it leads; empty where the answer does not say.
+        location: String,
+        /// The base URL that it leads to; empty where that cannot be told.
+        instead: String,
+    },
+    /// 404 or 405: nothing that takes pushes is there.
+    #[error(
+        "{url} takes no pushes at {path} ({status}): {words}; check that the URL, with its path, is the one to push to"
+    )]
+    NoSuchPath {
+        /// The gateway.
+        url: String,
+        /// The path below it.
+        path: String,
+        /// 404 or 405.
+        status: StatusCode,
+        /// What the server said.
+        words: String,
+    },
+    /// 413: the body is too large for the server, or for a proxy before it.
+    #[error(
+        "{url} refuses the body for {path} as too large ({status}): let the server, or the proxy before it, take larger ones (nginx: client_max_body_size), or send less at a time"
+    )]
+    TooLarge {
+        /// The gateway.
+        url: String,
+        /// The path below it.
+        path: String,
+        /// 413.
         status: StatusCode,
     },
     /// 400 or another answer that says the request is at fault. Pushing the same again is no use.
@@ -97,40 +157,69 @@ pub enum PushError {
         status: StatusCode,
         /// What the gateway said, cut after some hundred characters.
         words: String,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
     },
+}
+
+fn redirect(location: &str, instead: &str) -> String {
+    let right = "redirects are not followed: give the URL that it should go to, without a redirect";
+    match (location, instead) {
+        ("", _) => format!(" without saying where; {right}"),
+        (location, "") => format!(", to {location}; {right}"),
+        (location, instead) => format!(
+            ", to {location}; redirects are not followed: if that is the right place, give the URL {instead}"
+        ),
+    }
 }
 
 impl PushError {
     /// Whether the same push may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        self.is_unreachable() || matches!(self, Self::Gateway { .. })
-    }
-
-    /// Whether the gateway as a whole is out of reach, so that other pushes would fail alike.
-    #[must_use]
-    pub fn is_unreachable(&self) -> bool {
         matches!(
             self,
             Self::Connect { .. }
                 | Self::Transport { .. }
                 | Self::Timeout { .. }
                 | Self::Unauthorized { .. }
+                | Self::Gateway { .. }
         )
+    }
+
+    /// Whether there was no connection to the host at all, so that other pushes would fail alike.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Timeout { .. })
+    }
+
+    /// How long the server asks to be left alone (`Retry-After`), at most an hour.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Gateway { retry_after, .. } => *retry_after,
+            _ => None,
+        }
     }
 
     /// The class of the failure, as it is counted.
     #[must_use]
     pub fn kind(&self) -> ResultKind {
         match self {
-            Self::Connect { .. } | Self::Transport { .. } | Self::Url { .. } => {
-                ResultKind::Unreachable
-            }
+            Self::Connect { .. }
+            | Self::Transport { .. }
+            | Self::Url { .. }
+            | Self::Certificates { .. }
+            | Self::Proxy { .. } => ResultKind::Unreachable,
             Self::Timeout { .. } => ResultKind::Timeout,
             Self::Unauthorized { .. } | Self::Credentials => ResultKind::Unauthorized,
-            Self::Rejected { .. } | Self::EmptyJob | Self::Label(_) | Self::Metric(_) => {
-                ResultKind::Rejected
-            }
+            Self::Rejected { .. }
+            | Self::Redirected { .. }
+            | Self::NoSuchPath { .. }
+            | Self::TooLarge { .. }
+            | Self::EmptyJob
+            | Self::Label(_)
+            | Self::Metric(_) => ResultKind::Rejected,
             Self::Gateway { .. } => ResultKind::GatewayError,
         }
     }

@@ -42,8 +42,8 @@
 //!
 //! # Features
 //!
-//! `tls` (default): `https://` URLs, by rustls with the certificates that the system trusts; the environment variable
-//! `SSL_CERT_FILE` names a file with others. Without it such URLs are refused.
+//! `tls` (default): `https://` URLs, by rustls with the certificates that the system trusts; [`TlsSettings`] or the environment
+//! variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. Without it such URLs are refused.
 //!
 //! # Defaults and limits
 //!
@@ -56,12 +56,20 @@
 //! | what is read of an answer that is an error | 500 bytes are told, at most 32,000 read |
 //! | connection without traffic | closed after 45 seconds |
 //! | results kept for a gateway that is down | the latest of each group |
+//! | addresses of a host | at most 16 are tried, a quarter of a second apart |
 //!
-//! Redirects are not followed, proxies of the environment are not used, and bodies are not compressed.
+//! Requests go through the proxy that `HTTPS_PROXY` or `HTTP_PROXY` names, except to `NO_PROXY` and loopback addresses. Redirects are
+//! not followed.
 
 mod delivery;
 mod error;
+mod filter;
 mod host;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "its sinks use more and more of it"
+)]
 mod http;
 mod metrics;
 mod pushgateway;
@@ -73,6 +81,7 @@ mod remote_write;
 mod samples;
 
 pub use error::PushError;
+pub use http::{Headers, TlsSettings};
 pub use metrics::ResultKind;
 pub use pushgateway::{
     Grouping, GroupingKey, Pushgateway, PushgatewayFactory, PushgatewaySettings, PushgatewaySink,

@@ -24,7 +24,7 @@ async fn what_a_dropped_flush_has_not_delivered_arrives_with_the_next() {
         biased;
         // Runs before the sink's own task has a turn, and takes what is pending.
         result = sink.flush() => panic!("flushed to a gateway that hangs: {result:?}"),
-        () = gateway.hangs() => {}
+        () = gateway.hangs(3) => {}
     }
     gateway.answer();
     let flushed = tokio::time::timeout(PATIENCE, sink.flush()).await;
@@ -45,7 +45,7 @@ async fn the_sinks_own_task_takes_over_from_a_dropped_flush() {
     tokio::select! {
         biased;
         result = sink.flush() => panic!("flushed to a gateway that hangs: {result:?}"),
-        () = gateway.hangs() => {}
+        () = gateway.hangs(1) => {}
     }
     gateway.answer();
     let arrived = || gateway.answered() == ["PUT /metrics/job/p"];
@@ -68,7 +68,7 @@ async fn a_dropped_flush_still_deletes_what_is_gone() {
     tokio::select! {
         biased;
         result = sink.flush() => panic!("flushed to a gateway that hangs: {result:?}"),
-        () = gateway.hangs() => {}
+        () = gateway.hangs(1) => {}
     }
     gateway.answer();
     let flushed = tokio::time::timeout(PATIENCE, sink.flush()).await;

@@ -227,10 +227,7 @@ async fn passwords_are_checked_by_the_real_server_and_shown_nowhere() {
             .await
             .unwrap_err();
         assert!(matches!(error, PushError::Unauthorized { .. }), "{error:?}");
-        assert!(
-            error.to_string().ends_with("check user and password"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("user and password"), "{error}");
         assert!(!format!("{error}{error:?}{client:?}").contains("sesame"));
     }
     assert!(matches!(

@@ -1,29 +1,56 @@
-//! The HTTP client of all sinks: a thin driver over hyper.
+//! The HTTP client of all sinks: a driver over hyper.
 //!
-//! A request ends within the client's timeout, whatever the peer does, and reads a bounded part of an answer. Every request
-//! must be idempotent, since one that fails on a kept connection is sent once more. Which URLs and statuses mean what is
-//! decided in `url` and `response`.
+//! A request ends within the client's timeout, whatever the peer does, and reads a bounded part of an answer. Time that a body
+//! waits for the [`Budget`] does not count. Every request must be idempotent, since one that fails on a kept connection is
+//! sent once more. Redirects are told, never followed.
+//!
+//! [`HttpClient::send`] gives any answer; [`HttpClient::push`] also judges it. `dial` finds a way to the peer through several
+//! addresses, `proxy` says which one to go through, `tls` whom to trust, `secret` what to send. Which URLs and answers mean
+//! what is decided in `url` and `answer`.
 
+mod answer;
+mod body;
+mod budget;
 mod connector;
-mod response;
+mod dial;
+mod proxy;
+mod secret;
+mod settings;
+mod tls;
 mod url;
+mod watched;
 
 use std::error::Error;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Response};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, PROXY_AUTHORIZATION,
+    USER_AGENT,
+};
+use hyper::{Method, Response};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use pe_scrape::resolve::{Resolve, SystemResolver};
+use tokio::time::{Instant, sleep_until};
 
-use self::connector::{Connector, IDLE, connector};
-use self::response::{WORDS, judge};
+use self::answer::WORDS;
+pub(crate) use self::answer::{Answer, retry_after};
+use self::body::Outgoing;
+pub(crate) use self::body::{Body, Content, StreamedBody};
+pub(crate) use self::budget::Budget;
+use self::connector::{Connector, IDLE};
+use self::proxy::Proxy;
+pub(crate) use self::secret::{Authentication, SecretText};
+pub(crate) use self::settings::{CommonSettings, sink_settings};
+pub use self::settings::{Headers, TlsSettings};
+use self::tls::Tls;
 pub(crate) use self::url::BaseUrl;
 use crate::PushError;
 
@@ -36,102 +63,162 @@ const MAX_ANSWER: usize = 64 * WORDS;
 /// A client for one server. Connections are kept and used again; cloning is cheap and shares them.
 #[derive(Clone)]
 pub(crate) struct HttpClient {
-    client: Client<Connector, Full<Bytes>>,
+    client: Client<Connector, Outgoing>,
     url: BaseUrl,
-    authorization: Option<HeaderValue>,
-    timeout: Duration,
+    options: Arc<ClientOptions>,
+    /// Where requests go through instead of straight to the server.
+    proxy: Option<Arc<Proxy>>,
 }
 
-/// What a request carries.
-pub(crate) struct Body {
-    pub(crate) content: Bytes,
-    pub(crate) content_type: &'static str,
+/// How a client connects, and what every request carries.
+#[derive(Clone)]
+pub(crate) struct ClientOptions {
+    /// How long a request may take, from connecting to the end of the answer.
+    pub(crate) timeout: Duration,
+    pub(crate) authentication: Authentication,
+    /// Headers of every request.
+    pub(crate) headers: HeaderMap,
+    pub(crate) tls: TlsSettings,
+    /// Bytes of bodies a second.
+    pub(crate) budget: Option<Arc<Budget>>,
+    pub(crate) resolver: Arc<dyn Resolve>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            timeout: DEFAULT_TIMEOUT,
+            authentication: Authentication::None,
+            headers: HeaderMap::new(),
+            tls: TlsSettings::default(),
+            budget: None,
+            resolver: Arc::new(SystemResolver),
+        }
+    }
+}
+
+/// A request to a path below the client's base URL.
+#[derive(Clone)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    /// Starts with a slash, or is empty for the base URL itself.
+    pub(crate) path: String,
+    /// Beside those that the client adds by itself.
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Option<Body>,
+}
+
+impl Request {
+    /// A request without headers of its own and without a body.
+    pub(crate) fn new(method: Method, path: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            headers: HeaderMap::new(),
+            body: None,
+        }
+    }
+
+    /// The request with a body.
+    pub(crate) fn body(mut self, body: Body) -> Self {
+        self.body = Some(body);
+        self
+    }
 }
 
 impl HttpClient {
-    pub(crate) fn new(url: BaseUrl) -> Result<Self, PushError> {
+    /// A client for `url`. Nothing is sent yet; certificates and keys are read.
+    pub(crate) fn new(url: BaseUrl, options: ClientOptions) -> Result<Self, PushError> {
+        let proxy = Proxy::from_environment(&url)?.map(Arc::new);
+        let needs_tls = url.is_tls() || proxy.as_ref().is_some_and(|proxy| proxy.is_tls());
+        let tls = match needs_tls {
+            true => Some(Arc::new(Tls::new(&url, options.tls.clone())?)),
+            false => None,
+        };
+        let connector = Connector::new(tls, proxy.clone(), options.resolver.clone());
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
-            .build(connector(&url)?);
+            .build(connector);
         Ok(Self {
             client,
             url,
-            authorization: None,
-            timeout: DEFAULT_TIMEOUT,
+            options: Arc::new(options),
+            proxy,
         })
     }
 
-    /// Authenticates as RFC 7617 says.
-    pub(crate) fn basic_auth(&mut self, user: &str, password: &str) -> Result<(), PushError> {
-        let plain = |text: &str| text.chars().all(|c| !c.is_control());
-        if user.contains(':') || !plain(user) || !plain(password) {
-            return Err(PushError::Credentials);
-        }
-        let value = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
-        let mut value = HeaderValue::try_from(value).map_err(|_| PushError::Credentials)?;
-        value.set_sensitive(true);
-        self.authorization = Some(value);
-        Ok(())
+    /// Authenticates every request from now on.
+    pub(crate) fn authenticate(&mut self, authentication: Authentication) {
+        Arc::make_mut(&mut self.options).authentication = authentication;
     }
 
     pub(crate) fn set_timeout(&mut self, timeout: Duration) {
-        self.timeout = timeout;
+        Arc::make_mut(&mut self.options).timeout = timeout;
     }
 
     pub(crate) fn url(&self) -> &BaseUrl {
         &self.url
     }
 
-    /// Sends a request to a path below the base URL, and waits for the answer.
+    /// Sends a request and takes its answer, whatever the status.
     ///
+    /// # Errors
+    /// Without an answer in time.
+    ///
+    /// # Cancel safety
     /// A dropped future closes the connection; the server may have taken the request.
-    pub(crate) async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Body>,
-    ) -> Result<(), PushError> {
-        let request = self.request(method, path, body)?;
-        let exchange = async {
-            match self.exchange(request.clone(), path).await {
+    pub(crate) async fn send(&self, request: Request) -> Result<Answer, PushError> {
+        let started = Instant::now();
+        let paused = body::Paused::default();
+        let mut exchange = pin!(async {
+            match self.exchange(&request, &paused).await {
                 // A kept connection that the server has closed meanwhile shows only when it is used again.
-                Err(PushError::Transport { .. }) => self.exchange(request, path).await,
+                Err(PushError::Transport { .. }) => self.exchange(&request, &paused).await,
                 result => result,
             }
-        };
-        match tokio::time::timeout(self.timeout, exchange).await {
-            Ok(result) => result,
-            Err(_) => Err(PushError::Timeout {
-                url: self.url.as_str().to_owned(),
-                after: self.timeout,
-            }),
+        });
+        loop {
+            let deadline = started + self.options.timeout + paused.total();
+            let mut late = pin!(sleep_until(deadline));
+            let ended = poll_fn(|context| match exchange.as_mut().poll(context) {
+                Poll::Ready(result) => Poll::Ready(Some(result)),
+                Poll::Pending => late.as_mut().poll(context).map(|()| None),
+            });
+            match ended.await {
+                Some(result) => return result,
+                None if started + self.options.timeout + paused.total() > deadline => {}
+                None => {
+                    return Err(PushError::Timeout {
+                        url: self.url.as_str().to_owned(),
+                        after: self.options.timeout,
+                    });
+                }
+            }
         }
     }
 
-    fn request(
+    /// Sends a request; an answer that is no success is an error.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`Answer::judge`].
+    ///
+    /// # Cancel safety
+    /// As [`send`](Self::send).
+    pub(crate) async fn push(&self, request: Request) -> Result<(), PushError> {
+        let path = request.path.clone();
+        let advice = self.options.authentication.advice();
+        self.send(request)
+            .await?
+            .judge(self.url.as_str(), &path, advice)
+    }
+
+    async fn exchange(
         &self,
-        method: Method,
-        path: &str,
-        body: Option<Body>,
-    ) -> Result<Request<Full<Bytes>>, PushError> {
-        let mut request = Request::new(Full::default());
-        *request.method_mut() = method;
-        *request.uri_mut() = self.url.join(path)?;
-        let headers = request.headers_mut();
-        let agent = concat!("PingExporter/", env!("CARGO_PKG_VERSION"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-        if let Some(authorization) = &self.authorization {
-            headers.insert(AUTHORIZATION, authorization.clone());
-        }
-        if let Some(body) = body {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(body.content_type));
-            *request.body_mut() = Full::new(body.content);
-        }
-        Ok(request)
-    }
-
-    async fn exchange(&self, request: Request<Full<Bytes>>, path: &str) -> Result<(), PushError> {
+        request: &Request,
+        paused: &body::Paused,
+    ) -> Result<Answer, PushError> {
+        let request = self.outgoing(request, paused).await?;
         let response = self.client.request(request).await.map_err(|error| {
             let (url, connect) = (self.url.as_str().to_owned(), error.is_connect());
             let source = Cause(error).into();
@@ -141,13 +228,53 @@ impl HttpClient {
                 PushError::Transport { url, source }
             }
         })?;
-        let status = response.status();
+        let (status, headers) = (response.status(), response.headers().clone());
         let words = if status.is_success() {
+            drain(response).await;
             Vec::new()
         } else {
             first_words(response).await
         };
-        judge(self.url.as_str(), path, status, &words)
+        Ok(Answer {
+            status,
+            headers,
+            words,
+        })
+    }
+
+    async fn outgoing(
+        &self,
+        request: &Request,
+        paused: &body::Paused,
+    ) -> Result<hyper::Request<Outgoing>, PushError> {
+        let body = request.body.as_ref();
+        let content = body.map(|body| &body.content);
+        let budget = self.options.budget.clone();
+        let mut out = hyper::Request::new(Outgoing::new(content, budget, paused.clone()));
+        *out.method_mut() = request.method.clone();
+        *out.uri_mut() = self.url.join(&request.path)?;
+        let headers = out.headers_mut();
+        headers.extend(self.options.headers.clone());
+        headers.extend(request.headers.clone());
+        if !headers.contains_key(USER_AGENT) {
+            let agent = concat!("PingExporter/", env!("CARGO_PKG_VERSION"));
+            headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        }
+        if let Some(authorization) = self.options.authentication.header().await? {
+            headers.insert(AUTHORIZATION, authorization);
+        }
+        if !self.url.is_tls()
+            && let Some(authorization) = self.proxy.as_ref().and_then(|it| it.authorization())
+        {
+            headers.insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
+        if let Some(body) = body {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(body.content_type));
+            if let Some(encoding) = body.content_encoding {
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+            }
+        }
+        Ok(out)
     }
 }
 
@@ -155,10 +282,16 @@ impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpClient")
             .field("url", &self.url.as_str())
-            .field("authenticates", &self.authorization.is_some())
-            .field("timeout", &self.timeout)
-            .finish()
+            .field("authenticates", &self.options.authentication.is_some())
+            .field("timeout", &self.options.timeout)
+            .finish_non_exhaustive()
     }
+}
+
+/// Reads a short body to its end, so that the connection can be used again.
+async fn drain(response: Response<Incoming>) {
+    let mut body = Limited::new(response.into_body(), MAX_ANSWER);
+    while let Some(Ok(_)) = body.frame().await {}
 }
 
 /// The beginning of a body, however long it is.

@@ -63,19 +63,21 @@ impl BaseUrl {
     }
 
     /// Whether connections are encrypted.
-    #[cfg(feature = "tls")]
     pub(crate) fn is_tls(&self) -> bool {
         self.tls
     }
 
     /// Whether what is sent can be read on a network: it goes to another machine, unencrypted.
     pub(crate) fn is_exposed(&self) -> bool {
-        let address = self.host.trim_matches(['[', ']']).parse::<IpAddr>();
-        let loopback = match address {
+        !self.tls && !self.is_loopback()
+    }
+
+    /// Whether the server is on this machine, as far as the name tells.
+    pub(crate) fn is_loopback(&self) -> bool {
+        match self.host.trim_matches(['[', ']']).parse::<IpAddr>() {
             Ok(address) => address.to_canonical().is_loopback(),
             Err(_) => self.host == "localhost" || self.host.ends_with(".localhost"),
-        };
-        !self.tls && !loopback
+        }
     }
 
     /// The URL of a path below this one.
@@ -85,6 +87,21 @@ impl BaseUrl {
             reason: error.to_string(),
         })
     }
+}
+
+/// The host of a URL, an IPv6 address without its brackets.
+pub(super) fn host_of(uri: &Uri) -> &str {
+    uri.host().unwrap_or_default().trim_matches(['[', ']'])
+}
+
+/// The port of a URL, else that of its scheme.
+pub(super) fn port_of(uri: &Uri) -> u16 {
+    let default = if uri.scheme_str() == Some("https") {
+        443
+    } else {
+        80
+    };
+    uri.port_u16().unwrap_or(default)
 }
 
 /// Whether the port is left out, or one. [`Authority::port`] passes over others without a word.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use hyper::Method;
 use pe_scrape::exposition::{Block, Format, encode};
-use pe_scrape::{FrameBuilder, LabelSet, MetricDescriptor};
+use pe_scrape::{FrameBuilder, LabelSet, MetricDescriptor, Secret};
 
 use super::GroupingKey;
 use crate::PushError;
-use crate::http::{BaseUrl, Body, HttpClient};
+use crate::http::{Authentication, BaseUrl, Body, ClientOptions, HttpClient, Request, SecretText};
 
 /// A Pushgateway. Connections are kept and used again; cloning is cheap and shares them.
 ///
@@ -34,7 +34,7 @@ impl Pushgateway {
     /// [`PushError::Url`] when that is not an `http` or (with the feature `tls`) `https` URL with a host, has credentials, a
     /// query or a fragment, or the system's certificates cannot be read.
     pub fn new(url: &str) -> Result<Self, PushError> {
-        HttpClient::new(BaseUrl::parse(url)?).map(Self)
+        HttpClient::new(BaseUrl::parse(url)?, ClientOptions::default()).map(Self)
     }
 
     /// Sends user and password with every request, as HTTP basic authentication (RFC 7617, in UTF-8).
@@ -42,7 +42,8 @@ impl Pushgateway {
     /// # Errors
     /// [`PushError::Credentials`] when the user holds a colon, or either a control character (RFC 7617, section 2).
     pub fn basic_auth(mut self, user: &str, password: &str) -> Result<Self, PushError> {
-        self.0.basic_auth(user, password)?;
+        let password = SecretText::Given(Secret::new(password));
+        self.0.authenticate(Authentication::basic(user, password)?);
         Ok(self)
     }
 
@@ -88,8 +89,8 @@ impl Pushgateway {
     /// # Errors
     /// [`PushError`]; see [`PushError::is_retryable`].
     pub async fn put(&self, key: &GroupingKey, blocks: &[Block<'_>]) -> Result<(), PushError> {
-        let body = Some(body(blocks));
-        self.0.send(Method::PUT, &key.path(), body).await
+        let request = Request::new(Method::PUT, key.path());
+        self.0.push(request.body(body(blocks))).await
     }
 
     /// Replaces those metrics of a push group that have the same name, and keeps the others (`POST`).
@@ -97,8 +98,8 @@ impl Pushgateway {
     /// # Errors
     /// [`PushError`]; see [`PushError::is_retryable`].
     pub async fn post(&self, key: &GroupingKey, blocks: &[Block<'_>]) -> Result<(), PushError> {
-        let body = Some(body(blocks));
-        self.0.send(Method::POST, &key.path(), body).await
+        let request = Request::new(Method::POST, key.path());
+        self.0.push(request.body(body(blocks))).await
     }
 
     /// Deletes a push group (`DELETE`). That there is none is a success.
@@ -106,7 +107,7 @@ impl Pushgateway {
     /// # Errors
     /// [`PushError`]; see [`PushError::is_retryable`].
     pub async fn delete(&self, key: &GroupingKey) -> Result<(), PushError> {
-        self.0.send(Method::DELETE, &key.path(), None).await
+        self.0.push(Request::new(Method::DELETE, key.path())).await
     }
 }
 
@@ -118,8 +119,11 @@ fn body(blocks: &[Block<'_>]) -> Body {
     } else {
         Format::Text
     };
-    Body {
-        content: encode(blocks, format).into(),
-        content_type: format.content_type(),
+    Body::new(encode(blocks, format), format.content_type())
+}
+
+impl From<HttpClient> for Pushgateway {
+    fn from(client: HttpClient) -> Self {
+        Self(client)
     }
 }

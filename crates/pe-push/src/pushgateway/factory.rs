@@ -1,11 +1,14 @@
 //! Making sinks from what a configuration says.
 
+use std::fmt;
 use std::sync::Arc;
 
+use pe_scrape::resolve::{Resolve, SystemResolver};
 use pe_scrape::settings::Table;
 use pe_scrape::{Group, Remark, SettingsError, Sink, SinkFactory, SinkSettings};
 
 use super::review::review;
+use super::sink::Surroundings;
 use super::{PushgatewaySettings, PushgatewaySink};
 
 /// Makes [`PushgatewaySink`]s, to be registered under the name `pushgateway`.
@@ -15,23 +18,48 @@ use super::{PushgatewaySettings, PushgatewaySink};
 /// registry.register("pushgateway", pe_push::PushgatewayFactory::new())?;
 /// # Ok::<(), pe_scrape::RegistryError>(())
 /// ```
-#[derive(Debug, Clone, Copy, Default)]
-#[non_exhaustive]
-pub struct PushgatewayFactory;
+#[derive(Clone)]
+pub struct PushgatewayFactory {
+    resolver: Arc<dyn Resolve>,
+}
 
 impl PushgatewayFactory {
-    /// The factory.
+    /// The factory, with the system's resolver.
     #[must_use]
-    pub const fn new() -> Self {
-        Self
+    pub fn new() -> Self {
+        Self {
+            resolver: Arc::new(SystemResolver),
+        }
+    }
+
+    /// Resolves the names of gateways and proxies with `resolver`.
+    #[must_use]
+    pub fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
+        self.resolver = resolver;
+        self
+    }
+}
+
+impl Default for PushgatewayFactory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for PushgatewayFactory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PushgatewayFactory").finish_non_exhaustive()
     }
 }
 
 impl SinkFactory for PushgatewayFactory {
     fn create(&self, settings: &SinkSettings) -> Result<Arc<dyn Sink>, SettingsError> {
         let own: PushgatewaySettings = settings.parse()?;
-        let instance = settings.external_labels.get("instance");
-        let sink = PushgatewaySink::of_instance(settings.name.clone(), &own, instance)?;
+        let surroundings = Surroundings {
+            resolver: self.resolver.clone(),
+            external_labels: settings.external_labels.clone(),
+        };
+        let sink = PushgatewaySink::within(settings.name.clone(), &own, surroundings)?;
         Ok(Arc::new(sink))
     }
 
@@ -81,8 +109,14 @@ mod tests {
                 "username",
                 "password",
                 "password_file",
-                "grouping",
+                "bearer_token_file",
+                "headers",
+                "tls",
+                "keep",
+                "drop",
+                "max_bytes_per_second",
                 "timeout",
+                "grouping",
                 "max_parallel_pushes"
             ]
         );

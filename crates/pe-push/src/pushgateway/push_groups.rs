@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use pe_scrape::exposition::Block;
+use pe_scrape::exposition::{Block, SeriesFilter};
 use pe_scrape::{CycleReport, Frame};
 
 use super::Grouping;
@@ -19,10 +19,16 @@ pub(super) struct PushGroup<'a> {
 }
 
 impl PushGroup<'_> {
-    pub(super) fn blocks(&self) -> Vec<Block<'_>> {
+    /// The series of the push group that `only` says yes to.
+    pub(super) fn blocks<'b>(&'b self, only: Option<&'b SeriesFilter<'b>>) -> Vec<Block<'b>> {
         let rows = self.rows.iter();
         let rows = rows.map(|(frame, rows)| Block::new(frame).rows(rows));
-        rows.chain(self.whole.iter().map(|frame| Block::new(frame)))
+        let blocks = rows.chain(self.whole.iter().map(|frame| Block::new(frame)));
+        blocks
+            .map(|block| match only {
+                Some(only) => block.only(only),
+                None => block,
+            })
             .collect()
     }
 }
@@ -148,7 +154,7 @@ mod tests {
     }
 
     fn text(group: &PushGroup<'_>) -> Vec<String> {
-        let text = String::from_utf8(encode(&group.blocks(), Format::Text)).unwrap();
+        let text = String::from_utf8(encode(&group.blocks(None), Format::Text)).unwrap();
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         lines.map(str::to_owned).collect()
     }

@@ -6,7 +6,6 @@ use pe_scrape::settings::{Problem, Step};
 use pe_scrape::{Group, Remark, Target};
 
 use super::{Grouping, PushgatewaySettings};
-use crate::http::BaseUrl;
 
 /// Devices above which a push group for each of them is too much for a Pushgateway: it checks every push group again at each
 /// push, so that one push takes 4 ms at 500 push groups and 12 ms at 2,000.
@@ -15,25 +14,12 @@ const MANY_DEVICES: usize = 500;
 /// All remarks.
 pub(super) fn review(settings: &PushgatewaySettings, groups: &[Group]) -> Vec<Remark> {
     let mut remarks = Vec::new();
-    remarks.extend(exposed_credentials(settings));
+    remarks.extend(settings.common().exposed_credentials());
     if settings.grouping == Grouping::Device {
         remarks.extend(many_devices(groups));
         remarks.extend(shared_devices(groups));
     }
     remarks
-}
-
-/// Warns where a password can be read on the network.
-fn exposed_credentials(settings: &PushgatewaySettings) -> Option<Remark> {
-    let url = BaseUrl::parse(&settings.url).ok()?;
-    let (user, _) = settings.credentials();
-    if user.is_none() || !url.is_exposed() {
-        return None;
-    }
-    let message =
-        "user and password travel over plain http, where anybody on the way can read them";
-    let hint = "use an https:// URL, or a proxy on the loopback address";
-    Some(Remark::new(problem("url", message.to_owned(), hint)))
 }
 
 /// Warns where a push group for each device is too much for a Pushgateway: at a group that is too much by itself, else for

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use pe_scrape::exposition::SeriesFilter;
+use pe_scrape::resolve::{Resolve, SystemResolver};
 use pe_scrape::{
-    AGENT_JOB, Backoff, CycleReport, Frame, SettingsError, Sink, TaskFailure, supervise,
-    with_causes,
+    AGENT_JOB, Backoff, CycleReport, Frame, LabelSet, Labels, MetricDescriptor, SettingsError,
+    Sink, TaskFailure, supervise, with_causes,
 };
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -23,6 +25,7 @@ use tracing::{error, info, warn};
 use super::push_groups::{PushGroup, names, push_groups, sharing};
 use super::{Grouping, GroupingKey, Pushgateway, PushgatewaySettings};
 use crate::delivery::{Change, Delivery, Outage, Outbox, Taken};
+use crate::filter::Filter;
 use crate::host::host_name;
 use crate::metrics::{PushMetrics, TASK};
 use crate::{PushError, ResultKind};
@@ -63,12 +66,29 @@ struct Shared {
     /// What the agent's own metrics carry as `instance`.
     instance: Arc<str>,
     gateway: Pushgateway,
+    /// The series that are pushed.
+    filter: Filter,
     grouping: Grouping,
     max_parallel_pushes: usize,
     outbox: Outbox<Arc<CycleReport>>,
     metrics: PushMetrics,
     /// Held during a delivery.
     on_gateway: Mutex<OnGateway>,
+}
+
+/// What an agent has for its sinks.
+pub(super) struct Surroundings {
+    pub(super) resolver: Arc<dyn Resolve>,
+    pub(super) external_labels: Labels,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self {
+            resolver: Arc::new(SystemResolver),
+            external_labels: Labels::default(),
+        }
+    }
 }
 
 /// What is known of the gateway.
@@ -98,19 +118,22 @@ impl PushgatewaySink {
         name: impl Into<Arc<str>>,
         settings: &PushgatewaySettings,
     ) -> Result<Self, SettingsError> {
-        Self::of_instance(name, settings, None)
+        Self::within(name, settings, Surroundings::default())
     }
 
-    /// The same for an agent of that name; its host's name unless given.
-    pub(super) fn of_instance(
+    /// The same with what an agent has for its sinks.
+    pub(super) fn within(
         name: impl Into<Arc<str>>,
         settings: &PushgatewaySettings,
-        instance: Option<&str>,
+        surroundings: Surroundings,
     ) -> Result<Self, SettingsError> {
+        let (gateway, filter) = settings.prepare(surroundings.resolver)?;
+        let instance = surroundings.external_labels.get("instance");
         let shared = Shared {
             name: name.into(),
             instance: instance.map_or_else(|| host_name().into(), Arc::from),
-            gateway: settings.client()?,
+            gateway,
+            filter,
             grouping: settings.grouping,
             max_parallel_pushes: usize::try_from(settings.max_parallel_pushes)
                 .unwrap_or(usize::MAX),
@@ -222,6 +245,15 @@ impl Shared {
             .filter(|name| !wanted.contains(name.as_str()));
         let gone: Vec<String> = gone.cloned().collect();
         let groups = push_groups(&taken.latest, &taken.pending, self.grouping);
+        let only = |metric: &MetricDescriptor, labels: &LabelSet| {
+            let by_name = self.filter.takes_metric(metric.name());
+            by_name.unwrap_or_else(|| {
+                let own = |name: &str| metric.labels().find(|(own, _)| *own == name);
+                let label = |name: &str| labels.get(name).or_else(|| Some(own(name)?.1));
+                self.filter.takes(metric.name(), label)
+            })
+        };
+        let only: Option<&SeriesFilter<'_>> = (!self.filter.is_empty()).then_some(&only);
         if gone.is_empty() && groups.is_empty() {
             return None;
         }
@@ -238,7 +270,7 @@ impl Shared {
                     // Even a push that fails or is broken off may arrive.
                     on_gateway.insert(name.to_owned());
                 }
-                running.push(self.push(name, group));
+                running.push(self.push(name, group, only));
             }
             let Some((deleted, result)) = running.next().await else {
                 break;
@@ -265,10 +297,11 @@ impl Shared {
         &self,
         name: &'n str,
         group: Option<&PushGroup<'_>>,
+        only: Option<&SeriesFilter<'_>>,
     ) -> (Option<&'n str>, Result<(), PushError>) {
         let result = match (self.key(name), group) {
             (Err(error), _) => Err(error),
-            (Ok(key), Some(group)) => self.gateway.put(&key, &group.blocks()).await,
+            (Ok(key), Some(group)) => self.gateway.put(&key, &group.blocks(only)).await,
             (Ok(key), None) => self.gateway.delete(&key).await,
         };
         let kind = result

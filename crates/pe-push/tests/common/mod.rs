@@ -107,10 +107,10 @@ impl FakeGateway {
         self.answering.send_replace(false);
     }
 
-    /// Waits for a request that it does not answer.
-    pub(crate) async fn hangs(&self) {
+    /// Waits for so many requests that it does not answer.
+    pub(crate) async fn hangs(&self, requests: usize) {
         let mut unanswered = self.unanswered.clone();
-        let hangs = unanswered.wait_for(|count| *count > 0);
+        let hangs = unanswered.wait_for(|count| *count >= requests);
         let in_time = tokio::time::timeout(PATIENCE, hangs).await;
         in_time.expect("a request").unwrap();
     }

@@ -93,9 +93,13 @@ impl<'a> MetricFamily<'a> {
             .flat_map(|&(block, metric)| {
                 let descriptor = &block.frame.columns().descriptors()[metric];
                 block.row_indexes().filter_map(move |row| {
+                    let labels = &block.frame.rows()[row];
+                    if block.only.is_some_and(|only| !only(descriptor, labels)) {
+                        return None;
+                    }
                     Some(Series {
                         cell: block.frame.cell(row, metric)?,
-                        row: &block.frame.rows()[row],
+                        row: labels,
                         descriptor,
                         extra: &block.labels,
                     })

@@ -54,12 +54,16 @@ impl Format {
 }
 
 /// Some rows of a frame, with labels to add to all their series.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Block<'a> {
     frame: &'a Frame,
     rows: Option<&'a [usize]>,
     labels: LabelSet,
+    only: Option<&'a SeriesFilter<'a>>,
 }
+
+/// Says of a metric and a row's labels whether the series is to be written.
+pub type SeriesFilter<'a> = dyn Fn(&MetricDescriptor, &LabelSet) -> bool + Send + Sync + 'a;
 
 impl<'a> Block<'a> {
     /// All rows of a frame.
@@ -69,6 +73,7 @@ impl<'a> Block<'a> {
             frame,
             rows: None,
             labels: LabelSet::empty(),
+            only: None,
         }
     }
 
@@ -76,6 +81,13 @@ impl<'a> Block<'a> {
     #[must_use]
     pub fn rows(mut self, rows: &'a [usize]) -> Self {
         self.rows = Some(rows);
+        self
+    }
+
+    /// Only the series that `filter` says yes to.
+    #[must_use]
+    pub fn only(mut self, filter: &'a SeriesFilter<'a>) -> Self {
+        self.only = Some(filter);
         self
     }
 
@@ -100,6 +112,16 @@ impl<'a> Block<'a> {
             0..0
         };
         all.chain(self.rows.unwrap_or_default().iter().copied())
+    }
+}
+
+impl std::fmt::Debug for Block<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Block")
+            .field("frame", &self.frame)
+            .field("rows", &self.rows)
+            .field("labels", &self.labels)
+            .finish_non_exhaustive()
     }
 }
 
