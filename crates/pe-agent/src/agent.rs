@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pe_resolve::{CachingResolver, ResolverSettings};
+use pe_resolve::{CachingResolver, NameServer, ResolverSettings};
 use pe_scrape::resolve::{Resolve, SystemResolver};
 use pe_scrape::{RegistryError, ScraperFactory, ScraperRegistry, SinkFactory, SinkRegistry};
 use tokio::runtime::Runtime;
@@ -200,7 +200,7 @@ impl Agent {
                 // Before anything else: from here on, SIGHUP is a request and no end.
                 let mut signals = Signals::new()?;
                 let version = self.identity.version;
-                let resolver = resolver(&args.files)?;
+                let resolver = resolver(&args.files.dns_servers);
                 let state_dir = tokio::select! {
                     biased;
                     _ = signals.stop.received() => return Ok(()),
@@ -226,7 +226,7 @@ impl Agent {
                 check::check(&self.loader(files, &context)?)
             }
             Command::Once(files) => {
-                let resolver = resolver(&files)?;
+                let resolver = resolver(&files.dns_servers);
                 let context = Context::without_state(resolver.clone());
                 let loader = self.loader(files, &context)?;
                 once::once(&loader, resolver).await
@@ -235,7 +235,10 @@ impl Agent {
                 let (scrapers, sinks) = self.registries(&Context::without_state(SystemResolver))?;
                 schema::schema(args.kind, &scrapers, &sinks)
             }
-            Command::Ping(args) => ping::ping(args).await,
+            Command::Ping(args) => {
+                let resolver = resolver(&args.dns_servers);
+                ping::ping(args, &resolver).await
+            }
         }
     }
 
@@ -305,8 +308,8 @@ fn start_runtime() -> Result<Runtime, Failure> {
 }
 
 /// The resolver of the agent, with the name servers of the command line.
-fn resolver(files: &FileArgs) -> Result<CachingResolver, Failure> {
+fn resolver(servers: &[NameServer]) -> CachingResolver {
     let mut settings = ResolverSettings::default();
-    settings.servers = files.dns_servers.iter().map(|server| server.0).collect();
-    Ok(CachingResolver::new(settings)?)
+    settings.servers = servers.to_vec();
+    CachingResolver::new(settings)
 }

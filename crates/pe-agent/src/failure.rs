@@ -3,7 +3,6 @@
 use pe_config::LoadError;
 use pe_engine::EngineError;
 use pe_ping::OpenError;
-use pe_resolve::ResolverError;
 use pe_scrape::{Diagnostics, RegistryError};
 use pe_web::WebError;
 use thiserror::Error;
@@ -57,14 +56,6 @@ impl From<RegistryError> for Failure {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         Self::Message(error.to_string())
-    }
-}
-
-impl From<ResolverError> for Failure {
-    fn from(error: ResolverError) -> Self {
-        Self::Message(format!(
-            "{error}; name servers can be given with --dns-servers"
-        ))
     }
 }
 

@@ -1,41 +1,49 @@
-//! The caching resolver: a thin driver of entries over hickory.
+//! The caching resolver: a thin driver of entries over hosts file, name servers and the C library.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::{Resolver, TokioResolver};
-use pe_scrape::resolve::{Resolve, ResolveError};
+use pe_scrape::resolve::{Resolve, ResolveError, SystemResolver};
 use pe_scrape::{Family, Frame};
-use thiserror::Error;
+use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
-use tracing::debug;
+use tracing::{debug, info, warn};
 
-use crate::entry::{Answer, Bounds, Entry, View};
+use crate::dns::NameServer;
+use crate::entry::{Answer, Bounds, Denial, Entry, View};
+use crate::route::{has_route, preferred};
+use crate::system::{Source, System, SystemFiles};
 
 /// Lookups under way at one time.
 const CONCURRENT: usize = 64;
+
+/// Calls of the C library under way at one time. Each takes a thread, for as long as the library waits.
+const CONCURRENT_CALLS: usize = 16;
+
+/// How long addresses of the second family are waited for when those of the first are there.
+const SECOND_FAMILY: Duration = Duration::from_millis(500);
 
 /// How a [`CachingResolver`] works.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ResolverSettings {
-    /// Name servers to ask instead of the system's.
-    pub servers: Vec<SocketAddr>,
+    /// Name servers to ask instead of the system's. The hosts file is read all the same.
+    pub servers: Vec<NameServer>,
     /// Addresses are asked for again no sooner than this, even where their TTL is shorter. 30 seconds by default.
     pub min_ttl: Duration,
     /// Addresses are asked for again after this, even where their TTL is longer. An hour by default.
     pub max_ttl: Duration,
     /// How soon a lookup that failed, or that found no address, is tried again. 5 seconds by default.
     pub retry: Duration,
-    /// How long one name server is waited for. 2 seconds by default; each is asked twice.
-    pub timeout: Duration,
+    /// How long one name server is waited for; each is asked at least twice. By default 2 seconds for
+    /// [`servers`](Self::servers), and what resolv.conf(5) says for those of the system.
+    pub timeout: Option<Duration>,
+    /// The system's files.
+    pub files: SystemFiles,
 }
 
 impl Default for ResolverSettings {
@@ -45,20 +53,20 @@ impl Default for ResolverSettings {
             min_ttl: Duration::from_secs(30),
             max_ttl: Duration::from_secs(3600),
             retry: Duration::from_secs(5),
-            timeout: Duration::from_secs(2),
+            timeout: None,
+            files: SystemFiles::default(),
         }
     }
 }
 
-/// Why a resolver cannot be set up.
-#[derive(Debug, Error)]
-#[error("cannot set up name resolution from the system's configuration (/etc/resolv.conf): {0}")]
-pub struct ResolverError(#[source] NetError);
-
-/// Resolves names through DNS and the hosts file, and keeps what it learned.
+/// Resolves names as the system does, and keeps what it learned.
+///
+/// The hosts file and resolv.conf(5) are read again when they change. Where nsswitch.conf(5) names other sources than
+/// `files` and `dns`, the C library is asked in a program that is linked with the GNU C library.
 ///
 /// A name that is in use is asked for again in the background when its TTL is nearly over. Where no name server answers, the
-/// last address is used on; where one says that there is no such name or address, that is the result.
+/// last address is used on; where one says that there is no such name or address, that is the result. Of several addresses
+/// the one in use is kept while it is among them; one that this machine has a route to goes first.
 ///
 /// Must be used within a tokio runtime. Cloning is cheap, and clones share what is known.
 #[derive(Clone)]
@@ -77,20 +85,29 @@ impl Drop for Refresher {
 }
 
 struct Shared {
-    v4: TokioResolver,
-    v6: TokioResolver,
+    settings: ResolverSettings,
     bounds: Bounds,
-    names: Mutex<Names>,
+    system: Mutex<Arc<System>>,
+    names: Mutex<HashMap<Box<str>, Name>>,
     permits: Semaphore,
+    calls: Arc<Semaphore>,
     metrics: ResolverMetrics,
 }
 
-/// What is known of each name and family.
-type Names = HashMap<(Box<str>, Option<Family>), Name>;
-
+/// What is known of a name.
 struct Name {
-    entry: Entry,
+    /// For IPv4 and IPv6.
+    families: [Entry; 2],
+    /// The addresses that are used for IPv4, IPv6 and either.
+    in_use: [Option<InUse>; 3],
     answered: Arc<Notify>,
+}
+
+/// An address that was chosen, and when its route was last looked for.
+#[derive(Clone, Copy)]
+struct InUse {
+    address: IpAddr,
+    since: Instant,
 }
 
 pe_scrape::metrics! {
@@ -109,34 +126,34 @@ pe_scrape::metrics! {
 }
 
 impl CachingResolver {
-    /// A resolver with these options. Nothing is asked yet.
-    ///
-    /// # Errors
-    /// [`ResolverError`] when no servers are given and the system's configuration cannot be read.
-    pub fn new(options: ResolverSettings) -> Result<Self, ResolverError> {
-        let lookup = |strategy| build(&options, strategy).map_err(ResolverError);
+    /// A resolver with these settings. The system's files are read; nothing is asked yet. A file that is missing or empty is
+    /// no error: it is read when it appears.
+    #[must_use]
+    pub fn new(settings: ResolverSettings) -> Self {
         let bounds = Bounds {
-            min_ttl: options.min_ttl,
-            max_ttl: options.max_ttl.max(options.min_ttl),
-            retry: options.retry,
+            min_ttl: settings.min_ttl,
+            max_ttl: settings.max_ttl.max(settings.min_ttl),
+            retry: settings.retry,
         };
         let metrics = ResolverMetrics::default();
         // All results are shown from the start.
         for result in ["found", "absent", "failed"] {
             metrics.lookups.of(result);
         }
+        let system = System::read(&settings);
         let shared = Shared {
-            v4: lookup(LookupIpStrategy::Ipv4Only)?,
-            v6: lookup(LookupIpStrategy::Ipv6Only)?,
+            system: Mutex::new(Arc::new(system)),
+            settings,
             bounds,
             names: Mutex::default(),
             permits: Semaphore::new(CONCURRENT),
+            calls: Arc::new(Semaphore::new(CONCURRENT_CALLS)),
             metrics,
         };
-        Ok(Self {
+        Self {
             shared: Arc::new(shared),
             refresher: Arc::default(),
-        })
+        }
     }
 
     /// Lookups by result, names that are known, and how often an address past its TTL was used:
@@ -147,6 +164,25 @@ impl CachingResolver {
         shared.metrics.entries.set(shared.names().len() as f64);
         shared.metrics.frames()
     }
+
+    /// Starts the task that keeps names fresh, with the first name.
+    fn start_refreshing(&self) {
+        let shared = &self.shared;
+        self.refresher.get_or_init(|| {
+            shared.system().tell();
+            let period = (shared.bounds.min_ttl / 4).min(shared.bounds.retry);
+            let period = period.clamp(Duration::from_millis(20), Duration::from_secs(1));
+            Refresher(tokio::spawn(refresh(Arc::downgrade(shared), period)))
+        });
+    }
+}
+
+/// What is told of a name without waiting.
+enum Told {
+    One(IpAddr),
+    Error(ResolveError),
+    /// The lookup is under way; what it waits for is in order before anybody can answer.
+    Wait(OwnedNotified),
 }
 
 #[async_trait]
@@ -155,152 +191,325 @@ impl Resolve for CachingResolver {
         if let Ok(address) = host.parse::<IpAddr>() {
             return match family.is_none_or(|family| Family::of(address) == family) {
                 true => Ok(address),
-                false => Err(ResolveError::new(host, "the address is of another family")),
+                false => Err(ResolveError::denied(
+                    host,
+                    "the address is of another family",
+                )),
             };
         }
-        let shared = &self.shared;
-        self.refresher.get_or_init(|| {
-            let period = (shared.bounds.min_ttl / 4).min(shared.bounds.retry);
-            let period = period.clamp(Duration::from_millis(20), Duration::from_secs(1));
-            Refresher(tokio::spawn(refresh(Arc::downgrade(shared), period)))
-        });
+        self.start_refreshing();
         loop {
-            let now = Instant::now();
-            let answered = {
-                let mut names = shared.names();
-                let name = names.entry((host.into(), family)).or_insert_with(|| Name {
-                    entry: Entry::new(now),
-                    answered: Arc::default(),
-                });
-                name.entry.touch(now);
-                let look = name.entry.begin_lookup(now);
-                let (view, answered) = (name.entry.view(now), name.answered.clone());
-                // Registered before the lock is released, so that no answer is missed.
-                let mut waiting = Box::pin(answered.notified_owned());
-                waiting.as_mut().enable();
-                drop(names);
-                if look {
-                    tokio::spawn(shared.clone().look_up(host.into(), family));
-                }
-                match view {
-                    View::Fresh(address) => return Ok(address),
-                    View::Stale(address) => {
-                        shared.metrics.stale.add(1);
-                        return Ok(address);
-                    }
-                    View::Absent(message) => return Err(ResolveError::new(host, message)),
-                    View::Unknown => waiting,
-                }
-            };
-            answered.await;
+            match self.shared.tell(host, family) {
+                Told::One(address) => return Ok(address),
+                Told::Error(error) => return Err(error),
+                Told::Wait(answered) => answered.await,
+            }
         }
+    }
+
+    async fn resolve_all(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        let first = self.resolve(host, None).await;
+        if host.parse::<IpAddr>().is_ok() {
+            return Ok(vec![first?]);
+        }
+        // The first family may have answered alone.
+        let both = async {
+            while let Some(answered) = self.shared.wait_for_both(host) {
+                answered.await;
+            }
+        };
+        let _ = tokio::time::timeout(SECOND_FAMILY, both).await;
+        // Whatever came meanwhile counts.
+        let first = self.resolve(host, None).await.or(first)?;
+        let mut all = vec![first];
+        let mut others = self.shared.addresses(host);
+        others.retain(|address| *address != first);
+        let (routed, unrouted): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|address| has_route(*address));
+        all.extend(routed.into_iter().chain(unrouted));
+        Ok(all)
+    }
+}
+
+impl Name {
+    fn new(now: Instant) -> Self {
+        Self {
+            families: [Entry::new(now), Entry::new(now)],
+            in_use: [None; 3],
+            answered: Arc::default(),
+        }
+    }
+
+    /// Registered before the lock is released, so that no answer is missed.
+    fn wait(&self) -> OwnedNotified {
+        self.answered.clone().notified_owned()
     }
 }
 
 impl Shared {
-    fn names(&self) -> MutexGuard<'_, Names> {
+    fn names(&self) -> MutexGuard<'_, HashMap<Box<str>, Name>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn look_up(self: Arc<Self>, host: Box<str>, family: Option<Family>) {
-        let _permit = self.permits.acquire().await;
-        let answer = match family {
-            Some(Family::V4) => ask(&self.v4, &host).await,
-            Some(Family::V6) => ask(&self.v6, &host).await,
-            None => match ask(&self.v4, &host).await {
-                found @ Answer::Found(..) => found,
-                other => Answer::of_either(other, ask(&self.v6, &host).await),
-            },
+    fn system(&self) -> Arc<System> {
+        let system = self.system.lock();
+        system.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is known of a name, for one family or either. Lookups that are due are begun.
+    ///
+    /// For either, IPv6 is looked at only where IPv4 gives no address with a route, or an IPv6 address is in use.
+    fn tell(self: &Arc<Self>, host: &str, family: Option<Family>) -> Told {
+        let now = Instant::now();
+        let mut names = self.names();
+        if !names.contains_key(host) {
+            names.insert(host.into(), Name::new(now));
+        }
+        let Some(name) = names.get_mut(host) else {
+            // It was put in just now.
+            return Told::Error(ResolveError::new(host, "it cannot be remembered"));
+        };
+        let slot = family.map_or(2, |family| family as usize);
+        let in_use = name.in_use[slot];
+        let recheck = self.bounds.retry;
+        let routed = |address: IpAddr| match in_use {
+            // One name is asked for often, and a route seldom changes.
+            Some(known) if known.address == address && now < known.since + recheck => true,
+            _ => has_route(address),
+        };
+        let wanted: &[Family] = match family {
+            Some(Family::V4) => &[Family::V4],
+            Some(Family::V6) => &[Family::V6],
+            None => &Family::ALL,
+        };
+        let mut found: Vec<IpAddr> = Vec::new();
+        let (mut unknown, mut stale) = (false, false);
+        let (mut denial, mut failure) = (None, None);
+        for family in wanted {
+            let entry = &mut name.families[*family as usize];
+            entry.touch(now);
+            if entry.begin_lookup(now) {
+                tokio::spawn(self.clone().look_up(host.into(), *family));
+            }
+            let view = entry.view(now);
+            found.extend(view.addresses());
+            match view {
+                View::Fresh(_) => {}
+                View::Stale(_) => stale = true,
+                View::Denied(words) => denial = denial.or(Some(words)),
+                View::Failed(words) => failure = failure.or(Some(words.to_owned())),
+                View::Unknown => unknown = true,
+            }
+            let is_used = in_use.is_none_or(|in_use| Family::of(in_use.address) == *family);
+            let is_enough = is_used && found.iter().any(|address| routed(*address));
+            // What is unknown comes first; a name that does not exist has no other family either.
+            if is_enough || view_ends(denial) {
+                break;
+            }
+            if unknown {
+                return Told::Wait(name.wait());
+            }
+        }
+        let chosen = preferred(in_use.map(|known| known.address), &found, routed);
+        let Some(address) = chosen else {
+            return Told::Error(match (failure, denial) {
+                (Some(words), _) => ResolveError::new(host, words),
+                (None, denial) => {
+                    let denial = denial.unwrap_or(Denial::NoAddress);
+                    ResolveError::denied(host, denial.to_string())
+                }
+            });
+        };
+        let is_known = |known: &InUse| known.address == address && now < known.since + recheck;
+        if !in_use.as_ref().is_some_and(is_known) {
+            if in_use.is_some_and(|known| known.address != address) {
+                debug!(%host, %address, "another address is used");
+            }
+            name.in_use[slot] = Some(InUse {
+                address,
+                since: now,
+            });
+        }
+        if stale {
+            self.metrics.stale.add(1);
+        }
+        Told::One(address)
+    }
+
+    /// Begins what is due for both families, and gives what to wait for while one is not known.
+    fn wait_for_both(self: &Arc<Self>, host: &str) -> Option<OwnedNotified> {
+        let now = Instant::now();
+        let mut names = self.names();
+        let name = names.get_mut(host)?;
+        let mut unknown = false;
+        for family in Family::ALL {
+            let entry = &mut name.families[family as usize];
+            entry.touch(now);
+            if entry.begin_lookup(now) {
+                tokio::spawn(self.clone().look_up(host.into(), family));
+            }
+            unknown |= entry.view(now) == View::Unknown;
+        }
+        unknown.then(|| name.wait())
+    }
+
+    /// All addresses that are known, IPv4 first.
+    fn addresses(&self, host: &str) -> Vec<IpAddr> {
+        let now = Instant::now();
+        let names = self.names();
+        let entries = names.get(host).into_iter().flat_map(|name| &name.families);
+        entries
+            .flat_map(|entry| entry.view(now).addresses())
+            .copied()
+            .collect()
+    }
+
+    async fn look_up(self: Arc<Self>, host: Box<str>, family: Family) {
+        let answer = {
+            let _permit = self.permits.acquire().await;
+            self.ask(&host, family).await
         };
         let result = match &answer {
             Answer::Found(..) => "found",
-            Answer::Absent(_) => "absent",
+            Answer::Denied(_) => "absent",
             Answer::Failed(_) => "failed",
         };
         self.metrics.lookups.of(result).add(1);
-        debug!(%host, ?family, ?answer, "looked up");
+        debug!(%host, %family, ?answer, "looked up");
         let mut names = self.names();
-        if let Some(name) = names.get_mut(&(host, family)) {
-            name.entry.take(answer, Instant::now(), &self.bounds);
+        if let Some(name) = names.get_mut(&host) {
+            let entry = &mut name.families[family as usize];
+            entry.take(answer, Instant::now(), &self.bounds);
             name.answered.notify_waiters();
+        }
+    }
+
+    async fn ask(&self, host: &str, family: Family) -> Answer {
+        let system = self.system();
+        if system.asks_library {
+            return self.ask_library(host, family).await;
+        }
+        let mut last = Answer::Denied(Denial::NoName);
+        for source in &system.sources.own {
+            match source {
+                Source::Files => {
+                    let addresses = system.hosts.addresses(host, family);
+                    if !addresses.is_empty() {
+                        return Answer::Found(addresses, self.bounds.max_ttl);
+                    }
+                }
+                Source::Dns => match system.dns.look_up(host, family).await {
+                    found @ Answer::Found(..) => return found,
+                    other => last = other,
+                },
+            }
+        }
+        last
+    }
+
+    /// Asks the C library, on a thread of the runtime for blocking calls. Its answers have no TTL.
+    async fn ask_library(&self, host: &str, family: Family) -> Answer {
+        let Ok(permit) = self.calls.clone().acquire_owned().await else {
+            return Answer::Failed("the resolver has ended".to_owned());
+        };
+        let name = host.to_owned();
+        let found = tokio::task::spawn_blocking(move || {
+            // Kept until the library returns, whoever still waits for it.
+            let _permit = permit;
+            SystemResolver.resolve_blocking(&name)
+        });
+        match found.await {
+            Ok(Ok(mut all)) => {
+                all.retain(|address| Family::of(*address) == family);
+                match all.is_empty() {
+                    true => Answer::Denied(Denial::NoAddress),
+                    false => Answer::Found(all, self.bounds.min_ttl),
+                }
+            }
+            Ok(Err(error)) if error.is_denied => Answer::Denied(Denial::NoName),
+            Ok(Err(error)) => Answer::Failed(error.message),
+            Err(error) => Answer::Failed(error.to_string()),
+        }
+    }
+
+    /// Reads the system's files again if one of them has changed.
+    async fn follow_files(self: &Arc<Self>) {
+        let shared = self.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let before = shared.system();
+            if shared.settings.files.fingerprints() == before.read_at {
+                return;
+            }
+            let system = Arc::new(System::read(&shared.settings));
+            debug!(servers = ?system.dns.servers(), "the system's name resolution has changed");
+            system.tell_changes(&before);
+            *shared.system.lock().unwrap_or_else(PoisonError::into_inner) = system;
+            let now = Instant::now();
+            for name in shared.names().values_mut() {
+                name.families.iter_mut().for_each(|entry| entry.expire(now));
+            }
+        });
+        // It does not panic; if it did, the files would be looked at again in a moment.
+        let _ = looked.await;
+    }
+}
+
+/// Whether nothing else need be asked for.
+fn view_ends(denial: Option<Denial>) -> bool {
+    denial == Some(Denial::NoName)
+}
+
+impl System {
+    /// Says what keeps names from being resolved, or what is not asked.
+    fn tell(&self) {
+        if let Some(problem) = self.dns.problem() {
+            warn!(
+                problem,
+                "no name server is known; names are unknown until there is one"
+            );
+        }
+        if !self.asks_library && !self.sources.others.is_empty() {
+            warn!(
+                sources = self.sources.others.join(" "),
+                "this build asks the hosts file and name servers only; nsswitch.conf names other sources too"
+            );
+        }
+    }
+
+    /// The same where it was otherwise `before`.
+    fn tell_changes(&self, before: &Self) {
+        let is_new = self.dns.problem() != before.dns.problem() || self.sources != before.sources;
+        if is_new {
+            self.tell();
+        }
+        if before.dns.problem().is_some() && self.dns.problem().is_none() {
+            info!(servers = ?self.dns.servers(), "name servers are known again");
         }
     }
 }
 
-/// Keeps names that are in use fresh, for as long as the resolver lives.
+/// Keeps names that are in use fresh, and follows the system's files, for as long as the resolver lives.
 async fn refresh(shared: Weak<Shared>, period: Duration) {
     loop {
         tokio::time::sleep(period).await;
         let Some(shared) = shared.upgrade() else {
             return;
         };
+        shared.follow_files().await;
         let now = Instant::now();
         let mut due = Vec::new();
         let mut names = shared.names();
-        names.retain(|key, name| {
-            if name.entry.begin_lookup(now) {
-                due.push(key.clone());
+        names.retain(|host, name| {
+            for family in Family::ALL {
+                if name.families[family as usize].begin_lookup(now) {
+                    due.push((host.clone(), family));
+                }
             }
-            !name.entry.is_forgotten(now)
+            !name.families.iter().all(|entry| entry.is_forgotten(now))
         });
         drop(names);
         for (host, family) in due {
             tokio::spawn(shared.clone().look_up(host, family));
         }
     }
-}
-
-/// Asks for the addresses of one family.
-async fn ask(resolver: &TokioResolver, host: &str) -> Answer {
-    match resolver.lookup_ip(host).await {
-        Ok(found) => {
-            let ttl = found
-                .valid_until()
-                .saturating_duration_since(Instant::now());
-            match found.iter().next() {
-                Some(address) => Answer::Found(address, ttl),
-                None => Answer::Absent("the name has no address".into()),
-            }
-        }
-        Err(error) => classify(&error),
-    }
-}
-
-/// Whether a name server denied the name, or none could be asked. A malformed answer is no denial.
-fn classify(error: &NetError) -> Answer {
-    match error {
-        NetError::Dns(DnsError::NoRecordsFound(_)) if error.is_nx_domain() => {
-            Answer::Absent("there is no such name".into())
-        }
-        NetError::Dns(DnsError::NoRecordsFound(_)) => {
-            Answer::Absent("the name has no address".into())
-        }
-        error => Answer::Failed(error.to_string()),
-    }
-}
-
-fn build(
-    options: &ResolverSettings,
-    strategy: LookupIpStrategy,
-) -> Result<TokioResolver, NetError> {
-    let mut builder = if options.servers.is_empty() {
-        TokioResolver::builder_tokio()?
-    } else {
-        let servers = options.servers.iter().map(|address| {
-            let mut server = NameServerConfig::udp_and_tcp(address.ip());
-            for connection in &mut server.connections {
-                connection.port = address.port();
-            }
-            server
-        });
-        let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
-        Resolver::builder_with_config(config, TokioRuntimeProvider::default())
-    };
-    let opts: &mut ResolverOpts = builder.options_mut();
-    opts.ip_strategy = strategy;
-    opts.timeout = options.timeout;
-    opts.attempts = 2;
-    // Names are kept here, by rules of our own.
-    opts.cache_size = 0;
-    builder.build()
 }

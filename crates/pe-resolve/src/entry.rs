@@ -1,51 +1,70 @@
-//! What is known of one name, and when to ask again. No I/O and no clock.
+//! What is known of one name in one family, and when to ask again. No I/O and no clock.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// What a lookup came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// The name has this address, for so long.
-    Found(IpAddr, Duration),
-    /// A name server says that there is no such name or no such address.
-    Absent(String),
-    /// No name server could be asked.
+pub(crate) enum Answer {
+    /// The name has these addresses, for so long.
+    Found(Vec<IpAddr>, Duration),
+    /// It is known that there is none.
+    Denied(Denial),
+    /// Nobody could tell.
     Failed(String),
 }
 
-impl Answer {
-    /// The answer for a name of either family, from one for each. A name has no address only if both say so: where one of
-    /// them failed, nothing is known.
-    pub(super) fn of_either(v4: Self, v6: Self) -> Self {
-        match (v4, v6) {
-            (found @ Self::Found(..), _) | (_, found @ Self::Found(..)) => found,
-            (failed @ Self::Failed(_), _) | (_, failed @ Self::Failed(_)) => failed,
-            (absent, _) => absent,
-        }
+/// What a name server says that there is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Denial {
+    /// There is no such name, in no family.
+    NoName,
+    /// The name has no address of the family.
+    NoAddress,
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoName => "there is no such name",
+            Self::NoAddress => "the name has no address",
+        })
     }
 }
 
 /// What can be told of a name right now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum View {
-    /// The address is as fresh as its name server wants it.
-    Fresh(IpAddr),
-    /// The address is older than that, because asking again has not succeeded yet.
-    Stale(IpAddr),
+pub(crate) enum View<'e> {
+    /// The addresses are as fresh as the name server wants them.
+    Fresh(&'e [IpAddr]),
+    /// The addresses are older than that, because asking again has not succeeded yet.
+    Stale(&'e [IpAddr]),
     /// There is no address.
-    Absent(String),
+    Denied(Denial),
+    /// Nobody could tell.
+    Failed(&'e str),
     /// It has not been asked for yet.
     Unknown,
 }
 
+impl<'e> View<'e> {
+    /// The addresses, where there are some.
+    pub(crate) fn addresses(&self) -> &'e [IpAddr] {
+        match self {
+            Self::Fresh(addresses) | Self::Stale(addresses) => addresses,
+            _ => &[],
+        }
+    }
+}
+
 /// Bounds of the times that an entry goes by.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) min_ttl: Duration,
-    pub(super) max_ttl: Duration,
+pub(crate) struct Bounds {
+    pub(crate) min_ttl: Duration,
+    pub(crate) max_ttl: Duration,
     /// Until a failed or negative lookup is tried again.
-    pub(super) retry: Duration,
+    pub(crate) retry: Duration,
 }
 
 /// How long after its last use a name is still kept fresh.
@@ -53,75 +72,98 @@ const IN_USE: Duration = Duration::from_secs(600);
 /// How long after its last use a name is forgotten.
 const KEPT: Duration = Duration::from_secs(86_400);
 
-/// The state of one name.
+/// Why there is no address.
 #[derive(Debug)]
-pub(super) struct Entry {
-    address: Option<(IpAddr, Instant)>,
-    refusal: Option<String>,
+enum Refusal {
+    Denied(Denial),
+    Failed(String),
+}
+
+/// The state of one name in one family.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    addresses: Option<(Vec<IpAddr>, Instant)>,
+    refusal: Option<Refusal>,
     next_lookup: Instant,
-    used: Instant,
+    /// `None` while nobody has asked for it.
+    used: Option<Instant>,
     looking: bool,
+    /// The answer of the lookup under way is out of date before it is there.
+    again: bool,
 }
 
 impl Entry {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
-            address: None,
+            addresses: None,
             refusal: None,
             next_lookup: now,
-            used: now,
+            used: None,
             looking: false,
+            again: false,
         }
     }
 
     /// Notes that someone wants to know.
-    pub(super) fn touch(&mut self, now: Instant) {
-        self.used = now;
+    pub(crate) fn touch(&mut self, now: Instant) {
+        self.used = Some(now);
     }
 
-    pub(super) fn view(&self, now: Instant) -> View {
-        match (self.address, &self.refusal) {
-            (Some((address, until)), _) if now <= until => View::Fresh(address),
-            (Some((address, _)), _) => View::Stale(address),
-            (None, Some(message)) => View::Absent(message.clone()),
+    pub(crate) fn view(&self, now: Instant) -> View<'_> {
+        match (&self.addresses, &self.refusal) {
+            (Some((addresses, until)), _) if now <= *until => View::Fresh(addresses),
+            (Some((addresses, _)), _) => View::Stale(addresses),
+            (None, Some(Refusal::Denied(denial))) => View::Denied(*denial),
+            (None, Some(Refusal::Failed(message))) => View::Failed(message),
             (None, None) => View::Unknown,
         }
     }
 
     /// Whether it is time to ask; the caller then does, and hands the answer to [`take`](Self::take).
-    pub(super) fn begin_lookup(&mut self, now: Instant) -> bool {
-        let due = !self.looking && now >= self.next_lookup && now < self.used + IN_USE;
+    pub(crate) fn begin_lookup(&mut self, now: Instant) -> bool {
+        let wanted = self.used.is_some_and(|used| now < used + IN_USE);
+        let due = !self.looking && now >= self.next_lookup && wanted;
         self.looking |= due;
         due
     }
 
-    pub(super) fn take(&mut self, answer: Answer, now: Instant, bounds: &Bounds) {
+    /// Makes the next lookup due, as what it depends on has changed. What is known stays in use until then.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        self.next_lookup = now;
+        self.again = self.looking;
+    }
+
+    pub(crate) fn take(&mut self, answer: Answer, now: Instant, bounds: &Bounds) {
         self.looking = false;
         match answer {
-            Answer::Found(address, ttl) => {
+            Answer::Found(addresses, ttl) => {
                 let ttl = ttl.clamp(bounds.min_ttl, bounds.max_ttl);
                 // Asked again a little early, so that the address does not become stale meanwhile.
                 self.next_lookup = now + ttl.mul_f64(0.9);
-                self.address = Some((address, now + ttl));
+                self.addresses = Some((addresses, now + ttl));
                 self.refusal = None;
             }
-            Answer::Absent(message) => {
+            Answer::Denied(denial) => {
                 self.next_lookup = now + bounds.retry;
-                self.address = None;
-                self.refusal = Some(message);
+                self.addresses = None;
+                self.refusal = Some(Refusal::Denied(denial));
             }
             Answer::Failed(message) => {
                 self.next_lookup = now + bounds.retry;
-                if self.address.is_none() {
-                    self.refusal = Some(message);
+                // A denial was true when somebody could tell; now nothing is known.
+                if self.addresses.is_none() {
+                    self.refusal = Some(Refusal::Failed(message));
                 }
             }
+        }
+        if std::mem::take(&mut self.again) {
+            self.next_lookup = now;
         }
     }
 
     /// Whether nobody has asked for so long that the name can be forgotten.
-    pub(super) fn is_forgotten(&self, now: Instant) -> bool {
-        !self.looking && now >= self.used + KEPT
+    pub(crate) fn is_forgotten(&self, now: Instant) -> bool {
+        !self.looking && self.used.is_none_or(|used| now >= used + KEPT)
     }
 }
 
@@ -136,19 +178,30 @@ mod tests {
     };
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn address(last: u8) -> IpAddr {
-        [127, 0, 0, last].into()
+    fn address(last: u8) -> [IpAddr; 1] {
+        [[127, 0, 0, last].into()]
+    }
+
+    fn found(last: u8, ttl: Duration) -> Answer {
+        Answer::Found(address(last).to_vec(), ttl)
+    }
+
+    fn used(now: Instant) -> Entry {
+        let mut entry = Entry::new(now);
+        assert!(!entry.begin_lookup(now), "nobody wants to know yet");
+        entry.touch(now);
+        entry
     }
 
     #[test]
     fn an_address_is_fresh_for_its_ttl_and_kept_when_nobody_answers() {
         let start = Instant::now();
-        let mut entry = Entry::new(start);
+        let mut entry = used(start);
         assert_eq!(entry.view(start), View::Unknown);
         assert!(entry.begin_lookup(start));
         assert!(!entry.begin_lookup(start), "one lookup at a time");
-        entry.take(Answer::Found(address(1), SECOND), start, &BOUNDS);
-        assert_eq!(entry.view(start + SECOND * 30), View::Fresh(address(1)));
+        entry.take(found(1, SECOND), start, &BOUNDS);
+        assert_eq!(entry.view(start + SECOND * 30), View::Fresh(&address(1)));
         assert!(!entry.begin_lookup(start + SECOND * 26));
         assert!(entry.begin_lookup(start + SECOND * 27));
         entry.take(
@@ -156,53 +209,67 @@ mod tests {
             start + SECOND * 31,
             &BOUNDS,
         );
-        assert_eq!(entry.view(start + SECOND * 31), View::Stale(address(1)));
+        assert_eq!(entry.view(start + SECOND * 31), View::Stale(&address(1)));
         assert!(!entry.begin_lookup(start + SECOND * 35));
         assert!(entry.begin_lookup(start + SECOND * 36));
-        entry.take(
-            Answer::Found(address(2), SECOND * 1_000_000),
-            start + SECOND * 36,
-            &BOUNDS,
-        );
-        assert_eq!(entry.view(start + SECOND * 3636), View::Fresh(address(2)));
-        assert_eq!(entry.view(start + SECOND * 3637), View::Stale(address(2)));
+        entry.take(found(2, SECOND * 1_000_000), start + SECOND * 36, &BOUNDS);
+        assert_eq!(entry.view(start + SECOND * 3636), View::Fresh(&address(2)));
+        assert_eq!(entry.view(start + SECOND * 3637), View::Stale(&address(2)));
     }
 
     #[test]
     fn a_name_that_is_gone_loses_its_address_and_may_come_back() {
         let start = Instant::now();
-        let mut entry = Entry::new(start);
+        let mut entry = used(start);
         entry.begin_lookup(start);
-        entry.take(Answer::Found(address(1), SECOND), start, &BOUNDS);
+        entry.take(found(1, SECOND), start, &BOUNDS);
         entry.begin_lookup(start + SECOND * 30);
-        entry.take(
-            Answer::Absent("no such name".into()),
-            start + SECOND * 30,
-            &BOUNDS,
-        );
+        entry.take(Answer::Denied(Denial::NoName), start + SECOND * 30, &BOUNDS);
         assert_eq!(
             entry.view(start + SECOND * 30),
-            View::Absent("no such name".into())
+            View::Denied(Denial::NoName)
         );
         assert!(entry.begin_lookup(start + SECOND * 35));
-        entry.take(
-            Answer::Found(address(3), SECOND),
-            start + SECOND * 35,
-            &BOUNDS,
-        );
-        assert_eq!(entry.view(start + SECOND * 35), View::Fresh(address(3)));
+        entry.take(found(3, SECOND), start + SECOND * 35, &BOUNDS);
+        assert_eq!(entry.view(start + SECOND * 35), View::Fresh(&address(3)));
     }
 
     #[test]
     fn names_that_nobody_wants_are_left_alone_and_then_forgotten() {
         let start = Instant::now();
-        let mut entry = Entry::new(start);
+        let mut entry = used(start);
         entry.begin_lookup(start);
-        entry.take(Answer::Found(address(1), SECOND), start, &BOUNDS);
+        entry.take(found(1, SECOND), start, &BOUNDS);
         assert!(!entry.begin_lookup(start + IN_USE));
         assert!(!entry.is_forgotten(start + IN_USE));
         assert!(entry.is_forgotten(start + KEPT));
         entry.touch(start + KEPT);
         assert!(entry.begin_lookup(start + KEPT) && !entry.is_forgotten(start + KEPT));
+    }
+
+    #[test]
+    fn a_denial_is_forgotten_when_nobody_can_tell_any_more() {
+        let start = Instant::now();
+        let mut entry = used(start);
+        entry.begin_lookup(start);
+        entry.take(Answer::Denied(Denial::NoName), start, &BOUNDS);
+        entry.begin_lookup(start + SECOND * 5);
+        let later = start + SECOND * 6;
+        entry.take(Answer::Failed("silent".into()), later, &BOUNDS);
+        assert_eq!(entry.view(later), View::Failed("silent"));
+    }
+
+    #[test]
+    fn a_change_makes_an_answer_that_is_under_way_out_of_date() {
+        let start = Instant::now();
+        let mut entry = used(start);
+        assert!(entry.begin_lookup(start));
+        entry.expire(start);
+        assert!(!entry.begin_lookup(start), "one lookup at a time");
+        entry.take(found(1, SECOND), start, &BOUNDS);
+        assert_eq!(entry.view(start), View::Fresh(&address(1)));
+        assert!(entry.begin_lookup(start));
+        entry.take(found(2, SECOND), start, &BOUNDS);
+        assert!(!entry.begin_lookup(start));
     }
 }

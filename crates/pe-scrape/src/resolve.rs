@@ -2,10 +2,12 @@
 //!
 //! A scraper takes any [`Resolve`]. [`SystemResolver`] asks the system each time; the crate `pe-resolve` has one that caches.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use dns_lookup::LookupErrorKind;
 use thiserror::Error;
 
 use crate::Family;
@@ -77,6 +79,35 @@ impl ResolveError {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemResolver;
 
+impl SystemResolver {
+    /// All addresses of `host`. The calling thread waits, for as long as the system's configuration says.
+    ///
+    /// # Errors
+    /// [`ResolveError`] when there is none.
+    pub fn resolve_blocking(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        let found = dns_lookup::lookup_host(host).map_err(|error| {
+            let kind = error.kind();
+            let words = io::Error::from(error).to_string();
+            match kind {
+                LookupErrorKind::NoName | LookupErrorKind::NoData => {
+                    ResolveError::denied(host, words)
+                }
+                _ => ResolveError::new(host, words),
+            }
+        })?;
+        let mut all: Vec<IpAddr> = Vec::new();
+        for address in found {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        match all.is_empty() {
+            true => Err(ResolveError::denied(host, "the name has no address")),
+            false => Ok(all),
+        }
+    }
+}
+
 #[async_trait]
 impl Resolve for SystemResolver {
     async fn resolve(&self, host: &str, family: Option<Family>) -> Result<IpAddr, ResolveError> {
@@ -84,24 +115,14 @@ impl Resolve for SystemResolver {
         let mut wanted = all
             .into_iter()
             .filter(|address| family.is_none_or(|family| Family::of(*address) == family));
-        let none = || ResolveError::new(host, "the name has no address of the wanted family");
+        let none = || ResolveError::denied(host, "the name has no address of the wanted family");
         wanted.next().ok_or_else(none)
     }
 
     async fn resolve_all(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
-        let found = tokio::net::lookup_host((host, 0))
-            .await
-            .map_err(|error| ResolveError::new(host, error.to_string()))?;
-        let mut all: Vec<IpAddr> = Vec::new();
-        for address in found.map(|address| address.ip()) {
-            if !all.contains(&address) {
-                all.push(address);
-            }
-        }
-        match all.is_empty() {
-            true => Err(ResolveError::new(host, "the name has no address")),
-            false => Ok(all),
-        }
+        let name = host.to_owned();
+        let found = tokio::task::spawn_blocking(move || Self.resolve_blocking(&name)).await;
+        found.unwrap_or_else(|error| Err(ResolveError::new(host, error.to_string())))
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::{Child, Command};
 
 use tempfile::TempDir;
 
+use crate::Namespace;
 use crate::server::free_port;
 use crate::spawn::{command, start};
 
@@ -19,6 +20,7 @@ pub struct NameServer {
     child: Child,
     directory: TempDir,
     address: SocketAddr,
+    listen: String,
 }
 
 impl NameServer {
@@ -28,17 +30,35 @@ impl NameServer {
     /// If it cannot be started.
     pub fn start(hosts: &str) -> Self {
         let begin = || {
-            let directory = tempfile::tempdir()?;
-            fs::write(directory.path().join("hosts"), hosts)?;
             let address = free_port()?;
-            let child = spawn(&directory, address)?;
-            Ok::<_, io::Error>(Self {
-                child,
-                directory,
-                address,
-            })
+            Self::begin(hosts, address, "--listen-address=127.0.0.1")
         };
         begin().unwrap_or_else(|error| panic!("no dnsmasq: {error}"))
+    }
+
+    /// Starts one inside a namespace, at port 53 of all addresses that an interface has now, link-local ones too.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_on(_: &Namespace, interface: &str, hosts: &str) -> Self {
+        let except = match interface {
+            "lo" => "",
+            _ => " --except-interface=lo",
+        };
+        let address = SocketAddr::from(([127, 0, 0, 1], 53));
+        Self::begin(hosts, address, &format!("--interface={interface}{except}"))
+            .unwrap_or_else(|error| panic!("no dnsmasq: {error}"))
+    }
+
+    fn begin(hosts: &str, address: SocketAddr, listen: &str) -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        fs::write(directory.path().join("hosts"), hosts)?;
+        Ok(Self {
+            child: spawn(&directory, address, listen)?,
+            directory,
+            address,
+            listen: listen.to_owned(),
+        })
     }
 
     /// Where it listens, on UDP and TCP.
@@ -73,7 +93,7 @@ impl NameServer {
     pub fn restart(&mut self, hosts: &str) {
         self.kill();
         self.write(hosts);
-        self.child = spawn(&self.directory, self.address)
+        self.child = spawn(&self.directory, self.address, &self.listen)
             .unwrap_or_else(|error| panic!("no dnsmasq: {error}"));
     }
 
@@ -83,7 +103,7 @@ impl NameServer {
     }
 }
 
-fn spawn(directory: &TempDir, address: SocketAddr) -> io::Result<Child> {
+fn spawn(directory: &TempDir, address: SocketAddr, listen: &str) -> io::Result<Child> {
     let mut dnsmasq = command("dnsmasq");
     dnsmasq
         .args([
@@ -93,12 +113,8 @@ fn spawn(directory: &TempDir, address: SocketAddr) -> io::Result<Child> {
             "--bind-interfaces",
             "--user=root",
         ])
-        .args([
-            "--listen-address=127.0.0.1",
-            "--local=/test/",
-            "--local-ttl=1",
-            "--conf-file=/dev/null",
-        ])
+        .args(listen.split_whitespace())
+        .args(["--local=/test/", "--local-ttl=1", "--conf-file=/dev/null"])
         .args([
             "--dns-forward-max=10000",
             "--log-facility=/dev/null",

@@ -13,7 +13,8 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-pub(crate) use values::{Assignment, Listen, NameServer, Rate, Time};
+use pe_resolve::NameServer;
+pub(crate) use values::{Assignment, Listen, Rate, Time};
 
 /// What the program is called, and what it says about itself.
 #[derive(Debug, Clone, Copy)]
@@ -148,6 +149,14 @@ pub(crate) struct PingArgs {
     /// Firewall mark
     #[arg(long, value_name = "MARK")]
     pub(crate) mark: Option<u32>,
+    /// Name servers to ask instead of the system's, as addresses with or without a port
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "PINGEXPORTER_DNS_SERVERS",
+        value_delimiter = ','
+    )]
+    pub(crate) dns_servers: Vec<NameServer>,
 }
 
 #[derive(Debug, Clone, Copy, Args)]

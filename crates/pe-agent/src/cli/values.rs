@@ -1,30 +1,11 @@
 //! Values of options.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use pe_scrape::settings::parse_duration;
-
-/// The port of name servers (RFC 1035, section 4.2).
-const DNS_PORT: u16 = 53;
-
-/// The address of a name server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NameServer(pub(crate) SocketAddr);
-
-impl FromStr for NameServer {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let full = text.parse::<SocketAddr>().ok();
-        let full = full.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, DNS_PORT)));
-        full.map(Self).ok_or_else(|| {
-            "not an address such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:5353".to_owned()
-        })
-    }
-}
 
 /// A duration, as files write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,16 +93,6 @@ impl FromStr for Listen {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn name_servers_may_have_a_port() {
-        assert_eq!("::1".parse(), Ok(NameServer("[::1]:53".parse().unwrap())));
-        assert_eq!(
-            "127.0.0.1:5353".parse(),
-            Ok(NameServer("127.0.0.1:5353".parse().unwrap()))
-        );
-        assert!("ns.example".parse::<NameServer>().is_err());
-    }
 
     #[test]
     fn times_are_seconds_or_have_units() {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use pe_ping::{EventKind, Pinger, PingerBuilder, ProbeEvent, Stats, Sweep};
 use pe_scrape::FamilyChoice;
-use pe_scrape::resolve::SystemResolver;
+use pe_scrape::resolve::Resolve;
 use tokio::sync::mpsc;
 
 use crate::cli::{PingArgs, Rate};
@@ -26,13 +26,13 @@ const FEW: usize = 32;
 /// How long duplicates and late replies of the last probes are listened for.
 const LINGER: Duration = Duration::from_millis(100);
 
-pub(crate) async fn ping(args: PingArgs) -> Result<(), Failure> {
+pub(crate) async fn ping(args: PingArgs, resolver: &dyn Resolve) -> Result<(), Failure> {
     let family = match (args.v4, args.v6) {
         (true, _) => FamilyChoice::V4,
         (_, true) => FamilyChoice::V6,
         _ => FamilyChoice::Any,
     };
-    let expanded = targets::expand(&args.targets, family, &SystemResolver).await?;
+    let expanded = targets::expand(&args.targets, family, resolver).await?;
     for problem in &expanded.problems {
         tell(format_args!("not pinged: {problem}"));
     }
