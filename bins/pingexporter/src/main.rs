@@ -9,7 +9,7 @@ use pe_push::PushgatewayFactory;
 fn main() -> ExitCode {
     Agent::new("pingexporter", env!("CARGO_PKG_VERSION"))
         .scraper_with("ping", |context| {
-            PingScraperFactory::new(context.resolver())
+            PingScraperFactory::new(context.resolver()).opener(context.socket_opener())
         })
         .sink_with("pushgateway", |context| {
             PushgatewayFactory::new().resolver(context.resolver())

@@ -6,17 +6,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pe_ping::{OpenSocket, OwnRights, SocketHelper};
 use pe_resolve::{CachingResolver, NameServer, ResolverSettings};
 use pe_scrape::resolve::{Resolve, SystemResolver};
 use pe_scrape::{RegistryError, ScraperFactory, ScraperRegistry, SinkFactory, SinkRegistry};
 use tokio::runtime::Runtime;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::cli::{self, Cli, Command, FileArgs, Identity, LogFormat};
 use crate::failure::Failure;
 use crate::load::Loader;
 use crate::metrics::AgentMetrics;
 use crate::output::{print, tell};
+use crate::privileges::{self, PrivilegesError, Separated};
 use crate::run::Service;
 use crate::signals::Signals;
 use crate::supervise::why;
@@ -51,9 +53,19 @@ type Register<R> = Box<dyn FnOnce(&mut R, &Context) -> Result<(), RegistryError>
 pub struct Context {
     resolver: Arc<dyn Resolve>,
     state_dir: Option<PathBuf>,
+    opener: Option<Arc<SocketHelper>>,
 }
 
 impl Context {
+    /// Who opens raw sockets: the helper of a service, which keeps no right of its own to, or else the calling thread.
+    #[must_use]
+    pub fn socket_opener(&self) -> Arc<dyn OpenSocket> {
+        match &self.opener {
+            Some(helper) => helper.clone(),
+            None => Arc::new(OwnRights),
+        }
+    }
+
     /// The resolver that all scrapers and sinks of the agent share: one that caches, and that asks the name servers of
     /// `--dns-servers` where these are given.
     ///
@@ -67,6 +79,7 @@ impl Context {
         Self {
             resolver: Arc::new(resolver),
             state_dir: None,
+            opener: None,
         }
     }
 
@@ -151,26 +164,46 @@ impl Agent {
     /// Does what the command line of this process says, until it is done or a signal ends it.
     ///
     /// A name that is registered twice, or that is not made of letters, digits and `_`, ends it with exit code 1.
+    ///
+    /// Before `run` measures, the process gives up its rights: it starts itself again as a helper that opens sockets, and
+    /// keeps no capability. This must be called while the process has one thread.
     #[must_use]
     pub fn main(self) -> ExitCode {
-        self.run_from(std::env::args_os())
+        if privileges::is_helper() {
+            return privileges::run_helper();
+        }
+        self.start(std::env::args_os().collect(), privileges::separate)
     }
 
-    /// Does what `arguments` say, of which the first is the program's name. Environment variables are those of the process.
+    /// Does what `arguments` say, of which the first is the program's name. Environment variables are those of the process, and
+    /// so are its rights, which it keeps.
     #[must_use]
     pub fn run_from(self, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> ExitCode {
         let arguments = arguments.into_iter().map(Into::into).collect();
+        self.start(arguments, |_| Ok(Separated::default()))
+    }
+
+    fn start(
+        self,
+        arguments: Vec<OsString>,
+        separate: impl FnOnce(&privileges::Wanted) -> Result<Separated, PrivilegesError>,
+    ) -> ExitCode {
         let cli = match cli::parse(self.identity, arguments) {
             Ok(cli) => cli,
             Err(error) => return show(&error),
+        };
+        let separated = match &cli.command {
+            Command::Run(args) => separate(&args.privileges()),
+            _ => Ok(Separated::default()),
         };
         let as_json = cli.logging.log_format == LogFormat::Json;
         let is_service = matches!(cli.command, Command::Run(_));
         let metrics = Arc::new(AgentMetrics::default());
         let flush = logging::start(cli.logging, metrics.clone());
         let name = self.identity.name;
-        let result = start_runtime().and_then(|runtime| {
-            let result = runtime.block_on(self.execute(cli, metrics));
+        let result = separated.map_err(Failure::from).and_then(|separated| {
+            let runtime = start_runtime()?;
+            let result = runtime.block_on(self.execute(cli, metrics, separated));
             runtime.shutdown_timeout(LAST_WAIT);
             result
         });
@@ -194,11 +227,18 @@ impl Agent {
         ExitCode::FAILURE
     }
 
-    async fn execute(self, cli: Cli, metrics: Arc<AgentMetrics>) -> Result<(), Failure> {
+    async fn execute(
+        self,
+        cli: Cli,
+        metrics: Arc<AgentMetrics>,
+        separated: Separated,
+    ) -> Result<(), Failure> {
+        let opener = separated.opener();
         match cli.command {
             Command::Run(args) => {
                 // Before anything else: from here on, SIGHUP is a request and no end.
                 let mut signals = Signals::new()?;
+                watch_over(separated)?;
                 let version = self.identity.version;
                 let resolver = resolver(&args.files.dns_servers);
                 let state_dir = tokio::select! {
@@ -209,6 +249,7 @@ impl Agent {
                 let context = Context {
                     resolver: Arc::new(resolver.clone()),
                     state_dir,
+                    opener,
                 };
                 let loader = self.loader(args.files, &context)?;
                 let service = Service {
@@ -251,7 +292,7 @@ impl Agent {
         let keepers = self.sinks.iter().filter(|sink| sink.keeps_state);
         let keepers: Vec<String> = keepers.map(|sink| sink.name.clone()).collect();
         let choose = move || {
-            state_dir::choose(given, std::env::var_os(state_dir::VARIABLE), || {
+            state_dir::choose_from_environment(given, || {
                 let kinds = push_config.map(|path| pe_config::sink_kinds(&path));
                 let mut kinds = kinds.into_iter().flatten();
                 kinds.any(|kind| keepers.contains(&kind))
@@ -281,6 +322,28 @@ impl Agent {
         }
         Ok((scrapers, sinks))
     }
+}
+
+/// Tells of rights that were not given up, and of the helper's end.
+fn watch_over(separated: Separated) -> Result<(), Failure> {
+    for right in &separated.kept {
+        warn!(%right, "the program runs with more rights than it needs");
+    }
+    let Some(helper) = separated.helper else {
+        return Ok(());
+    };
+    let watch = || {
+        let ended = helper.wait();
+        error!(
+            ?ended,
+            "the process that opens sockets has ended; those that are open go on, others need a restart of the program"
+        );
+    };
+    std::thread::Builder::new()
+        .name("socket-helper".to_owned())
+        .spawn(watch)
+        .map(drop)
+        .map_err(|error| Failure::cannot("watch over the helper", error))
 }
 
 /// Prints help, version, or what is wrong with the arguments.

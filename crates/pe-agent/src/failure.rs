@@ -3,9 +3,11 @@
 use pe_config::LoadError;
 use pe_engine::EngineError;
 use pe_ping::OpenError;
-use pe_scrape::{Diagnostics, RegistryError};
+use pe_scrape::{Diagnostics, RegistryError, with_causes};
 use pe_web::WebError;
 use thiserror::Error;
+
+use crate::privileges::PrivilegesError;
 
 /// Why the program ends with exit code 1, in words for its user. Libraries name no options, so they are named here.
 #[derive(Debug, Error)]
@@ -56,6 +58,12 @@ impl From<RegistryError> for Failure {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         Self::Message(error.to_string())
+    }
+}
+
+impl From<PrivilegesError> for Failure {
+    fn from(error: PrivilegesError) -> Self {
+        Self::Message(with_causes(&error))
     }
 }
 

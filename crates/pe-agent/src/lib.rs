@@ -13,7 +13,7 @@
 //!
 //! fn main() -> ExitCode {
 //!     Agent::new("my-agent", env!("CARGO_PKG_VERSION"))
-//!         .scraper_with("ping", |context| PingScraperFactory::new(context.resolver()))
+//!         .scraper_with("ping", |context| PingScraperFactory::new(context.resolver()).opener(context.socket_opener()))
 //!         .sink("pushgateway", PushgatewayFactory::default())
 //!         .main()
 //! }
@@ -42,6 +42,7 @@ mod metrics;
 mod once;
 mod output;
 mod ping;
+mod privileges;
 mod reload;
 mod run;
 mod schema;

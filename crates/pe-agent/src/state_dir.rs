@@ -5,13 +5,21 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 /// What a service manager sets, such as systemd for `StateDirectory=` (systemd.exec(5)): paths, with a colon between.
-pub(crate) const VARIABLE: &str = "STATE_DIRECTORY";
+const VARIABLE: &str = "STATE_DIRECTORY";
 
 /// Where state is kept if something must be kept and nobody said where, in the working directory.
 const DEFAULT: &str = "pingexporter-data";
 
+/// [`choose`], with the variable of this process.
+pub(crate) fn choose_from_environment(
+    given: Option<PathBuf>,
+    is_needed: impl FnOnce() -> bool,
+) -> Option<PathBuf> {
+    choose(given, std::env::var_os(VARIABLE), is_needed)
+}
+
 /// The directory that was `given`, else the first of `variable`, else the default where one `is_needed`.
-pub(crate) fn choose(
+fn choose(
     given: Option<PathBuf>,
     variable: Option<OsString>,
     is_needed: impl FnOnce() -> bool,

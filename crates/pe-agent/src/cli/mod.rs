@@ -16,6 +16,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use pe_resolve::NameServer;
 pub(crate) use values::{Assignment, Listen, Rate, Time};
 
+use crate::privileges::{UserName, Wanted};
+use crate::state_dir;
+
 /// What the program is called, and what it says about itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Identity {
@@ -84,6 +87,22 @@ pub(crate) struct RunArgs {
         default_value = "127.0.0.1:9516"
     )]
     pub(crate) listen: Listen,
+    /// User to become, with :GROUP if it is not the user's own, before any file is read; needs root
+    #[arg(long, value_name = "USER", env = "PINGEXPORTER_USER")]
+    pub(crate) user: Option<UserName>,
+}
+
+impl RunArgs {
+    /// What the service does with its rights.
+    pub(crate) fn privileges(&self) -> Wanted {
+        Wanted {
+            user: self.user.clone(),
+            // Whether one is needed is not known before files are read.
+            writable: state_dir::choose_from_environment(self.state_dir.clone(), || true)
+                .into_iter()
+                .collect(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Args)]
