@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use pe_scrape::Family;
 
@@ -9,7 +10,7 @@ use crate::proto::Nanos;
 use crate::proto::corruption::{Corruption, checksum_errors};
 use crate::proto::filter::{self, IdBlock};
 use crate::proto::icmp;
-use crate::sys::{self, Socket, SocketOptions};
+use crate::sys::{self, Absent, Socket, SocketOptions};
 use crate::{OpenError, OpenSocket, SocketKind, SocketRequest};
 
 /// How many identifiers an engine with raw sockets uses at most; 65,536 probes can be in flight under each.
@@ -23,21 +24,22 @@ const ATOMIC: usize = 100;
 const SEND_BUFFER: usize = 4 << 20;
 
 /// How the sockets of an engine are to be opened; the same for both families.
-pub(crate) struct ChannelSettings<'a> {
+#[derive(Clone)]
+pub(crate) struct ChannelSettings {
     /// The identifiers of requests, where we choose them.
     pub(crate) ids: IdBlock,
-    pub(crate) options: &'a SocketOptions,
+    pub(crate) options: SocketOptions,
     /// Bytes of each request, with its ICMP header.
     pub(crate) message_size: usize,
     /// Bytes of the receive buffer to ask for.
     pub(crate) receive_buffer: usize,
     /// Who opens raw sockets.
-    pub(crate) opener: &'a dyn OpenSocket,
+    pub(crate) opener: Arc<dyn OpenSocket>,
     /// The only kind of socket to use; `None` for raw sockets where they are permitted, else datagram sockets.
     pub(crate) kind: Option<SocketKind>,
 }
 
-impl ChannelSettings<'_> {
+impl ChannelSettings {
     /// Whether requests fit any link.
     fn is_atomic(&self) -> bool {
         self.message_size <= ATOMIC
@@ -66,6 +68,8 @@ pub(crate) struct Channel {
     pub(crate) kind: SocketKind,
     pub(crate) receive_buffer: usize,
     ids: Identifiers,
+    /// What the sockets are to be bound to and this machine does not have. They are not bound then, and not to be used.
+    pub(crate) absent: Option<Absent>,
     /// The last moment at which nothing was left to read.
     pub(crate) empty_at: Nanos,
     /// How many packets the socket had dropped when that was last looked at.
@@ -93,7 +97,7 @@ enum Identifiers {
 
 impl Channel {
     /// Opens a raw socket, or a datagram socket where raw ones are not permitted.
-    pub(crate) fn open(family: Family, settings: &ChannelSettings<'_>) -> Result<Self, OpenError> {
+    pub(crate) fn open(family: Family, settings: &ChannelSettings) -> Result<Self, OpenError> {
         if settings.kind != Some(SocketKind::Datagram) {
             match settings.raw(family, settings.receive_buffer) {
                 Ok(socket) => return Self::raw(socket, family, settings),
@@ -107,11 +111,7 @@ impl Channel {
         Self::datagram(socket, family, settings)
     }
 
-    fn raw(
-        socket: Socket,
-        family: Family,
-        settings: &ChannelSettings<'_>,
-    ) -> Result<Self, OpenError> {
+    fn raw(socket: Socket, family: Family, settings: &ChannelSettings) -> Result<Self, OpenError> {
         let refused = |name| move |error| OpenError::option(name, error);
         // Types are admitted last, so that nothing foreign gets into the buffer.
         socket
@@ -121,17 +121,19 @@ impl Channel {
         socket.admit_types(types).map_err(refused("ICMP_FILTER"))?;
         let receive_buffer = socket.receive_buffer_size();
         let ids = Identifiers::Block(settings.ids);
-        let sender = sending_socket(family, settings)?;
+        let (sender, absent) = sending_socket(family, settings)?;
+        let channel = Self::finish(socket, family, ids, settings, receive_buffer)?;
         Ok(Self {
             sender: Some(sender),
-            ..Self::finish(socket, family, ids, settings, receive_buffer)?
+            absent: channel.absent.or(absent),
+            ..channel
         })
     }
 
     fn datagram(
         socket: Socket,
         family: Family,
-        settings: &ChannelSettings<'_>,
+        settings: &ChannelSettings,
     ) -> Result<Self, OpenError> {
         let refused = |name| move |error| OpenError::option(name, error);
         socket
@@ -158,7 +160,7 @@ impl Channel {
         socket: Socket,
         family: Family,
         ids: Identifiers,
-        settings: &ChannelSettings<'_>,
+        settings: &ChannelSettings,
         receive_buffer: usize,
     ) -> Result<Self, OpenError> {
         let refused = |(name, error)| OpenError::option(name, error);
@@ -166,8 +168,8 @@ impl Channel {
             Identifiers::Block(_) => SocketKind::Raw,
             Identifiers::Port(_) => SocketKind::Datagram,
         };
-        socket
-            .apply(settings.options, settings.is_atomic())
+        let absent = socket
+            .apply(&settings.options, settings.is_atomic())
             .map_err(refused)?;
         socket
             .apply_receive(kind == SocketKind::Raw)
@@ -180,6 +182,7 @@ impl Channel {
             kind,
             receive_buffer,
             ids,
+            absent,
             empty_at: 0,
             corruption: Corruption::default(),
         };
@@ -258,17 +261,20 @@ impl Channel {
 }
 
 /// Opens the socket that a raw channel sends through.
-fn sending_socket(family: Family, settings: &ChannelSettings<'_>) -> Result<Socket, OpenError> {
+fn sending_socket(
+    family: Family,
+    settings: &ChannelSettings,
+) -> Result<(Socket, Option<Absent>), OpenError> {
     let refused = |(name, error)| OpenError::option(name, error);
     // Nothing is read from it but its error queue, which may overflow.
     let socket = settings
         .raw(family, 0)
         .map_err(|error| OpenError::socket(family, error))?;
     socket.report_errors().map_err(refused)?;
-    socket
-        .apply(settings.options, settings.is_atomic())
+    let absent = socket
+        .apply(&settings.options, settings.is_atomic())
         .map_err(refused)?;
-    Ok(socket)
+    Ok((socket, absent))
 }
 
 pub(crate) fn is_permission(error: &io::Error) -> bool {

@@ -7,6 +7,7 @@ use pe_scrape::Family;
 use thiserror::Error;
 
 use crate::packet::Unreachable;
+use crate::sys::Absent;
 
 /// How one probe ended.
 pub type Outcome = Result<Reply, ProbeError>;
@@ -69,6 +70,12 @@ pub enum ProbeError {
     /// Never sent: this machine has no route to the address.
     #[error("not sent: this machine has no route to the address")]
     NoRoute,
+    /// Never sent: this machine has no interface of the name that is to be used, for now.
+    #[error("not sent: this machine has no interface of that name, for now")]
+    NoInterface,
+    /// Never sent: the address to send from is not this machine's, for now.
+    #[error("not sent: the address to send from is not this machine's, for now")]
+    NoSource,
     /// Never sent: this machine's firewall, a full connection-tracking table, a route that prohibits it, or the lack of a
     /// right forbids it.
     #[error("not sent: this machine's firewall or permissions forbid it")]
@@ -153,11 +160,15 @@ pub enum Reason {
     PacketTooBigLocally,
     /// Never sent: the broadcast address of a subnet of this machine.
     Broadcast,
+    /// Never sent: the interface to send through is not there.
+    NoInterface,
+    /// Never sent: the address to send from is not there.
+    NoSource,
 }
 
 impl Reason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Timeout,
         Self::NetworkUnreachable,
         Self::HostUnreachable,
@@ -176,6 +187,8 @@ impl Reason {
         Self::DnsUnanswered,
         Self::PacketTooBigLocally,
         Self::Broadcast,
+        Self::NoInterface,
+        Self::NoSource,
     ];
 
     /// The label's value.
@@ -200,6 +213,8 @@ impl Reason {
             Self::DnsUnanswered => "dns_unanswered",
             Self::PacketTooBigLocally => "packet_too_big_locally",
             Self::Broadcast => "broadcast",
+            Self::NoInterface => "no_interface",
+            Self::NoSource => "no_source_address",
         }
     }
 
@@ -229,7 +244,9 @@ impl Reason {
             | Self::DroppedLocally
             | Self::DnsUnanswered
             | Self::PacketTooBigLocally
-            | Self::Broadcast => true,
+            | Self::Broadcast
+            | Self::NoInterface
+            | Self::NoSource => true,
         }
     }
 }
@@ -254,6 +271,8 @@ impl ProbeError {
             Self::NoRoute | Self::NoSocket { .. } => Reason::NoRoute,
             Self::PermissionDenied => Reason::PermissionDenied,
             Self::Broadcast => Reason::Broadcast,
+            Self::NoInterface => Reason::NoInterface,
+            Self::NoSource => Reason::NoSource,
             Self::NoBuffers => Reason::NoBuffers,
             Self::SendFailed { .. } => Reason::SendFailed,
             Self::NotSent | Self::Closed => Reason::NotSent,
@@ -278,6 +297,14 @@ impl ProbeError {
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         self.reason().is_unknown()
+    }
+
+    /// The error for a request that cannot leave for want of this.
+    pub(crate) fn from_absent(absent: Absent) -> Self {
+        match absent {
+            Absent::Interface => Self::NoInterface,
+            Absent::Source => Self::NoSource,
+        }
     }
 
     /// The error for a request that `send(2)` refused.
@@ -325,6 +352,8 @@ mod tests {
             ProbeError::NoRoute,
             ProbeError::PermissionDenied,
             ProbeError::Broadcast,
+            ProbeError::NoInterface,
+            ProbeError::NoSource,
             ProbeError::PacketTooBig { mtu: 0, from: None },
             ProbeError::PacketTooBig {
                 mtu: 1400,

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::channel::{self, Channel, ChannelSettings, IDENTIFIERS};
-use crate::driver::{self, Driver, PingCommand, Shared, SweepCommand};
+use crate::driver::{self, Binding, Driver, PingCommand, Shared, SweepCommand};
 use crate::packet::{EchoTemplate, MAX_PAYLOAD};
 use crate::proto::filter::IdBlock;
 use crate::proto::{Nanos, nanos};
@@ -114,8 +114,6 @@ pub enum OpenError {
 fn hint(option: &str) -> &'static str {
     match option {
         "SO_MARK" => " (a firewall mark needs CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17)",
-        "SO_BINDTODEVICE" => " (is the interface's name right?)",
-        "bind" => " (is the source address one of this machine's?)",
         _ => "",
     }
 }
@@ -184,14 +182,16 @@ impl PingerBuilder {
     /// Requests a second at most, unless told otherwise: about 8 Mbit/s of requests with the default payload.
     pub const DEFAULT_RATE: f64 = 10_000.0;
 
-    /// Sends from this address, and with its family only.
+    /// Sends from this address, and with its family only. While it is not this machine's, probes end with
+    /// [`ProbeError::NoSource`].
     #[must_use]
     pub fn source(mut self, source: IpAddr) -> Self {
         self.options.source = Some(source);
         self
     }
 
-    /// Sends and receives through this interface only (`SO_BINDTODEVICE`).
+    /// Sends and receives through this interface only (`SO_BINDTODEVICE`). While there is none of this name, probes end with
+    /// [`ProbeError::NoInterface`]. One that is made later, or again, is used within some tenths of a second.
     #[must_use]
     pub fn interface(mut self, name: impl Into<String>) -> Self {
         self.options.interface = Some(name.into());
@@ -337,12 +337,14 @@ impl PingerBuilder {
         let template = EchoTemplate::new(secret, self.payload);
         let settings = ChannelSettings {
             ids,
-            options: &self.options,
-            opener: &*self.opener,
+            options: self.options.clone(),
+            opener: self.opener.clone(),
             message_size: template.message_size(),
             receive_buffer: self.receive_buffer,
             kind: self.kind,
         };
+        // Before the sockets are opened, so that a change in between is seen as one.
+        let binding = Binding::new(settings.clone());
         let mut channels = Vec::with_capacity(2);
         let mut refused = None;
         for family in Family::ALL {
@@ -374,19 +376,13 @@ impl PingerBuilder {
                 receive_buffer: channel.receive_buffer,
             })
             .collect();
-        let scope = self
-            .options
-            .interface
-            .as_deref()
-            .and_then(sys::interface_index)
-            .unwrap_or(0);
         let shared = Shared::new().map_err(OpenError::Start)?;
         let driver = Driver::new(
             shared.clone(),
             channels,
             driver::DriverSettings {
                 template,
-                scope,
+                binding,
                 pacer: self.rate.map(|rate| Pacer::new(rate, self.burst)),
             },
         );

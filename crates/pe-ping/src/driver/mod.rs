@@ -3,6 +3,7 @@
 //! All I/O and all readings of the clock are here and in `transmit`. What a packet or a moment means is decided by `core`
 //! and `work`.
 
+mod binding;
 mod core;
 mod refused;
 mod shared;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use pe_scrape::Family;
 
+pub(crate) use binding::Binding;
 pub(crate) use shared::{PingCommand, Shared};
 pub(crate) use work::SweepCommand;
 
@@ -51,7 +53,8 @@ const QUANTUM: Nanos = GATHER_TIME;
 /// What the driver needs to know of the user's settings.
 pub(crate) struct DriverSettings {
     pub(crate) template: EchoTemplate,
-    pub(crate) scope: u32,
+    /// What the sockets are bound to, as seen before they were opened.
+    pub(crate) binding: Option<Binding>,
     /// What all probes together must keep to.
     pub(crate) pacer: Option<Pacer>,
 }
@@ -67,6 +70,8 @@ pub(crate) struct Driver {
     limits: Limits,
     core: Core,
     submitted: Submitted,
+    /// What the sockets are bound to.
+    binding: Option<Binding>,
 }
 
 impl Driver {
@@ -84,6 +89,8 @@ impl Driver {
         let largest = (message + 60).max(1280);
         let packets = |size: usize| (BATCH_BYTES / size).clamp(1, BATCH);
         let limit = channels.iter().map(Channel::limit).min().unwrap_or(0);
+        let binding = settings.binding;
+        let scope = binding.as_ref().map_or(0, Binding::index);
         Self {
             limits: Limits::new(settings.pacer.as_slice()),
             incoming: ReceiveBatch::new(Layout {
@@ -92,10 +99,11 @@ impl Driver {
             }),
             outgoing: channels
                 .iter()
-                .map(|_| Transmitter::new(&settings.template, packets(message), settings.scope))
+                .map(|_| Transmitter::new(&settings.template, packets(message), scope))
                 .collect(),
             core: Core::new(shared.clone(), settings.template, limit, pair),
             submitted: Submitted::default(),
+            binding,
             shared,
             channels,
         }
@@ -164,6 +172,12 @@ impl Driver {
             return;
         }
         let now = sys::monotonic();
+        if let Some(binding) = &mut self.binding {
+            binding.follow(&mut self.channels, now);
+            for outgoing in &mut self.outgoing {
+                outgoing.scope = binding.index();
+            }
+        }
         let is_congested = self.outgoing.iter().any(Transmitter::is_congested);
         for (channel, outgoing) in self.channels.iter().zip(&mut self.outgoing) {
             outgoing.take_refused(channel, &self.core.template, &self.core.table, now);
@@ -195,6 +209,12 @@ impl Driver {
                 core.work.end(due.owner, None, error, now);
                 continue;
             };
+            if let Some(absent) = self.channels[at].absent {
+                self.shared.counters.send_errors.add_unshared(1);
+                let error = Err(ProbeError::from_absent(absent));
+                core.work.end(due.owner, None, error, now);
+                continue;
+            }
             let added = core
                 .table
                 .add(due.destination, due.owner, now, due.deadline);

@@ -34,7 +34,8 @@ pub(crate) struct Transmitter {
     batch: SendBatch,
     queued: Vec<Queued>,
     sent: usize,
-    scope: u32,
+    /// The interface index that IPv6 link-local addresses need; 0 for none.
+    pub(crate) scope: u32,
     /// How often the packet at `sent` has failed for an error that may be an earlier one's.
     retries: u32,
     explained: u32,

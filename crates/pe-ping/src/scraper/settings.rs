@@ -34,9 +34,11 @@ pe_scrape::settings! {
         dscp: u8 = 0, range(0.0, 63.0);
         /// Forbids fragmentation: a request that is too large for a link on the way ends as `packet_too_big`.
         dont_fragment: bool = false;
-        /// Address that requests are sent from; one of this machine's.
+        /// Address that requests are sent from; one of this machine's. While it is not, the devices are unknown
+        /// (`no_source_address`). Host names are resolved to addresses of its family.
         source: Option<IpAddr>, otherwise("chosen by the system");
-        /// Network interface that requests leave and replies enter through.
+        /// Network interface that requests leave and replies enter through. While there is none of that name, the devices are
+        /// unknown (`no_interface`).
         interface: Option<String>, otherwise("chosen by the system");
         /// Firewall mark of the requests, for policy routing.
         mark: Option<u32>;
@@ -210,7 +212,7 @@ impl Resolved {
             },
             rate: own.rate,
             burst: own.burst.or(common.burst).unwrap_or(DEFAULT_BURST),
-            family: own.family.map(OneFamily::only),
+            family: own.wanted_family(),
             histogram,
             socket: SocketKey {
                 size: own.size as usize,
@@ -280,6 +282,15 @@ impl OneFamily {
 }
 
 impl PingSettings {
+    /// The family that takes the place of the device's: that of the source address, where there is one.
+    fn wanted_family(&self) -> Option<Option<Family>> {
+        let of_source = || Some(Some(Family::of(self.source?)));
+        match self.family.map(OneFamily::only) {
+            Some(Some(family)) => Some(Some(family)),
+            other => of_source().or(other),
+        }
+    }
+
     /// Reports values that do not go together, with each other or with those of the device.
     fn check_together(&self, common: &ScraperSettings, problems: &mut Problems) {
         if let Some(name) = &self.interface

@@ -32,6 +32,45 @@ pub(crate) struct SocketOptions {
     pub(crate) mark: Option<u32>,
 }
 
+/// What a socket is to be bound to, and this machine does not have for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// The interface.
+    Interface,
+    /// The source address.
+    Source,
+}
+
+impl SocketOptions {
+    /// Whether sockets are bound to something that may come and go.
+    pub(crate) fn are_bound(&self) -> bool {
+        self.interface.is_some() || self.source.is_some()
+    }
+
+    /// Looks whether what sockets are bound to is there. Returns the index of the interface, 0 where none is wanted.
+    pub(crate) fn look(&self) -> Result<u32, Absent> {
+        let index = match &self.interface {
+            Some(name) => interface_index(name).ok_or(Absent::Interface)?,
+            None => 0,
+        };
+        let has_source = |source| {
+            let bound = Socket::udp(Family::of(source)).and_then(|socket| {
+                if let Some(name) = &self.interface {
+                    socket.bind_to_interface(name)?;
+                }
+                socket.bind(source)
+            });
+            // Other troubles are told when the socket itself is opened.
+            bound.map_err(|error| error.raw_os_error()) != Err(Some(libc::EADDRNOTAVAIL))
+        };
+        if self.source.is_none_or(has_source) {
+            Ok(index)
+        } else {
+            Err(Absent::Source)
+        }
+    }
+}
+
 /// An option that could not be set, by its name in the manual pages.
 pub(crate) type Refused = (&'static str, io::Error);
 
@@ -78,6 +117,24 @@ impl Socket {
             Family::V4 => (libc::AF_INET, libc::IPPROTO_ICMP),
             Family::V6 => (libc::AF_INET6, libc::IPPROTO_ICMPV6),
         };
+        Self::of_datagrams(domain, protocol, family)
+    }
+
+    /// Opens a UDP socket, to try what can be bound.
+    fn udp(family: Family) -> io::Result<Self> {
+        let domain = if family.is_v6() {
+            libc::AF_INET6
+        } else {
+            libc::AF_INET
+        };
+        Self::of_datagrams(domain, 0, family)
+    }
+
+    fn of_datagrams(
+        domain: libc::c_int,
+        protocol: libc::c_int,
+        family: Family,
+    ) -> io::Result<Self> {
         let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
         // SAFETY: no memory is passed.
         let fd = check(unsafe { libc::socket(domain, kind, protocol) })?;
@@ -122,9 +179,14 @@ impl Socket {
         self.set(libc::SOL_SOCKET, libc::SO_MARK, &mark)
     }
 
-    /// Sets what the user asked for, the mark apart. `atomic` says that the packets fit any link, so that they need no identification for
-    /// fragments (RFC 6864), which takes the kernel some time to make up.
-    pub(crate) fn apply(&self, options: &SocketOptions, atomic: bool) -> Result<(), Refused> {
+    /// Sets what the user asked for, the mark apart. `atomic` says that the packets fit any link, so that they need no
+    /// identification for fragments (RFC 6864), which takes the kernel some time to make up. Returns what the socket is to
+    /// be bound to and this machine does not have; it is not bound then.
+    pub(crate) fn apply(
+        &self,
+        options: &SocketOptions,
+        atomic: bool,
+    ) -> Result<Option<Absent>, Refused> {
         let tos = libc::c_int::from(options.dscp) << 2;
         if self.family.is_v6() {
             let level = libc::IPPROTO_IPV6;
@@ -160,16 +222,23 @@ impl Socket {
             self.set_int(level, libc::IP_MTU_DISCOVER, "IP_MTU_DISCOVER", discover)?;
         }
         if let Some(interface) = &options.interface {
-            self.bind_to_interface(interface)
-                .map_err(|error| ("SO_BINDTODEVICE", error))?;
+            match self.bind_to_interface(interface) {
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
+                    return Ok(Some(Absent::Interface));
+                }
+                bound => bound.map_err(|error| ("SO_BINDTODEVICE", error))?,
+            }
         }
         match options.source {
-            Some(source) if Family::of(source) == self.family => {
-                self.bind(source).map_err(|error| ("bind", error))?;
-            }
+            Some(source) if Family::of(source) == self.family => match self.bind(source) {
+                Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
+                    return Ok(Some(Absent::Source));
+                }
+                bound => bound.map_err(|error| ("bind", error))?,
+            },
             _ => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Asks for receive time stamps and drop counts, and for what the packet's bytes do not tell.
