@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use common::{Files, PROGRAM, device, fixture, group, value};
 use pe_testkit::{in_namespace, promtool_check_metrics, require, wait};
+use serde_json::{Value, json};
 
 fn pingexporter(arguments: &[&str]) -> Output {
     Command::new(PROGRAM)
@@ -105,6 +106,73 @@ fn once_prints_what_promtool_accepts() {
         "{metrics}"
     );
     promtool_check_metrics(&metrics).unwrap();
+}
+
+#[test]
+fn a_source_that_can_never_work_is_refused_by_check() {
+    let from = |job: &str, ip: &str, source: &str| json!({"job": job, "ip": ip, "metrics": [{"ping": {"source": source}}]});
+    let jobs = [
+        from("four", "10.1.0.2", "10.1.0.1"),
+        from("six", "fd00::2", "10.1.0.1"),
+        from("range-{ip}", "fd00::3-fd00::5", "10.1.0.1"),
+        from("back", "10.1.0.3", "fd00::1"),
+        from("group", "10.1.0.4", "224.0.0.1"),
+        device("multicast", "224.0.0.1"),
+    ];
+    let files = Files::new().group("g.json", &group("p", &jobs));
+    let output = pingexporter(&["check", "--configs", files.configs().to_str().unwrap()]);
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    for (times, expected) in [
+        (
+            2,
+            "`source` of metric `ping` is IPv4, and the address is IPv6",
+        ),
+        (
+            1,
+            "`source` of metric `ping` is IPv6, and the address is IPv4",
+        ),
+        (1, "224.0.0.1 is not a unicast address"),
+        (1, "`224.0.0.1` includes multicast addresses"),
+    ] {
+        assert_eq!(
+            errors.matches(expected).count(),
+            times,
+            "{expected}: {errors}"
+        );
+    }
+}
+
+#[test]
+fn a_device_whose_interface_is_missing_keeps_no_other_from_being_measured() {
+    require!(Namespaces);
+    in_namespace(|_| {
+        let through = |job: &str, own: Value| json!({"job": job, "ip": "127.0.0.1", "metrics": [{"ping": own}]});
+        let jobs = [
+            device("fine", "127.0.0.2"),
+            through("ppp", json!({"interface": "ppp9"})),
+            through("source", json!({"source": "10.99.0.1"})),
+        ];
+        let output = Files::new().group("g.json", &group("p", &jobs)).once();
+        let metrics = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let of = |name: &str, device: &str| {
+            value(
+                &metrics,
+                &format!("{name}{{exporter=\"p\",device=\"{device}\","),
+            )
+        };
+        assert_eq!(of("ping_up", "fine"), Some(1.0), "{metrics}");
+        for (device, reason) in [("ppp", "no_interface"), ("source", "no_source_address")] {
+            assert_eq!(of("ping_up", device), None, "{metrics}");
+            let told = metrics.lines().any(|line| {
+                line.starts_with("ping_errors_total{")
+                    && line.contains(&format!("device=\"{device}\""))
+                    && line.contains(&format!("reason=\"{reason}\""))
+            });
+            assert!(told, "{device}: {metrics}");
+        }
+    });
 }
 
 #[test]

@@ -23,13 +23,13 @@ fn shown() -> Vec<String> {
     let files = Files::new()
         .group("g.json", &group)
         .push(&push_to(&gateway.url()));
-    // Nobody listens there: the name has no address.
+    // Nobody listens there, so nobody answers for the name.
     let nobody = pe_testkit::free_port().unwrap().to_string();
     let (agent, address) = files.serve(&["--dns-servers", &nobody]);
     let text = wait::until("all metrics", || {
         let text = pe_testkit::http::get(address, "/metrics").ok()?.text();
         let late = [
-            "reason=\"dns\"",
+            "reason=\"dns_unanswered\"",
             "pingexporter_push_last_success_timestamp_seconds ",
             "ping_rtt_jitter_seconds{",
         ];

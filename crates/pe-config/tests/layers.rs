@@ -22,10 +22,11 @@ fn each_layer_covers_the_one_below() {
 }
 
 /// A value for each setting of `conf`, as text.
-const CONF: [(&str, &str); 9] = [
+const CONF: [(&str, &str); 10] = [
     ("interval", "1m"),
     ("timeout", "0.5"),
     ("value_dev_down", "-1"),
+    ("unknown_is_down", "true"),
     ("count", "3"),
     ("probe_interval", "100ms"),
     ("max_targets", "10"),
@@ -42,6 +43,7 @@ fn check_conf(sources: &pe_config::Sources<'_>) {
         (Duration::from_secs(60), Duration::from_millis(500))
     );
     assert_eq!((group.common.value_dev_down, group.common.count), (-1.0, 3));
+    assert!(group.common.unknown_is_down);
     assert_eq!(group.common.probe_interval, Duration::from_millis(100));
     assert_eq!(
         (group.common.rate, group.common.burst),

@@ -93,8 +93,8 @@ pub use metrics::{Counter, Counters, Gauge, Gauges, unix_seconds};
 pub use metrics::{labelled as labelled_metric, single as single_metric};
 pub use pacer::Pacer;
 pub use registry::{
-    Registry, RegistryError, Remark, ScraperFactory, ScraperRegistry, ScraperSettings, SinkConfig,
-    SinkFactory, SinkRegistry, SinkSettings, scraper_factory,
+    OnlyFamily, Registry, RegistryError, Remark, ScraperFactory, ScraperRegistry, ScraperSettings,
+    SinkConfig, SinkFactory, SinkRegistry, SinkSettings, scraper_factory,
 };
 pub use report::{AGENT_JOB, CycleReport, DeviceStates};
 pub use scraper::{Batch, Progress, ScrapeError, Scraper};

@@ -348,6 +348,16 @@ impl<'s, 'd, 'c> JobReader<'s, 'd, 'c> {
     fn expand(&mut self, template: &Template, spec: &TargetSpec, location: Location) {
         let expansion = self.devices.expand(template, spec, location);
         let offset = location.offset;
+        let family = match spec {
+            TargetSpec::Ip(_, ip) => Some(Family::of(*ip)),
+            TargetSpec::Many(interval) => Some(interval.family()),
+            TargetSpec::Host(_) => None,
+        };
+        let checks = &self.intake.checks;
+        let unfit = family.and_then(|family| checks.unfit_family(family, &template.scrapers));
+        if let Some((message, hint)) = unfit {
+            self.scope_of(location).error(offset, message, hint);
+        }
         match expansion {
             Expansion::Added => {}
             Expansion::Excluded => {

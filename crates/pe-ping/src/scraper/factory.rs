@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use pe_scrape::resolve::{Resolve, SystemResolver};
 use pe_scrape::settings::{Problem, Table};
-use pe_scrape::{Columns, Frame, Scraper, ScraperFactory, ScraperSettings, SettingsError};
+use pe_scrape::{
+    Columns, Family, Frame, OnlyFamily, Scraper, ScraperFactory, ScraperSettings, SettingsError,
+};
 
 use super::PingScraper;
 use super::columns::PingColumns;
@@ -88,6 +90,14 @@ impl ScraperFactory for PingScraperFactory {
 
     fn review(&self, settings: &ScraperSettings) -> Vec<Problem> {
         Resolved::review(settings)
+    }
+
+    fn only_family(&self, settings: &ScraperSettings) -> Option<OnlyFamily> {
+        let source = settings.parse::<PingSettings>().ok()?.source?;
+        Some(OnlyFamily {
+            family: Family::of(source),
+            key: "source",
+        })
     }
 
     fn table(&self) -> Option<&'static Table> {

@@ -128,6 +128,7 @@ impl PingScraper {
             Address::Ip(address) => return Ok(*address),
             Address::Name { host, family } => (host, self.settings.family.unwrap_or(*family)),
         };
+        let family = family.or(self.settings.source_family);
         let resolved = tokio::time::timeout(timeout, self.resolver.resolve(host, family)).await;
         let (reason, message) = match resolved {
             Ok(Ok(address)) => return Ok(address),

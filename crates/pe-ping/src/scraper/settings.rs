@@ -142,6 +142,8 @@ pub(super) struct Resolved {
     pub(super) burst: u32,
     /// The family that takes the place of the device's: `Some(None)` for either.
     pub(super) family: Option<Option<Family>>,
+    /// The only family that requests can be sent with.
+    pub(super) source_family: Option<Family>,
     pub(super) histogram: Option<HistogramSpec>,
     pub(super) socket: SocketKey,
 }
@@ -212,7 +214,8 @@ impl Resolved {
             },
             rate: own.rate,
             burst: own.burst.or(common.burst).unwrap_or(DEFAULT_BURST),
-            family: own.wanted_family(),
+            family: own.family.map(OneFamily::only),
+            source_family: own.source.map(Family::of),
             histogram,
             socket: SocketKey {
                 size: own.size as usize,
@@ -282,15 +285,6 @@ impl OneFamily {
 }
 
 impl PingSettings {
-    /// The family that takes the place of the device's: that of the source address, where there is one.
-    fn wanted_family(&self) -> Option<Option<Family>> {
-        let of_source = || Some(Some(Family::of(self.source?)));
-        match self.family.map(OneFamily::only) {
-            Some(Some(family)) => Some(Some(family)),
-            other => of_source().or(other),
-        }
-    }
-
     /// Reports values that do not go together, with each other or with those of the device.
     fn check_together(&self, common: &ScraperSettings, problems: &mut Problems) {
         if let Some(name) = &self.interface

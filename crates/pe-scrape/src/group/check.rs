@@ -10,7 +10,8 @@ use super::{Group, ScraperConfig};
 use crate::registry::{RegistryError, ScraperRegistry};
 use crate::settings::{Bounds, Problem, Problems, Setting, Step, suggestion};
 use crate::{
-    Columns, Diagnostic, Diagnostics, Frame, Label, LabelSet, MetricDescriptor, Severity, Target,
+    Address, Columns, Diagnostic, Diagnostics, Family, Frame, Label, LabelSet, MetricDescriptor,
+    OnlyFamily, Severity, Target,
 };
 
 /// Labels that say which device a series is of, and who measured it: no scraper may give them a value.
@@ -43,6 +44,8 @@ struct Known {
     _list: Arc<[ScraperConfig]>,
     /// Labels that series carry beside those of the device, with the scraper they come from.
     labels: Vec<(String, Arc<str>)>,
+    /// Scrapers that can measure one family only.
+    families: Vec<(OnlyFamily, Arc<str>)>,
 }
 
 impl<'r> Checks<'r> {
@@ -65,6 +68,7 @@ impl<'r> Checks<'r> {
         }
         let mut problems = Vec::new();
         let mut labels: Vec<(String, Arc<str>)> = Vec::new();
+        let mut families = Vec::new();
         // Name and labels of each series, and which scraper yields it.
         let mut series: HashMap<(String, BTreeSet<(String, String)>), usize> = HashMap::new();
         for (index, config) in scrapers.iter().enumerate() {
@@ -84,6 +88,9 @@ impl<'r> Checks<'r> {
                     .message
                     .insert_str(0, &format!("metric `{}`: ", config.name));
                 problems.push(at(problem.warning(), index));
+            }
+            if let Some(only) = self.registry.only_family(&config.name, &config.settings) {
+                families.push((only, config.name.clone()));
             }
             let mut clash = None;
             for descriptor in columns.descriptors() {
@@ -108,6 +115,7 @@ impl<'r> Checks<'r> {
         let known = Known {
             _list: scrapers.clone(),
             labels,
+            families,
         };
         self.lists.insert(place, known);
         problems
@@ -125,6 +133,26 @@ impl<'r> Checks<'r> {
             let (_, scraper) = known.labels.iter().find(|(name, _)| name == label)?;
             Some((label, scraper))
         })
+    }
+
+    /// What is wrong with measuring an address of `family` by `scrapers`, if one of them can measure the other only: a message
+    /// and a hint.
+    #[must_use]
+    pub fn unfit_family(
+        &self,
+        family: Family,
+        scrapers: &Arc<[ScraperConfig]>,
+    ) -> Option<(String, String)> {
+        let known = self.lists.get(&(scrapers.as_ptr() as usize))?;
+        let (only, scraper) = known
+            .families
+            .iter()
+            .find(|(only, _)| only.family != family)?;
+        let OnlyFamily { family: own, key } = only;
+        Some((
+            format!("`{key}` of metric `{scraper}` is {own}, and the address is {family}"),
+            format!("give this device metrics with another `{key}`, or leave `{key}` out"),
+        ))
     }
 
     /// Every problem of a group, in the group's name: also values that were changed after it was built.
@@ -155,6 +183,20 @@ impl<'r> Checks<'r> {
                 );
                 let hint = Some("choose another name".to_owned());
                 found.push(Diagnostic::named(Severity::Error, &origin, message, hint));
+            }
+            let family = match device.target.address() {
+                Address::Ip(ip) => Some(Family::of(*ip)),
+                Address::Name { family, .. } => *family,
+            };
+            let unfit = family.and_then(|family| self.unfit_family(family, &device.scrapers));
+            if let Some((message, hint)) = unfit {
+                let message = format!("device `{}`: {message}", device.target.device());
+                found.push(Diagnostic::named(
+                    Severity::Error,
+                    &origin,
+                    message,
+                    Some(hint),
+                ));
             }
         }
         found.into_iter().collect()

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-pub use scrapers::{ScraperFactory, ScraperRegistry, scraper_factory};
+pub use scrapers::{OnlyFamily, ScraperFactory, ScraperRegistry, scraper_factory};
 pub use settings::{ScraperSettings, SinkConfig, SinkSettings};
 pub use sinks::{Remark, SinkFactory, SinkRegistry};
 

@@ -6,7 +6,16 @@ use std::sync::Arc;
 
 use super::{Kind, Registry, RegistryError, ScraperSettings, table_of};
 use crate::settings::{Problem, Setting, Table};
-use crate::{Columns, Frame, Scraper, SettingsError};
+use crate::{Columns, Family, Frame, Scraper, SettingsError};
+
+/// The one family that a scraper can measure, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnlyFamily {
+    /// The family.
+    pub family: Family,
+    /// The key of the scraper's own settings that says so.
+    pub key: &'static str,
+}
 
 /// Makes scrapers of one name. Closures of the right form are factories; [`scraper_factory`] makes one that declares its
 /// settings.
@@ -35,6 +44,13 @@ pub trait ScraperFactory: Send + Sync {
     fn review(&self, settings: &ScraperSettings) -> Vec<Problem> {
         let _ = settings;
         Vec::new()
+    }
+
+    /// The only family of addresses that a scraper with these settings can measure; `None` for both. A device with an
+    /// address of the other is refused.
+    fn only_family(&self, settings: &ScraperSettings) -> Option<OnlyFamily> {
+        let _ = settings;
+        None
     }
 
     /// The keys that the scraper's own settings may have, for the JSON Schema and the reference; `None` where they are not
@@ -133,6 +149,13 @@ impl ScraperRegistry {
         settings: &ScraperSettings,
     ) -> Result<Arc<Columns>, RegistryError> {
         self.with(name, |factory| factory.describe(settings))
+    }
+
+    /// The only family that a scraper with these settings can measure, if it cannot measure both.
+    #[must_use]
+    pub fn only_family(&self, name: &str, settings: &ScraperSettings) -> Option<OnlyFamily> {
+        let only = self.with(name, |factory| Ok(factory.only_family(settings)));
+        only.ok().flatten()
     }
 
     /// What is unwise about settings that are in order; nothing for a scraper that is not registered.
