@@ -1,6 +1,7 @@
 //! Series of many frames, gathered by metric name.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 
 use super::Block;
 use crate::{Cell, LabelSet, MetricDescriptor};
@@ -86,7 +87,9 @@ impl<'a> MetricFamily<'a> {
 
     /// The series that are present, the first of several with the same labels.
     pub fn series(&self) -> impl Iterator<Item = Series<'a>> {
-        let mut seen: HashSet<Vec<(&str, &str)>> = HashSet::new();
+        // Digests of labels: the labels themselves would take as much memory as all series.
+        let mut seen: HashSet<u128> = HashSet::new();
+        let keys = [RandomState::new(), RandomState::new()];
         let overlapping = self.overlapping;
         self.members
             .iter()
@@ -109,7 +112,8 @@ impl<'a> MetricFamily<'a> {
                 !overlapping || {
                     let mut labels: Vec<_> = series.labels().collect();
                     labels.sort_unstable();
-                    seen.insert(labels)
+                    let [low, high] = keys.each_ref().map(|key| u128::from(key.hash_one(&labels)));
+                    seen.insert(high << 64 | low)
                 }
             })
     }

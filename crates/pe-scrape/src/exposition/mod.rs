@@ -19,6 +19,8 @@ mod family;
 mod protobuf;
 mod text;
 
+use std::io::{self, Write};
+
 use crate::{Frame, LabelSet, MetricDescriptor, MetricKind};
 
 pub use family::{MetricFamily, Series, families};
@@ -131,11 +133,22 @@ impl std::fmt::Debug for Block<'_> {
 /// out. Where two blocks hold the same series, the first one's value stands.
 #[must_use]
 pub fn encode(blocks: &[Block<'_>], format: Format) -> Vec<u8> {
+    let mut out = Vec::new();
+    let written = encode_to(blocks, format, &mut out);
+    debug_assert!(written.is_ok(), "a vector takes everything");
+    out
+}
+
+/// As [`encode`], written in small parts to `out`, so that the whole never lies in memory.
+///
+/// # Errors
+/// Those of `out`; nothing is written after the first.
+pub fn encode_to(blocks: &[Block<'_>], format: Format, out: &mut dyn Write) -> io::Result<()> {
     let families = families(blocks);
     match format {
-        Format::Text => text::encode(&families, text::Dialect::Prometheus),
-        Format::OpenMetrics => text::encode(&families, text::Dialect::OpenMetrics),
-        Format::Protobuf => protobuf::encode(&families),
+        Format::Text => text::encode(&families, text::Dialect::Prometheus, out),
+        Format::OpenMetrics => text::encode(&families, text::Dialect::OpenMetrics, out),
+        Format::Protobuf => protobuf::encode(&families, out),
     }
 }
 

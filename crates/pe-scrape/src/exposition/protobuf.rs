@@ -3,39 +3,58 @@
 //! Field numbers and types are those of `metrics.proto` of the Prometheus client model. Messages are written straight
 //! from the frames: a message object for each of a million series would cost more than everything else.
 
+use std::io::{self, Write};
+
 use super::family::{MetricFamily, Series};
 use crate::{Cell, HistogramSpec, MetricKind, NativeBuckets, Unit};
 
-pub(super) fn encode(families: &[MetricFamily<'_>]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let (mut body, mut metric) = (Vec::new(), Vec::new());
+/// Metrics are collected to about this many bytes before they are written.
+const CHUNK: usize = 8 << 10;
+
+pub(super) fn encode(families: &[MetricFamily<'_>], out: &mut dyn Write) -> io::Result<()> {
+    let (mut part, mut metric) = (Vec::new(), Vec::new());
     for family in families {
-        let mut series = family.series().peekable();
-        if series.peek().is_none() {
+        // The length of a message stands before it. Writing the metrics twice costs time; keeping them costs memory that
+        // grows with the devices.
+        let mut size = 0;
+        for series in family.series() {
+            metric.clear();
+            write_metric(&mut metric, &series, family.descriptor.kind());
+            size += bytes_len(metric.len());
+        }
+        if size == 0 {
             continue;
         }
         let descriptor = family.descriptor;
-        body.clear();
-        bytes(&mut body, 1, descriptor.name().as_bytes());
-        bytes(&mut body, 2, descriptor.help().as_bytes());
+        let mut head = Vec::new();
+        bytes(&mut head, 1, descriptor.name().as_bytes());
+        bytes(&mut head, 2, descriptor.help().as_bytes());
         let kind = match descriptor.kind() {
             MetricKind::Counter => 0,
             MetricKind::Gauge => 1,
             MetricKind::Histogram(_) => 4,
         };
-        unsigned(&mut body, 3, kind);
-        for series in series {
+        unsigned(&mut head, 3, kind);
+        let mut tail = Vec::new();
+        if descriptor.unit() != Unit::None {
+            bytes(&mut tail, 5, descriptor.unit().to_string().as_bytes());
+        }
+        part.clear();
+        varint(&mut part, (head.len() + size + tail.len()) as u64);
+        part.extend_from_slice(&head);
+        for series in family.series() {
             metric.clear();
             write_metric(&mut metric, &series, descriptor.kind());
-            bytes(&mut body, 4, &metric);
+            bytes(&mut part, 4, &metric);
+            if part.len() >= CHUNK {
+                out.write_all(&part)?;
+                part.clear();
+            }
         }
-        if descriptor.unit() != Unit::None {
-            bytes(&mut body, 5, descriptor.unit().to_string().as_bytes());
-        }
-        varint(&mut out, body.len() as u64);
-        out.extend_from_slice(&body);
+        part.extend_from_slice(&tail);
+        out.write_all(&part)?;
     }
-    out
+    Ok(())
 }
 
 fn write_metric(out: &mut Vec<u8>, series: &Series<'_>, kind: &MetricKind) {

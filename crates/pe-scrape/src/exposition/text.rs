@@ -1,6 +1,6 @@
 //! The text formats.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use super::family::{MetricFamily, Series};
 use crate::{Cell, MetricKind, Unit};
@@ -11,8 +11,15 @@ pub(super) enum Dialect {
     OpenMetrics,
 }
 
-pub(super) fn encode(families: &[MetricFamily<'_>], dialect: Dialect) -> Vec<u8> {
-    let mut out = Vec::new();
+/// Lines are collected to about this many bytes before they are written.
+const CHUNK: usize = 8 << 10;
+
+pub(super) fn encode(
+    families: &[MetricFamily<'_>],
+    dialect: Dialect,
+    sink: &mut dyn Write,
+) -> io::Result<()> {
+    let mut out = Vec::with_capacity(CHUNK + (CHUNK >> 2));
     for family in families {
         let mut series = family.series().peekable();
         if series.peek().is_none() {
@@ -51,12 +58,16 @@ pub(super) fn encode(families: &[MetricFamily<'_>], dialect: Dialect) -> Vec<u8>
                     }
                 }
             }
+            if out.len() >= CHUNK {
+                sink.write_all(&out)?;
+                out.clear();
+            }
         }
     }
     if dialect == Dialect::OpenMetrics {
         out.extend_from_slice(b"# EOF\n");
     }
-    out
+    sink.write_all(&out)
 }
 
 fn header(out: &mut Vec<u8>, family: &MetricFamily<'_>, dialect: Dialect) {
