@@ -1,5 +1,6 @@
 //! Reading from and giving orders to an engine.
 
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use pe_scrape::exposition::Format;
@@ -162,7 +163,19 @@ impl EngineHandle {
     /// a series, so that with many devices it is better called in a blocking task.
     #[must_use]
     pub fn exposition(&self, format: Format) -> Vec<u8> {
-        self.shared.exposition(format)
+        let mut out = Vec::new();
+        let written = self.exposition_to(format, &mut out);
+        debug_assert!(written.is_ok(), "a vector takes everything");
+        out
+    }
+
+    /// As [`exposition`](Self::exposition), written in small parts to `out`, so that the whole never lies in memory. The
+    /// results that are shown are kept until it returns.
+    ///
+    /// # Errors
+    /// Those of `out`; nothing is written after the first.
+    pub fn exposition_to(&self, format: Format, out: &mut dyn Write) -> io::Result<()> {
+        self.shared.exposition(format, out)
     }
 
     /// Whether every group in force has finished a cycle.

@@ -1,10 +1,11 @@
 //! What an engine, its handles and its tasks share. Each lock is held for a copy or a replacement only.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pe_scrape::exposition::{Block, Format, encode};
+use pe_scrape::exposition::{Block, Format, encode_to};
 use pe_scrape::{Config, CycleReport, Frame, LabelSet, ScraperRegistry, SinkRegistry};
 
 use crate::Results;
@@ -65,7 +66,7 @@ impl Shared {
     }
 
     /// All latest results, labelled with `exporter`, and all metrics of engine, scrapers, sinks and program.
-    pub(crate) fn exposition(&self, format: Format) -> Vec<u8> {
+    pub(crate) fn exposition(&self, format: Format, out: &mut dyn Write) -> io::Result<()> {
         let reports = self.results.latest();
         let own = self.own_frames();
         let sinks = self.sinks.all();
@@ -82,7 +83,7 @@ impl Shared {
             let frames = frames.iter().map(Block::new);
             all.extend(frames.map(|block| block.labels(labels.clone())));
         }
-        encode(&all, format)
+        encode_to(&all, format, out)
     }
 
     /// Metrics of engine, process, scrapers and program.
