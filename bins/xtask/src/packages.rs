@@ -13,6 +13,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("promtool", "prometheus"),
     ("nginx", "nginx-light"),
     ("openssl", "openssl"),
+    ("curl", "curl"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("tcpdump", "tcpdump"),

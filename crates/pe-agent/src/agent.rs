@@ -254,7 +254,7 @@ impl Agent {
                 let loader = self.loader(args.files, &context)?;
                 let service = Service {
                     version,
-                    listen: args.listen,
+                    web: args.web,
                     loader,
                     resolver,
                     metrics,

@@ -73,7 +73,7 @@ impl From<WebError> for Failure {
             WebError::Bind { address, source } => format!(
                 "cannot listen on {address}: {source}; choose another address with --listen, or none with --listen none"
             ),
-            other => other.to_string(),
+            other => format!("{other}; the file is that of --web.config.file"),
         })
     }
 }

@@ -6,7 +6,7 @@ use pe_config::{Loaded, TargetFiles};
 use pe_engine::{EngineError, EngineHandle};
 use pe_scrape::{Diagnostic, Diagnostics, Severity};
 use tokio::signal::unix::Signal;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{debug, error, info};
 
 use crate::load::{Loader, warn_about};
@@ -20,10 +20,18 @@ pub(crate) struct Reloader {
     loader: Loader,
     engine: EngineHandle,
     watcher: Watcher,
-    hangup: Signal,
+    asked: Asked,
     target_files: TargetFiles,
     /// Why the configuration of the latest load is not in force.
     refused: Option<Diagnostics>,
+}
+
+/// Where somebody may ask for a reload.
+pub(crate) struct Asked {
+    pub(crate) hangup: Signal,
+    /// Requests over HTTP, each with the place of its result.
+    pub(crate) requests: mpsc::Receiver<oneshot::Sender<Result<(), String>>>,
+    pub(crate) _sender: mpsc::Sender<oneshot::Sender<Result<(), String>>>,
 }
 
 /// Why the configuration is loaded again.
@@ -39,13 +47,13 @@ impl Reloader {
         engine: EngineHandle,
         watcher: Watcher,
         target_files: TargetFiles,
-        hangup: Signal,
+        asked: Asked,
     ) -> Self {
         Self {
             loader,
             engine,
             watcher,
-            hangup,
+            asked,
             target_files,
             refused: None,
         }
@@ -63,14 +71,25 @@ impl Reloader {
 
     async fn run(&mut self) {
         loop {
+            let mut reply = None;
             let cause = tokio::select! {
-                Some(()) = self.hangup.recv() => {
+                Some(()) = self.asked.hangup.recv() => {
                     info!(signal = "SIGHUP", "loading the configuration again");
+                    Cause::Signal
+                }
+                Some(request) = self.asked.requests.recv() => {
+                    info!(request = "/-/reload", "loading the configuration again");
+                    reply = Some(request);
                     Cause::Signal
                 }
                 change = self.watcher.changed() => Cause::Change(change),
             };
-            match self.reload(cause).await {
+            let result = self.reload(cause).await;
+            if let Some(reply) = reply {
+                // Whoever asked may have gone.
+                let _ = reply.send(result.clone().map_err(|problems| problems.to_string()));
+            }
+            match result {
                 Ok(()) => self.refused = None,
                 Err(diagnostics) => self.refuse(cause, diagnostics),
             }

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use pe_engine::{Engine, EngineError, EngineHandle};
 use pe_resolve::CachingResolver;
-use pe_web::Server;
-use tokio::sync::oneshot;
+use pe_web::{ListenAddress, Server, WebSettings};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::cli::Listen;
+use crate::cli::{Listen, WebArgs};
 use crate::failure::Failure;
 use crate::load::{Loader, warn_about};
 use crate::metrics::AgentMetrics;
-use crate::reload::Reloader;
+use crate::reload::{Asked, Reloader};
 use crate::signals::{Signals, Stop};
 use crate::supervise::{keep_running, why};
 use crate::watch::{self, Watcher};
@@ -22,7 +22,7 @@ use crate::watch::{self, Watcher};
 /// What a service is started with.
 pub(crate) struct Service {
     pub(crate) version: &'static str,
-    pub(crate) listen: Listen,
+    pub(crate) web: WebArgs,
     pub(crate) loader: Loader,
     pub(crate) resolver: CachingResolver,
     pub(crate) metrics: Arc<AgentMetrics>,
@@ -32,7 +32,7 @@ pub(crate) struct Service {
 pub(crate) async fn run(service: Service) -> Result<(), Failure> {
     let Service {
         version,
-        listen,
+        web,
         loader,
         resolver,
         metrics,
@@ -70,21 +70,40 @@ pub(crate) async fn run(service: Service) -> Result<(), Failure> {
     // Whatever is in here never ends before the program does.
     let mut parts = JoinSet::new();
     let mut url = None;
-    match listen {
-        Listen::On(address) => {
-            let server = Server::bind(address).await?;
-            url = Some(format!("http://{}/metrics", server.local_addr()));
-            parts.spawn(serve(server, handle.clone(), metrics.clone()));
-        }
-        Listen::None if sinks.is_none() => {
+    let (request_reload, reload_requests) = mpsc::channel(1);
+    let addresses = addresses(&web.listen)?;
+    if addresses.is_empty() {
+        if sinks.is_none() {
             warn!(
                 "nobody sees the results: there is no push configuration, and nothing is listened on"
             );
         }
-        Listen::None => {}
+    } else {
+        let mut settings = WebSettings::new(addresses);
+        settings.telemetry_path = web.telemetry_path;
+        settings.config_file = web.config_file;
+        settings.reload = web.enable_lifecycle.then(|| request_reload.clone());
+        let server = Server::bind(settings.clone()).await?;
+        warn_about_openness(&settings, &server);
+        let scheme = if server.is_encrypted() {
+            "https"
+        } else {
+            "http"
+        };
+        let path = &settings.telemetry_path;
+        let urls = server.addresses().iter();
+        let urls = urls.map(|address| format!("{scheme}://{address}{path}"));
+        url = Some(urls.collect::<Vec<_>>().join(","));
+        parts.spawn(serve(server, settings, handle.clone(), metrics.clone()));
     }
     let watcher = Watcher::new(seen);
-    let reloader = Reloader::new(loader, handle, watcher, loaded.target_files, hangup);
+    // The sender is kept, so that there is always somebody who could ask.
+    let asked = Asked {
+        hangup,
+        requests: reload_requests,
+        _sender: request_reload,
+    };
+    let reloader = Reloader::new(loader, handle, watcher, loaded.target_files, asked);
     parts.spawn(reloader.keep_running(metrics));
 
     let (request_stop, stop_requested) = oneshot::channel();
@@ -132,16 +151,60 @@ async fn finish(
     Ok(())
 }
 
-/// Serves HTTP for ever, on a new socket where the server ends.
-async fn serve(server: Server, handle: EngineHandle, metrics: Arc<AgentMetrics>) {
-    let address = server.local_addr();
+/// The addresses to listen on; none where that is what is asked for.
+fn addresses(listen: &[Listen]) -> Result<Vec<ListenAddress>, Failure> {
+    let addresses: Vec<ListenAddress> = listen
+        .iter()
+        .filter_map(|listen| match listen {
+            Listen::None => None,
+            Listen::On(address) => Some(*address),
+        })
+        .collect();
+    if !addresses.is_empty() && addresses.len() < listen.len() {
+        return Err(Failure::new(
+            "--listen has addresses and \"none\": leave one of the two out",
+        ));
+    }
+    Ok(addresses)
+}
+
+fn warn_about_openness(settings: &WebSettings, server: &Server) {
+    let open = settings
+        .listen
+        .iter()
+        .find(|address| !address.is_loopback());
+    if let Some(address) = open
+        && !server.asks_for_password()
+    {
+        warn!(
+            %address,
+            "whoever reaches this address sees all results without a password; --web.config.file can ask for one"
+        );
+    }
+}
+
+/// Serves HTTP for ever, on new sockets where the server ends.
+async fn serve(
+    server: Server,
+    settings: WebSettings,
+    handle: EngineHandle,
+    metrics: Arc<AgentMetrics>,
+) {
+    // A port that the system chose stays the same.
+    let mut again = settings;
+    for (wanted, bound) in again.listen.iter_mut().zip(server.addresses()) {
+        *wanted = match *wanted {
+            ListenAddress::All(_) => ListenAddress::All(bound.port()),
+            ListenAddress::One(_) => ListenAddress::One(*bound),
+        };
+    }
     let mut first = Some(server);
     keep_running("web_server", &metrics, move || {
-        let (bound, handle) = (first.take(), handle.clone());
+        let (bound, handle, settings) = (first.take(), handle.clone(), again.clone());
         async move {
             let server = match bound {
                 Some(server) => Ok(server),
-                None => Server::bind(address).await,
+                None => Server::bind(settings).await,
             };
             match server {
                 Ok(server) => server.serve(handle, pending()).await,

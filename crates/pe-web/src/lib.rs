@@ -2,7 +2,8 @@
 //!
 //! ```no_run
 //! # async fn example(engine: pe_engine::Engine) -> Result<(), Box<dyn std::error::Error>> {
-//! let server = pe_web::Server::bind("127.0.0.1:9516".parse()?).await?;
+//! let address: std::net::SocketAddr = "127.0.0.1:9516".parse()?;
+//! let server = pe_web::Server::bind(address).await?;
 //! println!("http://{}/metrics", server.local_addr());
 //! let handle = engine.handle();
 //! tokio::spawn(server.serve(handle, std::future::pending()));
@@ -11,17 +12,29 @@
 //! # }
 //! ```
 //!
-//! The server has no authentication; it serves at most 256 connections at one time.
-//!
 //! | request | answer |
 //! | --- | --- |
 //! | `GET /` | a status page |
 //! | `GET /metrics` | all latest results, as text, OpenMetrics or protobuf by the `Accept` header |
 //! | `GET /-/healthy` | 200 while the program runs |
 //! | `GET /-/ready` | 200 once every group has finished a cycle, 503 before |
+//! | `POST /-/reload` | loads the configuration again, where [`WebSettings::reload`] is set |
+//!
+//! Memory and time are bounded whatever clients do: 256 connections, of which an idle one gives its place to a new one; 192
+//! requests and 8 expositions at one time, further ones get 503; timeouts for headers, reading, idle connections and whole
+//! responses. Health checks are answered beside all that. [`WebSettings::config_file`] asks for TLS and passwords.
 
+mod app;
+mod connections;
+mod exposition;
+mod listen;
 mod page;
-mod routes;
+mod respond;
+mod secure;
 mod server;
+mod settings;
+mod stream;
 
-pub use server::{Server, WebError};
+pub use listen::{ListenAddress, WebError};
+pub use server::Server;
+pub use settings::{ReloadRequests, WebSettings};

@@ -1,29 +1,30 @@
 //! Accepting connections. Each is served by a task of its own, whose panic ends that connection only.
 
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use pe_engine::EngineHandle;
-use thiserror::Error;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, error, info, warn};
 
-use crate::routes::answer;
-
-/// Connections served at one time; more wait in the listen queue.
-const CONNECTIONS: usize = 256;
-
-/// How long a client may take to send its request's header.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::app::App;
+use crate::connections::{Connections, Place};
+use crate::listen::listen;
+use crate::secure::Secure;
+use crate::stream::TimedStream;
+use crate::{WebError, WebSettings};
 
 /// The pause after a connection could not be accepted. The cause is most likely that no file descriptor is free, and
 /// connections that end free some.
@@ -32,88 +33,186 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections can be accepted again when that has worked for so long. While descriptors are short, it works now and then.
 const ACCEPT_QUIET: Duration = Duration::from_secs(10);
 
-/// Why the HTTP server cannot run.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum WebError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-}
+/// How often connections are looked at whose time may be over.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// The longest header of a request, and what a connection holds for a client that reads slowly beside the piece that is
+/// being sent.
+const BUFFER: usize = 32 << 10;
 
 /// A listening HTTP server.
-#[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    settings: WebSettings,
+    secure: Arc<Secure>,
 }
 
 impl Server {
-    /// Listens on `address`; port 0 takes a free port.
+    /// Listens on the addresses of `settings`; port 0 takes a free port. An address is enough where nothing else is to be
+    /// set.
     ///
     /// # Errors
-    /// [`WebError::Bind`] when the address is taken or not this machine's.
-    pub async fn bind(address: SocketAddr) -> Result<Self, WebError> {
-        let failed = |source| WebError::Bind { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address })
+    /// [`WebError::Bind`] when an address is taken or not this machine's, [`WebError::Config`] when the web configuration
+    /// is not in order.
+    pub async fn bind(settings: impl Into<WebSettings>) -> Result<Self, WebError> {
+        let settings = settings.into();
+        let file = settings.config_file.clone();
+        let secure = tokio::task::spawn_blocking(|| Secure::load(file));
+        let secure = secure.await.map_err(|error| {
+            WebError::Config(format!("cannot read the web configuration: {error}"))
+        })?;
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for &address in &settings.listen {
+            let listener = listen(address)?;
+            let local = listener.local_addr();
+            addresses.push(local.map_err(|source| WebError::Bind { address, source })?);
+            listeners.push(listener);
+        }
+        Ok(Self {
+            listeners,
+            addresses,
+            settings,
+            secure: Arc::new(secure?),
+        })
     }
 
-    /// The address that is listened on.
+    /// The addresses that are listened on.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The first address that is listened on.
+    ///
+    /// # Panics
+    /// When there is none.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// Whether requests need a password.
+    #[must_use]
+    pub fn asks_for_password(&self) -> bool {
+        self.secure.current().asks_for_password()
+    }
+
+    /// Whether connections are encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.secure.current().tls().is_some()
     }
 
     /// Answers requests until `shutdown` completes. Connections that are open then are closed.
     ///
     /// # Cancel safety
-    /// Dropping the future closes the listener and all connections.
+    /// Dropping the future closes the listeners and all connections.
     pub async fn serve(self, engine: EngineHandle, shutdown: impl Future<Output = ()>) {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS));
-        let mut connections = JoinSet::new();
+        let Self {
+            listeners,
+            settings,
+            secure,
+            ..
+        } = self;
+        let app = App::new(engine, settings, secure.clone());
+        let connections = Connections::default();
+        let mut tasks = JoinSet::new();
         let mut trouble = AcceptTrouble::default();
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shutdown = std::pin::pin!(shutdown);
+        let mut follow_files = std::pin::pin!(secure.follow_files());
+        let mut first = 0;
         loop {
-            let accept = async {
-                let permit = permits.clone().acquire_owned().await.ok();
-                (permit, self.listener.accept().await)
-            };
-            let (permit, accepted) = tokio::select! {
+            let accepted = tokio::select! {
                 biased;
                 () = &mut shutdown => return,
-                Some(ended) = connections.join_next() => {
+                Some(ended) = tasks.join_next() => {
                     if let Err(error) = ended {
                         error!(%error, "answering a request panicked");
                     }
                     continue;
                 }
-                accepted = accept => accepted,
+                _ = sweep.tick() => {
+                    connections.close_overdue(Instant::now());
+                    continue;
+                }
+                () = &mut follow_files => continue,
+                accepted = accept(&listeners, first) => accepted,
             };
+            // Each listener is the first to be asked in its turn.
+            first = first.wrapping_add(1);
             trouble.note(accepted.as_ref().err());
-            let Ok((stream, _)) = accepted else {
+            let Ok(stream) = accepted else {
+                connections.make_room();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let engine = engine.clone();
-            connections.spawn(async move {
-                let service = service_fn(move |request| answer(request, engine.clone()));
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service);
-                if let Err(error) = connection.await {
-                    debug!(%error, "a connection ended early");
-                }
-                drop(permit);
-            });
+            let Some(place) = connections.open(Instant::now()) else {
+                debug!("a connection was refused: all others are busy");
+                continue;
+            };
+            let (app, tls) = (app.clone(), secure.current().tls().cloned());
+            tasks.spawn(serve_connection(app, Arc::new(place), stream, tls));
         }
+    }
+}
+
+/// The next connection of any listener, asking the one at `first` (modulo their number) before the others.
+async fn accept(listeners: &[TcpListener], first: usize) -> io::Result<TcpStream> {
+    poll_fn(|cx| {
+        for offset in 0..listeners.len() {
+            let listener = &listeners[(first.wrapping_add(offset)) % listeners.len()];
+            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                return Poll::Ready(accepted.map(|(stream, _)| stream));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Serves a connection until it ends or has to give its place away.
+async fn serve_connection(
+    app: App,
+    place: Arc<Place>,
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+) {
+    let closed = place.clone();
+    let serve = async {
+        // Responses are written in large pieces, so that waiting for more gains nothing.
+        let _ = stream.set_nodelay(true);
+        match tls {
+            Some(tls) => match tls.accept(stream).await {
+                Ok(stream) => serve_http(app, place, stream).await,
+                Err(error) => debug!(%error, "a TLS handshake failed"),
+            },
+            None => serve_http(app, place, stream).await,
+        }
+    };
+    tokio::select! {
+        () = serve => {}
+        () = closed.closed() => debug!("a connection was closed: its time is over, or its place was needed"),
+    }
+}
+
+async fn serve_http<S>(app: App, place: Arc<Place>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(move |request| {
+        let (app, place) = (app.clone(), place.clone());
+        async move { Ok::<_, Infallible>(app.answer(place, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .max_buf_size(BUFFER)
+        .max_headers(64)
+        .serve_connection(TokioIo::new(TimedStream::new(stream)), service);
+    if let Err(error) = connection.await {
+        debug!(%error, "a connection ended early");
     }
 }
 

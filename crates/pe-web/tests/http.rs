@@ -1,63 +1,19 @@
 //! Requests over a real socket, as a scraper and a browser send them.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
-use pe_engine::{Engine, Group, ScraperRegistry};
-use pe_scrape::{
-    Columns, Metric, MetricDescriptor, Row, ScrapeError, Scraper, ScraperSettings, Target,
-    async_trait,
-};
-use pe_web::Server;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
-struct Up(Arc<Columns>, Metric);
-
-#[async_trait]
-impl Scraper for Up {
-    fn columns(&self) -> &Arc<Columns> {
-        &self.0
-    }
-    async fn scrape(&self, target: &Target, row: Row<'_>) -> Result<(), ScrapeError> {
-        row.set(self.1, f64::from(u8::from(target.device() != "broken")));
-        Ok(())
-    }
-}
-
-fn engine() -> Engine {
-    let mut registry = ScraperRegistry::new();
-    let make = |_: &ScraperSettings| {
-        let mut columns = Columns::builder();
-        let up = MetricDescriptor::gauge("ping_up", "Whether the device answered");
-        let up = columns.add(up.up());
-        Ok(Arc::new(Up(columns.build()?, up)) as Arc<dyn Scraper>)
-    };
-    registry.register("up", make).unwrap();
-    let group = Group::builder("Plant <1>", Duration::from_secs(3600))
-        .scraper("up", serde_json::Value::Null)
-        .device("works", "127.0.0.1")
-        .device("broken", "127.0.0.1");
-    let engine = Engine::builder(registry).group(group.build().unwrap());
-    engine.build().unwrap()
-}
-
-async fn request(address: SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("{request}\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut response = Vec::new();
-    stream.read_to_end(&mut response).await.unwrap();
-    String::from_utf8_lossy(&response).into_owned()
-}
+use common::{engine, request, serve};
+use pe_web::{ListenAddress, Server, WebSettings};
+use tokio::sync::mpsc;
 
 #[tokio::test]
 async fn a_scraper_and_a_browser_get_what_they_ask_for() {
-    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let server = Server::bind(loopback()).await.unwrap();
     let address = server.local_addr();
-    let engine = engine();
+    let engine = engine("");
     let mut finished = engine.results().subscribe();
     tokio::spawn(server.serve(engine.handle(), std::future::pending()));
 
@@ -97,7 +53,7 @@ async fn a_scraper_and_a_browser_get_what_they_ask_for() {
     );
     assert!(text.contains("ping_up{exporter=\"Plant <1>\",device=\"works\",ip=\"127.0.0.1\"} 1\n"));
     let accept = "GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text";
-    assert!(request(address, accept).await.ends_with("# EOF\n"));
+    assert!(request(address, accept).await.contains("# EOF\n"));
 
     assert!(
         request(address, "GET /nothing HTTP/1.1")
@@ -113,10 +69,109 @@ async fn a_scraper_and_a_browser_get_what_they_ask_for() {
 
 #[tokio::test]
 async fn an_address_in_use_is_told() {
-    let first = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let error = Server::bind(first.local_addr()).await.unwrap_err();
+    let first = Server::bind(loopback()).await.unwrap();
+    let error = Server::bind(first.local_addr()).await.err().unwrap();
     let address = first.local_addr();
     assert_eq!(error.to_string(), format!("cannot listen on {address}"));
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("in use"), "{cause}");
+}
+
+fn loopback() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_port_alone_is_all_interfaces_of_both_families() {
+    pe_testkit::require!(Ipv6);
+    let settings = WebSettings::new([ListenAddress::All(0), loopback().into()]);
+    let server = Server::bind(settings).await.unwrap();
+    let [all, one] = [server.addresses()[0], server.addresses()[1]];
+    tokio::spawn(server.serve(engine("").handle(), std::future::pending()));
+    for host in ["127.0.0.1", "127.0.0.2", "[::1]"] {
+        let address = format!("{host}:{}", all.port()).parse().unwrap();
+        assert!(
+            request(address, "GET /-/healthy HTTP/1.1")
+                .await
+                .ends_with("healthy\n")
+        );
+    }
+    assert!(
+        request(one, "GET /-/healthy HTTP/1.1")
+            .await
+            .ends_with("healthy\n")
+    );
+}
+
+#[tokio::test]
+async fn a_reload_is_done_for_whoever_may_ask_for_it() {
+    let closed = serve("", |_| {}).await;
+    let post = "POST /-/reload HTTP/1.1\r\nContent-Length: 0";
+    assert!(request(closed, post).await.starts_with("HTTP/1.1 404"));
+
+    let (sender, mut asked) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut result = Ok(());
+        while let Some(reply) = asked.recv().await {
+            let _: Result<_, _> = tokio::sync::oneshot::Sender::send(reply, result);
+            result = Err("plant.json:3:1: no".to_owned());
+        }
+    });
+    let address = serve("", |settings| settings.reload = Some(sender)).await;
+    assert!(
+        request(address, "GET /-/reload HTTP/1.1")
+            .await
+            .starts_with("HTTP/1.1 405")
+    );
+    let foreign = format!("{post}\r\nSec-Fetch-Site: cross-site");
+    assert!(request(address, &foreign).await.starts_with("HTTP/1.1 403"));
+    assert!(request(address, post).await.ends_with("reloaded\n"));
+    let refused = request(address, post).await;
+    assert!(
+        refused.starts_with("HTTP/1.1 500") && refused.contains("plant.json:3:1: no"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn the_metrics_are_where_they_are_wanted() {
+    let address = serve("", |settings| {
+        settings.telemetry_path = "/ping/metrics".into();
+    })
+    .await;
+    assert!(
+        request(address, "GET /metrics HTTP/1.1")
+            .await
+            .starts_with("HTTP/1.1 404")
+    );
+    assert!(
+        request(address, "GET /ping/metrics HTTP/1.1")
+            .await
+            .contains("ping_up{")
+    );
+}
+
+#[tokio::test]
+async fn browsers_are_told_to_run_and_embed_nothing() {
+    let address = serve("", |_| {}).await;
+    for path in [
+        "/",
+        "/metrics",
+        "/-/healthy",
+        "/nothing",
+        "/../../etc/passwd",
+        "/%00",
+    ] {
+        let response = request(address, &format!("GET {path} HTTP/1.1")).await;
+        for header in [
+            "content-security-policy: default-src 'none'",
+            "x-content-type-options: nosniff",
+            "x-frame-options: DENY",
+        ] {
+            assert!(
+                response.contains(header),
+                "{path}: no {header} in {response}"
+            );
+        }
+    }
 }

@@ -14,6 +14,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use pe_resolve::NameServer;
+use values::telemetry_path;
 pub(crate) use values::{Assignment, Listen, Rate, Time};
 
 use crate::privileges::{UserName, Wanted};
@@ -79,14 +80,8 @@ pub(crate) struct RunArgs {
     /// Directory for what must survive a restart [default: the first path of $STATE_DIRECTORY]
     #[arg(long, value_name = "DIR", env = "PINGEXPORTER_STATE_DIR")]
     pub(crate) state_dir: Option<PathBuf>,
-    /// Address to serve /metrics and the status page on, or "none"
-    #[arg(
-        long,
-        value_name = "ADDR|none",
-        env = "PINGEXPORTER_LISTEN",
-        default_value = "127.0.0.1:9516"
-    )]
-    pub(crate) listen: Listen,
+    #[command(flatten)]
+    pub(crate) web: WebArgs,
     /// User to become, with :GROUP if it is not the user's own, before any file is read; needs root
     #[arg(long, value_name = "USER", env = "PINGEXPORTER_USER")]
     pub(crate) user: Option<UserName>,
@@ -103,6 +98,40 @@ impl RunArgs {
                 .collect(),
         }
     }
+}
+
+/// What to serve, and where.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WebArgs {
+    /// Address to serve /metrics and the status page on, or "none"; ":PORT" is all interfaces. May be repeated
+    #[arg(
+        long,
+        visible_alias = "web.listen-address",
+        value_name = "ADDR|none",
+        env = "PINGEXPORTER_LISTEN",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:9516"
+    )]
+    pub(crate) listen: Vec<Listen>,
+    /// File with TLS and passwords for what is listened on, in the format of Prometheus' exporters
+    #[arg(
+        long = "web.config.file",
+        value_name = "FILE",
+        env = "PINGEXPORTER_WEB_CONFIG_FILE"
+    )]
+    pub(crate) config_file: Option<PathBuf>,
+    /// Path of the metrics
+    #[arg(
+        long = "web.telemetry-path",
+        value_name = "PATH",
+        env = "PINGEXPORTER_WEB_TELEMETRY_PATH",
+        default_value = "/metrics",
+        value_parser = telemetry_path
+    )]
+    pub(crate) telemetry_path: String,
+    /// Load the configuration again on POST /-/reload
+    #[arg(long = "web.enable-lifecycle")]
+    pub(crate) enable_lifecycle: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -357,7 +386,8 @@ mod tests {
         let args = run_args(&words);
         assert_eq!(args.files.configs, PathBuf::from("dir"));
         assert_eq!(args.files.push_config, Some(PathBuf::from("p.json")));
-        assert_eq!(args.listen, Listen::On("127.0.0.1:9516".parse().unwrap()));
+        let address: std::net::SocketAddr = "127.0.0.1:9516".parse().unwrap();
+        assert_eq!(args.web.listen, [Listen::On(address.into())]);
         assert!(parse_words(&words).unwrap().logging.debug);
     }
 
@@ -486,6 +516,9 @@ mod tests {
                 "PINGEXPORTER_LOG_FORMAT",
                 "PINGEXPORTER_PUSH_CONFIG",
                 "PINGEXPORTER_STATE_DIR",
+                "PINGEXPORTER_USER",
+                "PINGEXPORTER_WEB_CONFIG_FILE",
+                "PINGEXPORTER_WEB_TELEMETRY_PATH",
             ]
         );
     }

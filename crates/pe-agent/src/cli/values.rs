@@ -1,11 +1,11 @@
 //! Values of options.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use pe_scrape::settings::parse_duration;
+use pe_web::ListenAddress;
 
 /// A duration, as files write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl fmt::Debug for Assignment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listen {
     None,
-    On(SocketAddr),
+    On(ListenAddress),
 }
 
 impl FromStr for Listen {
@@ -78,20 +78,39 @@ impl FromStr for Listen {
         if text == "none" {
             return Ok(Self::None);
         }
-        // A port alone, as `:9516`, means this machine only.
-        let full = text
-            .strip_prefix(':')
-            .map(|port| format!("127.0.0.1:{port}"));
-        let address = full.as_deref().unwrap_or(text);
-        address.parse().map(Self::On).map_err(|_| {
-            "not an address with a port, such as 127.0.0.1:9516 or [::1]:9516, and not \"none\""
+        let port = text.strip_prefix(':').map(str::parse);
+        let all = port.and_then(Result::ok).map(ListenAddress::All);
+        let one = || text.parse().ok().map(ListenAddress::One);
+        all.or_else(one).map(Self::On).ok_or_else(|| {
+            "not an address with a port, such as 127.0.0.1:9516, [::1]:9516 or, for all interfaces, :9516, and not \"none\""
                 .to_owned()
         })
     }
 }
 
+/// Paths that are taken.
+const OWN_PATHS: [&str; 4] = ["/-/", "/api/", "/device/", "/static/"];
+
+/// The path of the metrics.
+pub(crate) fn telemetry_path(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    let is_path = text.len() > 1 && text.starts_with('/') && text.bytes().all(is_plain);
+    if !is_path || text.contains("//") {
+        return Err("not a path such as /metrics: letters, digits and -._~ between slashes".into());
+    }
+    match OWN_PATHS
+        .iter()
+        .find(|own| format!("{text}/").starts_with(**own))
+    {
+        Some(own) => Err(format!("what begins with {own} is something else")),
+        None => Ok(text.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
@@ -126,11 +145,29 @@ mod tests {
     #[test]
     fn listening_addresses() {
         assert_eq!("none".parse(), Ok(Listen::None));
-        assert_eq!(
-            ":80".parse(),
-            Ok(Listen::On("127.0.0.1:80".parse().unwrap()))
-        );
+        assert_eq!(":80".parse(), Ok(Listen::On(ListenAddress::All(80))));
+        let one = "[::1]:80".parse::<SocketAddr>().unwrap();
+        assert_eq!("[::1]:80".parse(), Ok(Listen::On(one.into())));
+        assert!(":http".parse::<Listen>().is_err());
         assert!("9516".parse::<Listen>().is_err());
+    }
+
+    #[test]
+    fn the_metrics_have_a_path_of_their_own() {
+        assert_eq!(telemetry_path("/ping/metrics"), Ok("/ping/metrics".into()));
+        for bad in [
+            "",
+            "/",
+            "metrics",
+            "/a b",
+            "/{x}",
+            "//x",
+            "/-/healthy",
+            "/api/v1",
+            "/device",
+        ] {
+            assert!(telemetry_path(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
