@@ -124,6 +124,7 @@ impl EngineBuilder {
             metrics,
             groups: Mutex::new(BTreeMap::new()),
             config: Mutex::new(config),
+            publishing: Mutex::default(),
         };
         Ok(Engine::new(Arc::new(shared), plans, self.grace))
     }

@@ -17,6 +17,8 @@ use crate::plan::Plan;
 use crate::prepare::{Prepared, Running, prepare};
 use crate::shared::Shared;
 use crate::sinks::SinkTasks;
+use crate::staleness;
+use crate::tasks::{TaskName, keep_running};
 use crate::{EngineError, Results};
 
 /// Orders that may wait for the one before.
@@ -94,6 +96,7 @@ impl Engine {
         drop(handle);
         let stop = watch::Sender::new(false);
         let sinks = SinkTasks::start(shared.clone(), stop.subscribe(), grace);
+        let background = background(&shared, &stop);
         let mut groups = GroupTasks::new(shared.clone(), stop, grace);
         groups.start(plans);
         let mut tasks = Tasks { groups, sinks };
@@ -123,6 +126,7 @@ impl Engine {
         }
         drop(commands);
         tasks.groups.stop().await;
+        drop(background);
         let flushed = shared.sinks.flush(grace).await;
         drop(alive);
         flushed.map_err(EngineError::Flush)
@@ -152,6 +156,18 @@ impl Engine {
         flushed.map_err(EngineError::Flush)?;
         Ok(self.shared.results.latest())
     }
+}
+
+/// Starts what the engine does beside groups and sinks. It ends when the set is dropped.
+fn background(shared: &Arc<Shared>, stop: &watch::Sender<bool>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let (shared, stop) = (shared.clone(), stop.subscribe());
+    tasks.spawn(async move {
+        let name = TaskName::of_engine(staleness::TASK);
+        let start = || staleness::watch(shared.clone());
+        keep_running(name, &shared.metrics, stop, start).await;
+    });
+    tasks
 }
 
 /// Everything that runs.

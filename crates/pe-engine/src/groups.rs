@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pe_scrape::{TaskFailure, supervise};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tracing::error;
@@ -12,8 +11,9 @@ use tracing::error;
 use crate::changes::PlanChanges;
 use crate::plan::Plan;
 use crate::runner::{GroupRunner, Publish, RunnerLinks};
-use crate::schedule::{now, stagger, stopped};
+use crate::schedule::{now, stagger};
 use crate::shared::Shared;
+use crate::tasks::{TaskName, keep_running};
 
 /// What kind of task runs a group, in logs and metrics.
 const TASK: &str = "cycle";
@@ -106,30 +106,19 @@ impl GroupTasks {
             grace: self.grace,
         };
         self.tasks.spawn(async move {
-            let restarts = shared.metrics.restarts.of(TASK);
-            let stopped = stopped(links.stop.clone());
+            let name = TaskName {
+                kind: TASK,
+                group: Some(&group),
+                sink: None,
+            };
             let mut first = Some(first);
-            let start = || {
+            keep_running(name, &shared.metrics, links.stop.clone(), || {
                 let mut links = links.clone();
                 let plan = links.plans.borrow_and_update().clone();
                 let runner = runner(&shared, plan);
-                let first = first.take().unwrap_or_else(now);
-                async move {
-                    runner.run(first, links).await;
-                    Ok(())
-                }
-            };
-            let failed = |failure: &TaskFailure<'_>| {
-                restarts.add(1);
-                error!(
-                    task = TASK,
-                    group = &*group,
-                    error = failure.reason,
-                    pause = ?failure.pause,
-                    "a task panicked; it is started again after a pause"
-                );
-            };
-            supervise(start, failed, stopped).await;
+                runner.run(first.take().unwrap_or_else(now), links)
+            })
+            .await;
         })
     }
 
@@ -169,8 +158,10 @@ impl GroupTasks {
 /// A runner whose reports go where all go.
 pub(crate) fn runner(shared: &Arc<Shared>, plan: Arc<Plan>) -> GroupRunner {
     let metrics = shared.group_metrics(&plan.group);
-    let shared = shared.clone();
-    let publish: Publish = Arc::new(move |report| shared.publish(report));
+    let publish: Publish = {
+        let (shared, metrics) = (shared.clone(), metrics.clone());
+        Arc::new(move |report, stale_at| shared.publish(report, stale_at, &metrics))
+    };
     GroupRunner::new(plan, metrics, publish)
 }
 

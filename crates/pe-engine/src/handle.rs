@@ -178,12 +178,12 @@ impl EngineHandle {
         self.shared.exposition(format, out)
     }
 
-    /// Whether every group in force has finished a cycle.
+    /// Whether every group in force has finished a cycle, and none is stale.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let config = self.shared.config();
         let groups = config.groups.iter().map(Group::name);
-        self.shared.results.has_all(groups)
+        self.shared.results.are_fresh(groups)
     }
 
     async fn order(&self, order: Order) -> Result<Changed, EngineError> {

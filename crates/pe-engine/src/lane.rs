@@ -19,7 +19,7 @@ use crate::episode::{Edge, Episode};
 use crate::metrics::GroupMetrics;
 use crate::plan::LanePlan;
 use crate::schedule::{after, now};
-use crate::tick::{BatchState, Blame, LaneStep};
+use crate::tick::{BatchState, Blame, GIVE_UP_MARGIN, LaneStep};
 
 /// Frames kept so that their allocation can be used again once no sink reads them.
 const SPARE_FRAMES: usize = 3;
@@ -60,6 +60,8 @@ pub(crate) struct Lane {
     results: Option<LaneResults>,
     /// Whether the results have not been in a report yet.
     fresh: bool,
+    /// When a device was measured last.
+    measured_at: Option<Instant>,
     spare: VecDeque<Arc<Frame>>,
     hanging: Episode,
     failing: Episode,
@@ -134,6 +136,7 @@ impl Lane {
             left: Vec::new(),
             results: None,
             fresh: false,
+            measured_at: None,
             spare: VecDeque::new(),
             hanging: episode.clone(),
             failing: episode.clone(),
@@ -150,6 +153,11 @@ impl Lane {
     pub(crate) fn is_busy_in(&self, cycle: CycleStart) -> bool {
         let current = self.current.as_ref();
         current.is_some_and(|running| running.cycle.tick == cycle.tick)
+    }
+
+    /// When a device was measured last, by the batches of this plan.
+    pub(crate) fn measured_at(&self) -> Option<Instant> {
+        self.measured_at
     }
 
     pub(crate) fn results(&self) -> Option<&LaneResults> {
@@ -236,6 +244,7 @@ impl Lane {
                 all_started: running.batch.all_started(),
                 elapsed: at.duration_since(running.cycle.at),
                 longest_cycle: self.plan.settings.longest_cycle(),
+                is_stuck: at > after(running.batch.deadline, GIVE_UP_MARGIN),
             }
         });
         LaneStep::at_tick(state.as_ref(), interval)
@@ -307,6 +316,10 @@ impl Lane {
             measured[row] = done(running.batch.progress(), row);
         }
         running.published = measured.iter().filter(|measured| **measured).count();
+        // A device that is down may be told as a failure; a panic tells nothing of it.
+        if running.published > running.batch.progress().panics() {
+            self.measured_at = Some(now());
+        }
         running.learn(plan, &measured, rest, context);
         running.count(plan, context.metrics);
 

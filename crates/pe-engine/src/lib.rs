@@ -61,6 +61,8 @@ mod runner;
 mod schedule;
 mod shared;
 mod sinks;
+mod staleness;
+mod tasks;
 mod tick;
 
 pub use builder::EngineBuilder;

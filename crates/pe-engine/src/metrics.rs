@@ -14,6 +14,8 @@ pe_scrape::metrics! {
         jobs: gauge("exporter_jobs", "Number of jobs to export"),
         /// Devices by state.
         devices: gauges["state"]("pingexporter_devices", "Devices by their state in the latest results"),
+        /// 0 or 1.
+        stale: gauge("pingexporter_results_stale", "Whether results are withheld since nothing was measured for too long"),
         /// Start.
         started: gauge("pingexporter_cycle_start_timestamp_seconds", "When the latest finished cycle started", Seconds),
     }
@@ -48,11 +50,14 @@ pe_scrape::metrics! {
 }
 
 impl GroupMetrics {
-    /// `exporter_duration`, `exporter_jobs`, the devices by state and the counters of the group, as they go with a report. Their time is now: unlike
+    /// `exporter_duration`, `exporter_jobs`, the devices by state and the counters of the group, as they go with a report; no duration where that is
+    /// stale. Their time is now: unlike
     /// the devices' values they are of the cycle's end.
     pub(crate) fn of_report(&self, report: &CycleReport) -> Vec<Frame> {
         let cycle = CycleMetrics::default();
-        cycle.duration.set(report.duration.as_secs_f64());
+        if !report.is_stale {
+            cycle.duration.set(report.duration.as_secs_f64());
+        }
         cycle.jobs.set(report.device_count as f64);
         let DeviceStates {
             up, down, unknown, ..
@@ -60,10 +65,25 @@ impl GroupMetrics {
         for (state, devices) in [("up", up), ("down", down), ("unknown", unknown)] {
             cycle.devices.of(state).set(devices as f64);
         }
+        cycle.stale.set(f64::from(u8::from(report.is_stale)));
         cycle.started.set(unix_seconds(report.started));
         let mut frames = cycle.frames();
         frames.extend(self.frames());
         frames
+    }
+
+    /// What stands in the place of a report that has gone stale.
+    pub(crate) fn stale(&self, report: &CycleReport) -> CycleReport {
+        let mut stale = CycleReport::new(report.group.clone(), report.tick, report.started);
+        stale.is_stale = true;
+        stale.duration = report.duration;
+        stale.device_count = report.device_count;
+        let DeviceStates {
+            up, down, unknown, ..
+        } = report.states;
+        stale.states = DeviceStates::count(std::iter::repeat_n(None, up + down + unknown));
+        stale.exporter = self.of_report(&stale);
+        stale
     }
 
     /// Adds errors and panics of a scraper's batch.

@@ -13,6 +13,8 @@ use pe_scrape::{
     Severity, Table, Target, panic_message,
 };
 
+use crate::staleness::stale_after;
+
 /// Probes that may leave back to back where a rate is set and no burst.
 const DEFAULT_BURST: u32 = 64;
 
@@ -121,6 +123,12 @@ impl Plan {
                     && a.targets == b.targets
                     && a.devices == b.devices
             })
+    }
+
+    /// How long after the latest measurement the group's results are stale.
+    pub(crate) fn stale_after(&self) -> Duration {
+        let lanes = self.lanes.iter().map(|lane| lane.target_timeout());
+        stale_after(self.interval, lanes.max().unwrap_or_default())
     }
 
     /// How long a batch of a lane may take.

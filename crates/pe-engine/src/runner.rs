@@ -21,13 +21,10 @@ use crate::lane::{CycleStart, Ended, Lane, LaneContext, OldLanes, ScrapeEnd};
 use crate::metrics::GroupMetrics;
 use crate::plan::Plan;
 use crate::schedule::{Ticks, after, now};
-use crate::tick::{Blame, LaneStep};
+use crate::tick::{Blame, LaneStep, STOP_MARGIN};
 
-/// How much later than its deadline, which well-behaved scrapers keep themselves, a batch is stopped.
-const STOP_MARGIN: Duration = Duration::from_secs(1);
-
-/// Where finished cycles go.
-pub(crate) type Publish = Arc<dyn Fn(Arc<CycleReport>) + Send + Sync>;
+/// Where finished cycles go, each with the instant at which it is stale unless another comes.
+pub(crate) type Publish = Arc<dyn Fn(Arc<CycleReport>, Instant) + Send + Sync>;
 
 /// What the engine may ask of a runner.
 #[derive(Clone)]
@@ -53,6 +50,10 @@ pub(crate) struct GroupRunner {
     cycle: CycleStart,
     /// How long the latest published cycle took.
     duration: Duration,
+    /// When something was measured last, or this runner started.
+    measured_at: Instant,
+    /// Whether there is one cycle only, whose results never go stale.
+    is_single: bool,
     overrun: Overrun,
 }
 
@@ -88,6 +89,8 @@ impl GroupRunner {
                 time: SystemTime::now(),
             },
             duration: Duration::ZERO,
+            measured_at: now(),
+            is_single: false,
             overrun: Overrun::new(plan.interval),
             plan,
         };
@@ -108,6 +111,7 @@ impl GroupRunner {
 
     /// Runs one cycle and returns when its results are published.
     pub(crate) async fn once(mut self) {
+        self.is_single = true;
         self.start_cycle(0);
         while let Some(ended) = self.batches.join_next_with_id().await {
             self.batch_ended(ended);
@@ -308,7 +312,21 @@ impl GroupRunner {
         report.duration = self.duration;
         report.states = self.states();
         report.exporter = self.metrics.of_report(&report);
-        (self.publish)(Arc::new(report));
+        let stale_at = self.stale_at();
+        (self.publish)(Arc::new(report), stale_at);
+    }
+
+    /// When the results are stale unless something is measured before.
+    fn stale_at(&mut self) -> Instant {
+        let measured = self.lanes.iter().filter_map(Lane::measured_at).max();
+        // Without lanes there is nothing that could go stale.
+        let latest = measured.or_else(|| self.lanes.is_empty().then(now));
+        self.measured_at = latest.map_or(self.measured_at, |at| at.max(self.measured_at));
+        let within = match self.is_single {
+            true => Duration::MAX,
+            false => self.plan.stale_after(),
+        };
+        after(self.measured_at, within)
     }
 
     /// The state of each device that has a scraper which tells it: up if one says so, down if one says so and none says up.

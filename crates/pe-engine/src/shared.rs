@@ -3,17 +3,21 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use pe_scrape::exposition::{Block, Format, encode_to};
 use pe_scrape::{Config, CycleReport, Frame, LabelSet, ScraperRegistry, SinkRegistry};
+use tracing::info;
 
 use crate::Results;
 use crate::metrics::{EngineMetrics, GroupMetrics};
 use crate::process;
 use crate::reload::ReloadState;
-use crate::results::blocks;
+use crate::results::{Latest, blocks};
+use crate::schedule::now;
 use crate::sinks::Sinks;
+use crate::staleness;
 
 /// Metrics of the program, asked for at each exposition.
 pub(crate) type FrameSource = Arc<dyn Fn() -> Vec<Frame> + Send + Sync>;
@@ -28,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) reloads: ReloadState,
     pub(crate) groups: Mutex<BTreeMap<Arc<str>, Arc<GroupMetrics>>>,
     pub(crate) config: Mutex<Arc<Config>>,
+    /// Held while something is published, so that results and all sinks get the reports of a group in one order.
+    pub(crate) publishing: Mutex<()>,
 }
 
 impl Shared {
@@ -43,10 +49,53 @@ impl Shared {
         groups.entry(group.clone()).or_default().clone()
     }
 
-    /// Hands a finished cycle on.
-    pub(crate) fn publish(&self, report: Arc<CycleReport>) {
-        self.results.store(&report);
+    /// Hands a finished cycle on, which is stale at `stale_at` unless something is measured before.
+    pub(crate) fn publish(
+        &self,
+        mut report: Arc<CycleReport>,
+        stale_at: Instant,
+        metrics: &Arc<GroupMetrics>,
+    ) {
+        if now() >= stale_at {
+            report = Arc::new(metrics.stale(&report));
+        }
+        let latest = Latest {
+            report: report.clone(),
+            stale_at,
+            metrics: metrics.clone(),
+        };
+        let publishing = self.publishing();
+        let former = self.results.store(latest);
         self.sinks.publish(&report);
+        drop(publishing);
+        // Last, since logging may panic.
+        let was_stale = former.is_some_and(|former| former.report.is_stale);
+        let group = &*report.group;
+        match (was_stale, report.is_stale) {
+            (false, true) => staleness::tell(group),
+            (true, false) => info!(group, "the group has results again"),
+            _ => {}
+        }
+    }
+
+    /// Withholds what has gone stale. Returns when the next goes stale.
+    pub(crate) fn withhold_stale(&self) -> Option<Instant> {
+        let publishing = self.publishing();
+        let withheld = self.results.withhold_stale();
+        for report in &withheld.stale {
+            self.sinks.publish(report);
+        }
+        drop(publishing);
+        drop(withheld.former);
+        for report in &withheld.stale {
+            staleness::tell(&report.group);
+        }
+        withheld.next
+    }
+
+    fn publishing(&self) -> MutexGuard<'_, ()> {
+        let publishing = self.publishing.lock();
+        publishing.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes the configuration that is in force from now on, and forgets what came from groups that are not in it.
@@ -57,12 +106,14 @@ impl Shared {
             .map(|group| group.name().into())
             .collect();
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
-        self.results.retain(&names);
+        let publishing = self.publishing();
+        let gone = self.results.retain(&names);
+        self.sinks.retain(&names);
+        drop(publishing);
+        drop(gone);
         let known: HashSet<&str> = names.iter().map(|name| &**name).collect();
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.retain(|group, _| known.contains(&**group));
-        drop(groups);
-        self.sinks.retain(&names);
     }
 
     /// All latest results, labelled with `exporter`, and all metrics of engine, scrapers, sinks and program.

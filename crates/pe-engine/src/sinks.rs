@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use pe_scrape::{CycleReport, Frame, Sink, SinkConfig, TaskFailure, panic_message, supervise};
+use pe_scrape::{CycleReport, Frame, Sink, SinkConfig, panic_message};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -19,8 +19,8 @@ use tracing::{debug, error, warn};
 use crate::error::FlushErrors;
 use crate::queue::{Item, ReportQueue};
 use crate::results::Results;
-use crate::schedule::stopped;
 use crate::shared::Shared;
+use crate::tasks::{TaskName, keep_running};
 
 /// What kind of task hands reports to a sink, in logs and metrics.
 const TASK: &str = "sink";
@@ -192,27 +192,14 @@ impl SinkTasks {
     }
 
     fn spawn(&mut self, slot: Arc<SinkSlot>) {
-        let restarts = self.shared.metrics.restarts.of(TASK);
-        let stopped = stopped(self.stop.clone());
+        let (shared, stop) = (self.shared.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            let start = || {
-                let slot = slot.clone();
-                async {
-                    slot.deliver().await;
-                    Ok(())
-                }
+            let name = TaskName {
+                kind: TASK,
+                group: None,
+                sink: Some(&slot.name),
             };
-            let failed = |failure: &TaskFailure<'_>| {
-                restarts.add(1);
-                error!(
-                    task = TASK,
-                    sink = &*slot.name,
-                    error = failure.reason,
-                    pause = ?failure.pause,
-                    "a task panicked; it is started again after a pause"
-                );
-            };
-            supervise(start, failed, stopped).await;
+            keep_running(name, &shared.metrics, stop, || slot.clone().deliver()).await;
         });
     }
 

@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// How much later than its deadline, which well-behaved scrapers keep themselves, a batch is stopped.
+pub(crate) const STOP_MARGIN: Duration = Duration::from_secs(1);
+
+/// How much later than its deadline a batch is given up: its scraper blocks a thread, and cannot be stopped.
+pub(crate) const GIVE_UP_MARGIN: Duration = Duration::from_secs(2);
+
 /// How far the batch of a lane is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchState {
@@ -15,6 +21,8 @@ pub(crate) struct BatchState {
     pub(crate) elapsed: Duration,
     /// How long the lane's settings let all probes of a device take.
     pub(crate) longest_cycle: Duration,
+    /// Whether it goes on though it was to be stopped.
+    pub(crate) is_stuck: bool,
 }
 
 /// What to do with a lane at a tick.
@@ -41,11 +49,14 @@ impl LaneStep {
     /// Decides for a lane with or without a batch.
     ///
     /// A batch is left behind only when its devices have had all the time that their settings allow; one that may take
-    /// longer than the interval is no reason to throw its results away.
+    /// longer than the interval is no reason to throw its results away. So is one that cannot be stopped, whatever it has.
     pub(crate) fn at_tick(batch: Option<&BatchState>, interval: Duration) -> Self {
         let Some(batch) = batch else {
             return Self::Start;
         };
+        if batch.is_stuck {
+            return Self::LeaveBehind;
+        }
         let waits = batch.unfinished > 0 && !batch.all_started;
         if waits || batch.elapsed < batch.longest_cycle {
             return Self::GoOn(Blame::Interval);
@@ -74,6 +85,7 @@ mod tests {
             all_started: true,
             elapsed: SECOND,
             longest_cycle: SECOND / 2,
+            is_stuck: false,
         }
     }
 
@@ -100,6 +112,17 @@ mod tests {
             ..batch()
         };
         assert_eq!(step(lingers), LaneStep::LeaveBehind);
+    }
+
+    #[test]
+    fn a_batch_that_cannot_be_stopped_is_left_behind_even_without_results() {
+        let stuck = BatchState {
+            done: 0,
+            all_started: false,
+            is_stuck: true,
+            ..batch()
+        };
+        assert_eq!(step(stuck), LaneStep::LeaveBehind);
     }
 
     #[test]

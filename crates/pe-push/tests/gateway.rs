@@ -396,6 +396,40 @@ async fn groups_are_unions_and_what_goes_is_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stale_group_keeps_its_own_metrics_only() {
+    require!(Program("prometheus-pushgateway"));
+    for grouping in [Grouping::Device, Grouping::Config] {
+        let gateway = Gateway::start();
+        let sink = sink_grouped(&gateway.url(), grouping);
+        sink.publish(report(
+            "p1",
+            &[("own", "127.0.0.1", 1.0), ("shared", "127.0.0.2", 2.0)],
+        ));
+        sink.publish(report("p2", &[("shared", "127.0.0.3", 3.0)]));
+        sink.flush().await.unwrap();
+        assert!(gateway.metrics().contains("127.0.0.1"));
+
+        let mut stale = CycleReport::new("p1", 0, SystemTime::now());
+        stale.is_stale = true;
+        stale.exporter = vec![frame("exporter_jobs", 2.0)];
+        sink.publish(Arc::new(stale));
+        sink.flush().await.unwrap();
+        let text = gateway.metrics();
+        assert!(
+            !text.contains("127.0.0.1") && !text.contains("127.0.0.2"),
+            "{text}"
+        );
+        assert!(text.contains("127.0.0.3"), "{text}");
+        let jobs_of_p1 = "exporter_jobs{instance=\"\",job=\"p1\"} 2";
+        assert!(text.contains(jobs_of_p1), "{text}");
+
+        sink.publish(report("p1", &[("own", "127.0.0.1", 1.0)]));
+        sink.flush().await.unwrap();
+        assert!(gateway.metrics().contains("127.0.0.1"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_series_fit_one_push() {
     require!(Program("prometheus-pushgateway"));
     let gateway = Gateway::start();

@@ -17,6 +17,10 @@ pub struct CycleReport {
     /// Whether this is the agent itself: no devices, and in [`exporter`](Self::exporter) the metrics of engine, scrapers,
     /// sinks and process, with labels. They leave with `job="pingexporter"` and the label `instance`.
     pub is_agent: bool,
+    /// Whether nothing was measured for so long that the group's results are withheld: there are no frames, and all devices
+    /// are unknown. `tick` and `started` are those of the latest cycle that had results. What was handed on before is to be
+    /// withdrawn where a peer keeps it.
+    pub is_stale: bool,
     /// How many cycles of this group were started before this one, skipped ones included. Results of a scraper that is
     /// slower than the interval come in a report of their own, with the number and time of the cycle in which it began,
     /// perhaps after reports of later cycles.
@@ -79,6 +83,7 @@ impl CycleReport {
         Self {
             group: group.into(),
             is_agent: false,
+            is_stale: false,
             tick,
             started,
             duration: Duration::ZERO,

@@ -50,6 +50,16 @@ pub(crate) fn status(engine: &EngineHandle) -> String {
 }
 
 fn row(page: &mut String, report: &CycleReport) {
+    if report.is_stale {
+        let _ = writeln!(
+            page,
+            "<tr><td>{}</td><td class=\"number\">{}</td><td class=\"down\" colspan=\"3\">nothing was measured for too \
+             long: results are withheld</td></tr>",
+            escape(&report.group),
+            report.device_count,
+        );
+        return;
+    }
     let down = report.states.down;
     let age = (report.started + report.duration)
         .elapsed()

@@ -20,7 +20,7 @@ struct State<V> {
     latest: BTreeMap<Arc<str>, V>,
     /// Keys whose latest value has not arrived.
     pending: BTreeSet<Arc<str>>,
-    /// Values whose key is gone since the last take.
+    /// Values that are gone since the last take.
     removed: Vec<V>,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Taken<'a, V: Clone> {
     pub(crate) latest: BTreeMap<Arc<str>, V>,
     /// Which of them are to be handed on. More may be added.
     pub(crate) pending: BTreeSet<Arc<str>>,
-    /// Values whose key is gone since the last take.
+    /// Values that are gone since the last take.
     pub(crate) removed: Vec<V>,
 }
 
@@ -60,6 +60,16 @@ impl<V: Clone> Outbox<V> {
         self.changed.notify_one();
         // A former value may be large: it is freed without the lock.
         drop(former);
+    }
+
+    /// Puts a value in the place of the former one, which counts as gone: what it had in common with others is looked at again.
+    pub(crate) fn replace(&self, key: Arc<str>, value: V) {
+        let mut state = self.state();
+        let former = state.latest.insert(key.clone(), value);
+        state.removed.extend(former);
+        state.pending.insert(key);
+        drop(state);
+        self.changed.notify_one();
     }
 
     /// Forgets all keys but these.
@@ -191,6 +201,18 @@ mod tests {
         outbox.take().give_back();
         assert!(!is_changed(&outbox));
         assert_eq!(pending(&outbox.take()), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_is_replaced_is_gone() {
+        let outbox = outbox();
+        outbox.replace("a".into(), 3);
+        outbox.replace("c".into(), 4);
+        let taken = outbox.take();
+        assert_eq!(
+            (pending(&taken), &taken.removed[..]),
+            (vec!["a".into(), "b".into(), "c".into()], &[1][..])
+        );
     }
 
     #[test]

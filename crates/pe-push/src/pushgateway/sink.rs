@@ -166,7 +166,13 @@ impl PushgatewaySink {
 #[async_trait]
 impl Sink for PushgatewaySink {
     fn publish(&self, report: Arc<CycleReport>) {
-        self.shared.outbox.put(report.group.clone(), report);
+        let group = report.group.clone();
+        if report.is_stale {
+            // Devices that others have too lose the values of this group at once.
+            self.shared.outbox.replace(group, report);
+        } else {
+            self.shared.outbox.put(group, report);
+        }
         self.start();
     }
 
