@@ -76,7 +76,6 @@ mod pushgateway;
 #[cfg(feature = "remote-write")]
 pub mod queue;
 #[cfg(feature = "remote-write")]
-#[allow(dead_code, reason = "the sink that uses it follows")]
 mod remote_write;
 mod samples;
 
@@ -85,5 +84,9 @@ pub use http::{Headers, TlsSettings};
 pub use metrics::ResultKind;
 pub use pushgateway::{
     Grouping, GroupingKey, Pushgateway, PushgatewayFactory, PushgatewaySettings, PushgatewaySink,
+};
+#[cfg(feature = "remote-write")]
+pub use remote_write::{
+    ClockProbe, Protocol, RemoteWriteFactory, RemoteWriteSettings, RemoteWriteSink, SendOrder,
 };
 pub use samples::{SampleBlock, SampleMetric, SampleTime};

@@ -207,10 +207,13 @@ impl HttpClient {
     /// As [`send`](Self::send).
     pub(crate) async fn push(&self, request: Request) -> Result<(), PushError> {
         let path = request.path.clone();
+        self.judge(&self.send(request).await?, &path)
+    }
+
+    /// What an answer to a request for `path` means, as [`Answer::judge`] has it.
+    pub(crate) fn judge(&self, answer: &Answer, path: &str) -> Result<(), PushError> {
         let advice = self.options.authentication.advice();
-        self.send(request)
-            .await?
-            .judge(self.url.as_str(), &path, advice)
+        answer.judge(self.url.as_str(), path, advice)
     }
 
     async fn exchange(

@@ -14,6 +14,7 @@ use pe_scrape::{
     MetricKind, is_absent,
 };
 
+use crate::filter::Filter;
 use crate::{SampleBlock, SampleMetric, SampleTime};
 
 /// The one NaN that stands for a measured NaN; others have a meaning on the wire.
@@ -24,9 +25,6 @@ const NORMAL_NAN: f64 = f64::from_bits(0x7ff8_0000_0000_0001);
 /// Reports in a row without a frame after which its labels are forgotten. A scraper that is slower than its interval is missing
 /// from some.
 const FORGOTTEN_AFTER: u64 = 64;
-
-/// Longest time that a frame may lie behind its report; more is a step of the clock.
-const LONGEST_DELAY: Duration = Duration::from_secs(3600);
 
 /// The time now, on the clocks that a block keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +66,20 @@ pub(crate) fn wall_ms(time: SystemTime) -> i64 {
 pub(crate) struct Shape {
     pub(crate) metrics: Arc<[SampleMetric]>,
     pub(crate) rows: Arc<[LabelSet]>,
+    /// Which of the flat columns are sent: some rows of them, or all.
+    sent: Vec<Sent>,
     /// Of the frames: kept so that their addresses stay theirs.
     columns: Arc<Columns>,
     frame_rows: Arc<[LabelSet]>,
+}
+
+/// Whether the sink's filter takes the series of a column.
+#[derive(Debug, PartialEq)]
+enum Sent {
+    All,
+    None,
+    /// Row by row.
+    Rows(Vec<bool>),
 }
 
 /// A frame's block and shape.
@@ -94,6 +103,7 @@ pub(crate) struct ReportBlocks {
 pub(crate) struct BlockMaker {
     external: Labels,
     instance: Arc<str>,
+    filter: Filter,
     groups: HashMap<Arc<str>, Shapes>,
 }
 
@@ -107,11 +117,12 @@ struct Shapes {
 
 impl BlockMaker {
     /// `host` is the agent's `instance` unless an external label says otherwise.
-    pub(crate) fn new(external: Labels, host: &str) -> Self {
+    pub(crate) fn new(external: Labels, host: &str, filter: Filter) -> Self {
         let instance = external.get("instance").unwrap_or(host).into();
         Self {
             external,
             instance,
+            filter,
             groups: HashMap::new(),
         }
     }
@@ -139,18 +150,19 @@ impl BlockMaker {
             .chain(&report.exporter)
             .filter(|frame| !frame.rows().is_empty())
             .map(|frame| {
-                let shape = shapes.shape(frame, &own);
+                let shape = shapes.shape(frame, &own, &self.filter);
                 let time = now.time_of(frame.time(), age(report, frame, now));
                 let block = SampleBlock {
                     time,
                     metrics: shape.metrics.clone(),
                     rows: shape.rows.clone(),
-                    columns: flatten(frame, shape.metrics.len()),
+                    columns: shape.filtered(flatten(frame)),
                 };
                 Shaped { shape, block }
             })
             .collect();
-        let kept = report.kept.iter().map(|frame| shapes.shape(frame, &own));
+        let kept = report.kept.iter();
+        let kept = kept.map(|frame| shapes.shape(frame, &own, &self.filter));
         let kept = kept.collect();
         shapes.forget();
         ReportBlocks { fresh, kept }
@@ -179,16 +191,16 @@ fn age(report: &CycleReport, frame: &Frame, now: Now) -> Duration {
     if frame.time() == report.started {
         return report.duration;
     }
-    let age = now.wall.duration_since(frame.time()).unwrap_or_default();
-    if age > LONGEST_DELAY {
-        Duration::ZERO
-    } else {
-        age
-    }
+    now.wall.duration_since(frame.time()).unwrap_or_default()
 }
 
 impl Shapes {
-    fn shape(&mut self, frame: &Frame, own: &[(Arc<str>, Arc<str>)]) -> Arc<Shape> {
+    fn shape(
+        &mut self,
+        frame: &Frame,
+        own: &[(Arc<str>, Arc<str>)],
+        filter: &Filter,
+    ) -> Arc<Shape> {
         let address = (
             Arc::as_ptr(frame.columns()).addr(),
             frame.rows().as_ptr().addr(),
@@ -211,7 +223,7 @@ impl Shapes {
                 }
                 return known;
             }
-            None => Arc::new(Shape::new(frame, own)),
+            None => Arc::new(Shape::new(frame, own, filter)),
         };
         self.by_address
             .insert(address, (shape.clone(), self.report));
@@ -233,14 +245,43 @@ impl Shapes {
 }
 
 impl Shape {
-    fn new(frame: &Frame, own: &[(Arc<str>, Arc<str>)]) -> Self {
+    fn new(frame: &Frame, own: &[(Arc<str>, Arc<str>)], filter: &Filter) -> Self {
         let rows = frame.rows().iter().map(|row| full_labels(row, own));
+        let rows: Arc<[LabelSet]> = rows.collect();
+        let metrics = metrics(frame.columns());
+        let sent: Vec<Sent> = (metrics.iter().map(|it| sent(it, &rows, filter))).collect();
+        let is_sent = sent.iter().map(|sent| *sent != Sent::None);
+        let metrics = metrics.iter().zip(is_sent);
         Self {
-            metrics: metrics(frame.columns()),
-            rows: rows.collect(),
+            metrics: (metrics.filter(|(_, is_sent)| *is_sent))
+                .map(|(metric, _)| metric.clone())
+                .collect(),
+            rows,
+            sent,
             columns: frame.columns().clone(),
             frame_rows: frame.rows().clone(),
         }
+    }
+
+    /// The flat columns without what the filter leaves out.
+    fn filtered(&self, columns: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+        let columns = columns.into_iter().zip(&self.sent);
+        columns
+            .filter_map(|(mut column, sent)| {
+                match sent {
+                    Sent::None => return None,
+                    Sent::All => {}
+                    Sent::Rows(rows) => {
+                        for (value, is_sent) in column.iter_mut().zip(rows) {
+                            if !is_sent {
+                                *value = ABSENT;
+                            }
+                        }
+                    }
+                }
+                Some(column)
+            })
+            .collect()
     }
 
     fn address(&self) -> (usize, usize) {
@@ -248,6 +289,22 @@ impl Shape {
             Arc::as_ptr(&self.columns).addr(),
             self.frame_rows.as_ptr().addr(),
         )
+    }
+}
+
+/// Whether the filter takes the series of a metric.
+fn sent(metric: &SampleMetric, rows: &[LabelSet], filter: &Filter) -> Sent {
+    match filter.takes_metric(&metric.name) {
+        Some(true) => Sent::All,
+        Some(false) => Sent::None,
+        None => Sent::Rows(
+            rows.iter()
+                .map(|row| {
+                    let label = |name: &str| metric.labels.get(name).or_else(|| row.get(name));
+                    filter.takes(&metric.name, label)
+                })
+                .collect(),
+        ),
     }
 }
 
@@ -281,7 +338,7 @@ fn full_labels(row: &LabelSet, own: &[(Arc<str>, Arc<str>)]) -> LabelSet {
 }
 
 /// The flat columns of a frame's columns.
-fn metrics(columns: &Columns) -> Arc<[SampleMetric]> {
+fn metrics(columns: &Columns) -> Vec<SampleMetric> {
     let mut metrics = Vec::new();
     for descriptor in columns.descriptors() {
         match descriptor.kind() {
@@ -298,7 +355,7 @@ fn metrics(columns: &Columns) -> Arc<[SampleMetric]> {
             }
         }
     }
-    metrics.into()
+    metrics
 }
 
 fn metric(descriptor: &MetricDescriptor, suffix: &str, le: Option<String>) -> SampleMetric {
@@ -320,9 +377,9 @@ fn metric(descriptor: &MetricDescriptor, suffix: &str, le: Option<String>) -> Sa
 }
 
 /// The values of a frame, column by column.
-fn flatten(frame: &Frame, width: usize) -> Vec<Vec<f64>> {
+fn flatten(frame: &Frame) -> Vec<Vec<f64>> {
     let rows = frame.rows().len();
-    let mut columns = Vec::with_capacity(width);
+    let mut columns = Vec::new();
     for (index, descriptor) in frame.columns().descriptors().iter().enumerate() {
         match descriptor.kind() {
             MetricKind::Gauge | MetricKind::Counter => {
@@ -393,7 +450,7 @@ mod tests {
     #[test]
     fn rows_carry_job_and_external_labels_sorted_and_without_empty_values() {
         let external = labels(&[("zone", "b"), ("Area", "north"), ("empty", "")]);
-        let mut maker = BlockMaker::new(external, "host");
+        let mut maker = BlockMaker::new(external, "host", Filter::default());
         let made = maker.make(&report("plant", [frame("router", 2.5)]), now(9_000));
         let [shaped] = &made.fresh[..] else {
             panic!("one frame, one block")
@@ -426,7 +483,7 @@ mod tests {
         agent.is_agent = true;
         agent.exporter = vec![own];
         let of = |external: &[(&str, &str)]| {
-            let mut maker = BlockMaker::new(labels(external), "host");
+            let mut maker = BlockMaker::new(labels(external), "host", Filter::default());
             let made = maker.make(&agent, now(0));
             names(&made.fresh[0].block, 0)
         };
@@ -448,7 +505,7 @@ mod tests {
         }
         let rows: Arc<[LabelSet]> = [LabelSet::empty()].into();
         let frame = Frame::freeze(&table, rows, UNIX_EPOCH);
-        let mut maker = BlockMaker::new(Labels::default(), "host");
+        let mut maker = BlockMaker::new(Labels::default(), "host", Filter::default());
         let made = maker.make(&report("plant", [frame]), now(0));
         let block = &made.fresh[0].block;
         let series: Vec<(&str, Option<&str>, f64)> = block
@@ -471,8 +528,45 @@ mod tests {
     }
 
     #[test]
+    fn what_the_filter_leaves_out_is_not_there() {
+        let mut problems = pe_scrape::settings::Problems::default();
+        let filter = |keep: &[&str], drop: &[&str]| {
+            let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+            Filter::new(&texts(keep), &texts(drop), &mut problems)
+        };
+        let columns = [
+            MetricDescriptor::gauge("a", ""),
+            MetricDescriptor::gauge("b", ""),
+        ];
+        let row = |device: &str| LabelSet::new([("device", device)]).unwrap();
+        let frame = FrameBuilder::new(&columns)
+            .unwrap()
+            .row(row("x"), &[1.0, 2.0])
+            .row(row("y"), &[3.0, 4.0])
+            .build();
+        let mut filter = filter;
+        let mut made = |keep: &[&str], drop: &[&str]| {
+            let mut maker = BlockMaker::new(Labels::default(), "host", filter(keep, drop));
+            let made = maker.make(&report("plant", [frame.clone()]), now(0));
+            made.fresh[0].block.clone()
+        };
+        let names = |block: &SampleBlock| -> Vec<String> {
+            block.metrics.iter().map(|it| it.name.to_string()).collect()
+        };
+        let block = made(&["b"], &[]);
+        assert_eq!(
+            (names(&block), block.columns),
+            (vec!["b".to_owned()], vec![vec![2.0, 4.0]])
+        );
+        let block = made(&[], &["a{device=x,job=plant}"]);
+        assert_eq!(names(&block), ["a", "b"]);
+        assert!(is_absent(block.columns[0][0]) && block.columns[0][1] == 3.0);
+        assert!(made(&[], &["*"]).metrics.is_empty());
+    }
+
+    #[test]
     fn frames_of_equal_content_share_their_labels() {
-        let mut maker = BlockMaker::new(Labels::default(), "host");
+        let mut maker = BlockMaker::new(Labels::default(), "host", Filter::default());
         let mut make = |frame: Frame| {
             let made = maker.make(&report("plant", [frame]), now(0));
             made.fresh[0].block.rows.clone()
@@ -488,7 +582,7 @@ mod tests {
 
     #[test]
     fn the_time_since_boot_does_not_depend_on_a_step_of_the_wall_clock() {
-        let mut maker = BlockMaker::new(Labels::default(), "host");
+        let mut maker = BlockMaker::new(Labels::default(), "host", Filter::default());
         let mut cycle = report("plant", [frame("router", f64::NAN)]);
         cycle.started = UNIX_EPOCH + Duration::from_millis(5_000);
         cycle.duration = Duration::from_millis(200);

@@ -1,12 +1,27 @@
 //! Remote write: what leaves for Prometheus, VictoriaMetrics, Mimir or Thanos.
 //!
-//! `blocks` makes sample blocks of reports, and `stale` adds the markers of series that have ended. `wire` encodes them, `work`
-//! cuts them into requests, and `verdict` says what an answer means.
+//! What decides does no I/O: `blocks` makes sample blocks of reports, and `stale` adds the markers of series that have ended.
+//! `wire` encodes blocks, `work` cuts them into requests, `verdict` says what an answer means, `clock` which times can be
+//! believed, and `pace` how fast to send. The driver is [`RemoteWriteSink`] with its `sender`.
 
 mod blocks;
+mod clock;
+mod factory;
+mod metrics;
+mod pace;
+mod peer;
+mod sender;
+mod settings;
+mod sink;
 mod stale;
+mod system;
 #[cfg(test)]
 mod testing;
 mod verdict;
 mod wire;
 mod work;
+
+pub use factory::RemoteWriteFactory;
+pub use settings::{RemoteWriteSettings, SendOrder};
+pub use sink::{ClockProbe, RemoteWriteSink};
+pub use wire::Protocol;

@@ -25,6 +25,7 @@ use crate::{SampleBlock, SampleTime};
 pub(crate) const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 
 /// Whether a value ends its series.
+#[cfg(test)]
 pub(crate) fn is_stale(value: f64) -> bool {
     value.to_bits() == STALE.to_bits()
 }
@@ -379,6 +380,7 @@ mod tests {
     use pe_scrape::{Frame, FrameBuilder, Labels, MetricDescriptor};
 
     use super::*;
+    use crate::filter::Filter;
     use crate::remote_write::blocks::BlockMaker;
     use crate::remote_write::testing::{now, report, series};
 
@@ -390,7 +392,7 @@ mod tests {
     impl Agent {
         fn new() -> Self {
             Self {
-                maker: BlockMaker::new(Labels::default(), "host"),
+                maker: BlockMaker::new(Labels::default(), "host", Filter::default()),
                 tracker: StaleTracker::default(),
             }
         }

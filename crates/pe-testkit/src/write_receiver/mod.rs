@@ -227,7 +227,7 @@ fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
         let half = length / 2;
         reader.read_exact(&mut body[..half])?;
         if shared.take_cut() {
-            return Ok(());
+            return stream.shutdown(std::net::Shutdown::Both);
         }
         reader.read_exact(&mut body[half..])?;
         let answer = {

@@ -97,7 +97,16 @@ pub(crate) struct Batch {
     pub(crate) protocol: Protocol,
     pub(crate) parts: Vec<Part>,
     pub(crate) samples: u64,
+    /// Samples of series that were left out.
+    pub(crate) excluded: u64,
     pub(crate) body: Bytes,
+}
+
+/// What went into a request.
+#[derive(Default)]
+struct Counts {
+    samples: u64,
+    excluded: u64,
 }
 
 /// How a request is to be made.
@@ -145,14 +154,15 @@ impl Default for Encoder {
 }
 
 impl Encoder {
-    /// A request of what is at the front of `parts`, which is taken from there; `None` when no sample is left.
+    /// A request of what is at the front of `parts`, which is taken from there; `None` when no sample is
+    /// left. It has none itself where all of its series are left out.
     pub(crate) fn next_batch(
         &mut self,
         parts: &mut VecDeque<Part>,
         form: Form<'_>,
     ) -> Option<Batch> {
         let mut taken = Vec::new();
-        let mut samples = 0;
+        let mut counts = Counts::default();
         let mut symbols = Symbols::new(form.protocol);
         let mut families = HashSet::new();
         self.raw.clear();
@@ -161,10 +171,10 @@ impl Encoder {
         for blocks in &blocks {
             let Some(part) = parts.front_mut() else { break };
             let from = part.series.start;
-            let before = samples;
+            let before = counts.samples;
             let metrics = Metrics::new(&blocks[0].metrics, &mut symbols);
-            let next = self.put_part(part, blocks, &metrics, &mut symbols, form, &mut samples);
-            if samples > before {
+            let next = self.put_part(part, blocks, &metrics, &mut symbols, form, &mut counts);
+            if counts.samples > before {
                 if form.protocol == Protocol::V1 && form.with_metadata {
                     put_metadata(&mut self.raw, blocks, &mut families);
                 }
@@ -178,17 +188,19 @@ impl Encoder {
                 break;
             }
             parts.pop_front();
-            if samples > 0 && self.raw.len() + symbols.len() >= form.bytes {
+            if counts.samples > 0 && self.raw.len() + symbols.len() >= form.bytes {
                 break;
             }
         }
-        if samples == 0 {
+        let Counts { samples, excluded } = counts;
+        if samples + excluded == 0 {
             return None;
         }
         Some(Batch {
             protocol: form.protocol,
             parts: taken,
             samples,
+            excluded,
             body: self.compress(&symbols),
         })
     }
@@ -207,7 +219,7 @@ impl Encoder {
         metrics: &Metrics,
         symbols: &mut Symbols<'b>,
         form: Form<'_>,
-        samples: &mut u64,
+        counts: &mut Counts,
     ) -> usize {
         let block = &blocks[0];
         let width = block.metrics.len();
@@ -231,6 +243,7 @@ impl Encoder {
                 .excluded
                 .is_some_and(|excluded| excluded.contains(&hash()))
             {
+                counts.excluded += count;
                 continue;
             }
             self.put_series(metrics, column, form.protocol, length);
@@ -238,7 +251,7 @@ impl Encoder {
             if form.protocol == Protocol::V2 {
                 self.raw.extend_from_slice(metrics.metadata(column));
             }
-            *samples += count;
+            counts.samples += count;
             if self.raw.len() + symbols.len() >= form.bytes {
                 return index + 1;
             }

@@ -198,6 +198,9 @@ fn series_that_are_excluded_are_left_out() {
         let sent = samples(&round_trip(vec![part.clone()], form));
         assert_eq!(sent.len(), 1);
         assert!(sent[0].0.contains("good"));
+        let mut parts = VecDeque::from([part.clone()]);
+        let batch = Encoder::default().next_batch(&mut parts, form).unwrap();
+        assert_eq!((batch.samples, batch.excluded), (1, 1));
     }
 }
 

@@ -1,0 +1,690 @@
+//! Takes blocks from the queue and sends them: the driver of this module's parts.
+//!
+//! One window of blocks is under way at a time. Its requests hold no series twice, so several may leave at once; the next window
+//! begins when all are answered, and then the queue is told. A sender that is stopped loses nothing: what was not acknowledged is
+//! read again, and what was sent already arrives again with equal times and values.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use futures_util::stream::FuturesUnordered;
+use pe_scrape::{Backoff, with_causes};
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+
+use super::blocks::wall_ms;
+use super::clock::{ClockTruth, Correction, correct};
+use super::metrics::Lost;
+use super::pace::Pace;
+use super::peer::Reply;
+use super::sink::Shared;
+use super::system::now;
+use super::verdict::{Verdict, receiver_time};
+use super::wire::{Batch, Encoder, Excluded, Form, Part, Protocol, series_hash};
+use super::work::{Cut, Overlaps, ShapeId, SplitBudget, Window, Work, WorkKind, cut, shape};
+use crate::delivery::{Change, Outage};
+use crate::queue::{BlockId, Order};
+use crate::{PushError, SampleBlock};
+
+/// Bytes of a request before compression: some thousand samples. Receivers take ten times that.
+const REQUEST_BYTES: usize = 1 << 20;
+
+/// Below this a request is not made smaller.
+const SMALLEST_REQUEST: usize = 4 << 10;
+
+/// Cells of a window after which no further block is taken in: 8 MB. One block may be larger.
+const WINDOW_CELLS: usize = 1 << 20;
+
+/// How often types, help texts and units are sent by 1.0.
+const METADATA_PERIOD: Duration = Duration::from_secs(60);
+
+/// How often the system is asked whether its clock is synchronised, while samples are held back.
+const CLOCK_PERIOD: Duration = Duration::from_secs(1);
+
+/// A series that was refused twice within this time is left out for as long.
+const REFUSED_PERIOD: Duration = Duration::from_secs(600);
+
+/// Most series that are left out.
+const MOST_REFUSED: usize = 1000;
+
+/// Longest pause between tries, unless the receiver asks for more: what is new is to arrive within two cycles of ten seconds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Most shapes whose latest time is remembered.
+const MOST_SHAPES: usize = 10_000;
+
+/// A delivery was broken off, since something newer may go first.
+struct Interrupted;
+
+/// Why nothing is sent for a while.
+enum Pause {
+    /// A request failed; the receiver may have asked for a time.
+    Retry {
+        error: PushError,
+        asked: Option<Duration>,
+    },
+    /// The receiver lets nothing in.
+    Closed(Reply),
+}
+
+/// The sender of a sink.
+pub(super) struct Sender {
+    shared: Arc<Shared>,
+    encoder: Encoder,
+    /// What is under way, in the order in which it is taken up: with fresh samples first, older ones wait behind.
+    deliveries: VecDeque<Delivery>,
+    /// Blocks that were read and must wait for a later window.
+    carried: VecDeque<(BlockId, Arc<SampleBlock>)>,
+    overlaps: Overlaps,
+    protocol: Protocol,
+    request_bytes: usize,
+    metadata_sent: Option<Instant>,
+    backoff: Backoff,
+    pace: Pace,
+    outage: Outage,
+    truth: ClockTruth,
+    splits: SplitBudget,
+    refused: HashMap<u64, Refusal>,
+    excluded: Excluded,
+    /// The latest time that was sent of each shape, with a block that keeps the shape's addresses its own.
+    latest: HashMap<ShapeId, (i64, Arc<SampleBlock>)>,
+    /// The highest block that was read.
+    newest: Option<BlockId>,
+    /// When samples were last dropped since they were refused.
+    last_refusal: Option<Instant>,
+    /// Whether the receiver let nothing in and then took an empty request.
+    was_closed: bool,
+}
+
+/// Blocks that are being sent.
+struct Delivery {
+    /// Whether it gives way to fresh blocks between requests.
+    gives_way: bool,
+    ids: Vec<BlockId>,
+    pending: VecDeque<Work>,
+}
+
+/// A series that was refused alone.
+struct Refusal {
+    times: u32,
+    latest: Instant,
+}
+
+/// A request that ended.
+struct Exchange {
+    batch: Batch,
+    kind: WorkKind,
+    result: Result<Reply, PushError>,
+    took: Duration,
+}
+
+impl Sender {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let settings = &shared.settings;
+        Self {
+            encoder: Encoder::default(),
+            deliveries: VecDeque::new(),
+            carried: VecDeque::new(),
+            overlaps: Overlaps::default(),
+            protocol: settings.protocol,
+            request_bytes: REQUEST_BYTES,
+            metadata_sent: None,
+            backoff: Backoff::default(),
+            pace: Pace::default(),
+            outage: Outage::default(),
+            truth: ClockTruth::new(settings.clock_wait, shared.was_synchronized),
+            splits: SplitBudget::default(),
+            refused: HashMap::new(),
+            excluded: Excluded::new(),
+            latest: HashMap::new(),
+            newest: None,
+            last_refusal: None,
+            was_closed: false,
+            shared,
+        }
+    }
+
+    /// Sends what there is, and what comes.
+    pub(super) async fn run(mut self) {
+        self.shared.reader.lock().await.rewind();
+        loop {
+            let appended = self.shared.appended();
+            self.take_blocks().await;
+            if self.deliveries.is_empty() {
+                self.shared.done(appended);
+                self.shared.wait_for_blocks().await;
+                continue;
+            }
+            self.ask_for_time().await;
+            if self.hold_back().await {
+                continue;
+            }
+            self.deliver().await;
+        }
+    }
+
+    /// Reads blocks into a delivery: when there is none under way, and always those that are newer than what is, where these go
+    /// first.
+    async fn take_blocks(&mut self) {
+        let is_fresh_first = self.shared.settings.order == Order::FreshFirst;
+        let is_fresh = self.shared.take_fresh();
+        let is_free = self.deliveries.is_empty() || (is_fresh_first && is_fresh);
+        if !is_free {
+            return;
+        }
+        self.forgive();
+        let (mut window, mut ids) = (Window::default(), Vec::new());
+        let seen = self.newest;
+        let mut gives_way = false;
+        let cells = match is_fresh_first {
+            true => WINDOW_CELLS / 8,
+            false => WINDOW_CELLS,
+        };
+        while window.cells() < cells {
+            let carried = match self.deliveries.is_empty() {
+                true => self.carried.pop_front(),
+                false => None,
+            };
+            let next = match carried {
+                Some(carried) => Some(carried),
+                None => self.shared.reader.lock().await.try_next().await,
+            };
+            let Some((id, block)) = next else { break };
+            let is_old = seen.is_some_and(|seen| id <= seen);
+            if is_fresh_first
+                && is_old
+                && !(self.deliveries.is_empty() && ids.is_empty())
+                && !gives_way
+            {
+                // What waits from before is taken up when nothing else is left.
+                self.carried.push_back((id, block));
+                break;
+            }
+            gives_way = is_fresh_first && is_old;
+            self.newest = self.newest.max(Some(id));
+            let Some(block) = self.admit(&block) else {
+                self.shared.acknowledge([id]).await;
+                continue;
+            };
+            match window.add(block, &mut self.overlaps) {
+                Ok(()) => ids.push(id),
+                Err(block) => {
+                    self.carried.push_front((id, block));
+                    break;
+                }
+            }
+        }
+        if window.is_empty() {
+            return;
+        }
+        let work = Work {
+            parts: window.into_parts(),
+            kind: WorkKind::First,
+        };
+        self.deliveries.push_front(Delivery {
+            gives_way,
+            ids,
+            pending: [work].into(),
+        });
+    }
+
+    /// The block with its time corrected; `None` where it cannot be sent any more.
+    fn admit(&mut self, block: &Arc<SampleBlock>) -> Option<Arc<SampleBlock>> {
+        let (shared, now) = (&self.shared, now());
+        let mut time = block.time;
+        let mut block = block.clone();
+        match correct(&mut time, now) {
+            Correction::None => {}
+            Correction::EarlierBoot => shared.metrics.corrected(false),
+            Correction::Stepped(_) => {
+                shared.metrics.corrected(true);
+                Arc::make_mut(&mut block).time = time;
+            }
+        }
+        let age_ms = wall_ms(now.wall).saturating_sub(block.time.wall_ms);
+        let is_too_old = shared.settings.max_age.is_some_and(|most| {
+            u64::try_from(age_ms).is_ok_and(|age| u128::from(age) > most.as_millis())
+        });
+        if is_too_old {
+            shared.metrics.lost(Lost::TooOld, present(&block));
+            return None;
+        }
+        if shared.settings.order == Order::Strict {
+            if self.latest.len() >= MOST_SHAPES {
+                self.latest.clear();
+            }
+            let latest = self.latest.entry(shape(&block));
+            let (latest, _) = latest.or_insert_with(|| (i64::MIN, labels_of(&block)));
+            if block.time.wall_ms < *latest {
+                shared.metrics.lost(Lost::ClockStep, present(&block));
+                return None;
+            }
+            *latest = block.time.wall_ms;
+        }
+        Some(block)
+    }
+
+    /// Asks the receiver for its time before the first samples are sent.
+    async fn ask_for_time(&mut self) {
+        while self.truth.wants_answer() {
+            let body = self.encoder.empty(Protocol::V1);
+            let started = Instant::now();
+            let result = self.shared.peer.post(Protocol::V1, body).await;
+            self.note_exchange(&result, started.elapsed());
+            match result {
+                // Any answer tells the time.
+                Ok(_) => return,
+                Err(error) => self.pause_after(&error, None).await,
+            }
+        }
+    }
+
+    /// Waits while the clock is in doubt; whether it waited. Times are corrected after it.
+    async fn hold_back(&mut self) -> bool {
+        let mut has_waited = false;
+        loop {
+            let synchronized = self.shared.settings.synchronized();
+            self.truth.note_synchronized(synchronized);
+            self.shared.metrics.synchronized(synchronized);
+            let Some(rest) = self.truth.hold(now()) else {
+                break;
+            };
+            if !has_waited {
+                warn!(
+                    sink = &*self.shared.name,
+                    ahead_seconds = self.truth.ahead_seconds(),
+                    "the clock is in doubt: samples wait for it"
+                );
+            }
+            has_waited = true;
+            sleep(rest.min(CLOCK_PERIOD)).await;
+        }
+        if has_waited {
+            info!(
+                sink = &*self.shared.name,
+                "samples no longer wait for the clock"
+            );
+            // Read again, with the times of now.
+            self.deliveries.clear();
+            self.carried.clear();
+            self.latest.clear();
+            self.newest = None;
+            self.shared.reader.lock().await.rewind();
+        }
+        has_waited
+    }
+
+    /// Sends the delivery at the front. It stays there when it is broken off.
+    async fn deliver(&mut self) {
+        let Some(mut delivery) = self.deliveries.pop_front() else {
+            return;
+        };
+        match self.send_all(&mut delivery).await {
+            Ok(()) => {
+                self.shared.acknowledge(delivery.ids).await;
+                let waiting = self.shared.backlog().await.samples;
+                self.pace.note(Instant::now(), waiting);
+                self.shared.metrics.connections(self.pace.connections());
+            }
+            Err(Interrupted) => {
+                self.deliveries.push_front(delivery);
+                if self.deliveries.len() > 4 {
+                    // Not more than this is held in memory; the queue has it.
+                    self.deliveries.clear();
+                    self.carried.clear();
+                    self.shared.reader.lock().await.rewind();
+                }
+            }
+        }
+    }
+
+    async fn send_all(&mut self, delivery: &mut Delivery) -> Result<(), Interrupted> {
+        let shared = self.shared.clone();
+        let mut running = FuturesUnordered::new();
+        let mut is_alone = false;
+        loop {
+            let must_wait = delivery.gives_way && shared.has_fresh();
+            while !is_alone
+                && !must_wait
+                && running.len() < self.pace.connections()
+                && let Some((batch, kind)) = self.next_batch(delivery, !running.is_empty())
+            {
+                is_alone = kind != WorkKind::First;
+                running.push(exchange(&shared, batch, kind));
+            }
+            let Some(ended) = running.next().await else {
+                return if must_wait { Err(Interrupted) } else { Ok(()) };
+            };
+            is_alone = false;
+            if let Some(pause) = self.conclude(ended, delivery).await {
+                // Whatever else is under way has its own answer.
+                while let Some(ended) = running.next().await {
+                    self.conclude(ended, delivery).await;
+                }
+                self.pause(pause).await;
+                if self.shared.settings.order == Order::FreshFirst {
+                    return Err(Interrupted);
+                }
+            }
+        }
+    }
+
+    /// The next request of a delivery. Pieces of what was refused are sent alone.
+    fn next_batch(&mut self, delivery: &mut Delivery, is_busy: bool) -> Option<(Batch, WorkKind)> {
+        loop {
+            let work = delivery.pending.front_mut()?;
+            let kind = work.kind;
+            if kind != WorkKind::First && is_busy {
+                return None;
+            }
+            let with_metadata = self.protocol == Protocol::V1
+                && self
+                    .metadata_sent
+                    .is_none_or(|sent| sent.elapsed() >= METADATA_PERIOD);
+            let form = Form {
+                protocol: self.protocol,
+                bytes: self.request_bytes,
+                with_metadata,
+                excluded: (!self.excluded.is_empty()).then_some(&self.excluded),
+            };
+            let Some(batch) = self.encoder.next_batch(&mut work.parts, form) else {
+                delivery.pending.pop_front();
+                continue;
+            };
+            if batch.excluded > 0 {
+                self.shared.metrics.lost(Lost::Refused, batch.excluded);
+            }
+            if batch.samples == 0 {
+                continue;
+            }
+            if with_metadata && delivery.pending.len() == 1 {
+                self.metadata_sent = Some(Instant::now());
+            }
+            if kind != WorkKind::First && !self.splits.take(Instant::now()) {
+                self.lose(&batch.parts);
+                continue;
+            }
+            return Some((batch, kind));
+        }
+    }
+
+    async fn pause(&mut self, pause: Pause) {
+        match pause {
+            Pause::Retry { error, asked } => self.pause_after(&error, asked).await,
+            Pause::Closed(reply) => self.wait_until_open(reply).await,
+        }
+    }
+
+    /// Does what an answer says. Returns why sending must pause, where it must.
+    async fn conclude(&mut self, ended: Exchange, delivery: &mut Delivery) -> Option<Pause> {
+        let Exchange {
+            batch,
+            kind,
+            result,
+            took,
+        } = ended;
+        self.note_exchange(&result, took);
+        let reply = match result {
+            Ok(reply) => reply,
+            Err(error) => {
+                delivery.again(batch, kind);
+                return Some(Pause::Retry { error, asked: None });
+            }
+        };
+        match reply.verdict(batch.protocol) {
+            Verdict::Sent => {
+                self.was_closed = false;
+                self.succeeded(batch.samples, took).await;
+            }
+            Verdict::Retry(asked) => {
+                delivery.again(batch, kind);
+                let error = reply.into_error()?;
+                return Some(Pause::Retry { error, asked });
+            }
+            Verdict::FallBack => {
+                if self.protocol == Protocol::V2 {
+                    info!(
+                        sink = &*self.shared.name,
+                        "the receiver does not speak remote write 2.0; 1.0 is used"
+                    );
+                }
+                self.protocol = Protocol::V1;
+                delivery.again(batch, kind);
+            }
+            Verdict::Smaller => self.make_smaller(batch, kind, &reply, delivery),
+            Verdict::Split => self.split(batch, kind, &reply, delivery),
+            Verdict::Closed if self.was_closed => {
+                // It takes empty requests, yet not this one.
+                self.refuse(&batch.parts, &reply);
+            }
+            Verdict::Closed => {
+                delivery.again(batch, kind);
+                return Some(Pause::Closed(reply));
+            }
+            Verdict::Drop => self.refuse(&batch.parts, &reply),
+        }
+        None
+    }
+
+    async fn succeeded(&mut self, samples: u64, took: Duration) {
+        self.backoff.reset();
+        let now = SystemTime::now();
+        self.shared.metrics.sent(samples, now);
+        self.shared.arrived(now);
+        if let Some(Change::Recovered { after, failed }) = self.outage.note(Instant::now(), 0, None)
+        {
+            self.pace.recovered();
+            info!(
+                sink = &*self.shared.name,
+                failed,
+                outage_seconds = after.as_secs_f64(),
+                "samples arrive again"
+            );
+        }
+        let pause = self.pace.pause(took);
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+    }
+
+    fn note_exchange(&mut self, result: &Result<Reply, PushError>, took: Duration) {
+        let kind = match result {
+            Ok(reply) => reply.kind(),
+            Err(error) => error.kind(),
+        };
+        self.shared.metrics.request(kind, took);
+        if let Ok(reply) = result {
+            let receiver = receiver_time(reply.headers()).map(wall_ms);
+            self.truth.note_answer(receiver, now());
+            self.shared.metrics.clock_ahead(self.truth.ahead_seconds());
+        }
+    }
+
+    /// Notes a failure, and waits before the next try.
+    async fn pause_after(&mut self, error: &PushError, asked: Option<Duration>) {
+        let shared = self.shared.clone();
+        let (name, kind) = (&*shared.name, error.kind());
+        let words = with_causes(error);
+        if self.outage.note(Instant::now(), 1, Some(kind)) == Some(Change::Fails) {
+            warn!(sink = name, error = words, "samples do not arrive");
+        } else {
+            debug!(sink = name, error = words, "samples do not arrive yet");
+        }
+        shared.failed(words);
+        self.backoff.failed();
+        let pause = self.backoff.pause(rand::random()).unwrap_or_default();
+        let pause = pause.min(LONGEST_PAUSE).max(asked.unwrap_or_default());
+        let hurry = std::pin::pin!(shared.hurry.notified());
+        if let Either::Right(_) = select(std::pin::pin!(sleep(pause)), hurry).await {
+            debug!(sink = name, "the last samples are tried at once");
+        }
+    }
+
+    /// Sends empty requests until one is taken.
+    async fn wait_until_open(&mut self, reply: Reply) {
+        let Some(mut error) = reply.into_error() else {
+            return;
+        };
+        loop {
+            self.pause_after(&error, None).await;
+            let body = self.encoder.empty(Protocol::V1);
+            let started = Instant::now();
+            let result = self.shared.peer.post(Protocol::V1, body).await;
+            self.note_exchange(&result, started.elapsed());
+            match result {
+                Ok(reply) if reply.verdict(Protocol::V1) == Verdict::Sent => {
+                    self.was_closed = true;
+                    return;
+                }
+                Ok(reply) => error = reply.into_error().unwrap_or(error),
+                Err(failure) => error = failure,
+            }
+        }
+    }
+
+    /// Makes requests smaller, unless this one is as small as can be.
+    fn make_smaller(
+        &mut self,
+        batch: Batch,
+        kind: WorkKind,
+        reply: &Reply,
+        delivery: &mut Delivery,
+    ) {
+        let series: usize = batch.parts.iter().map(|part| part.series.len()).sum();
+        if self.request_bytes > SMALLEST_REQUEST {
+            self.request_bytes = (self.request_bytes / 2).max(SMALLEST_REQUEST);
+            info!(
+                sink = &*self.shared.name,
+                bytes = self.request_bytes,
+                "the receiver wants smaller requests"
+            );
+            delivery.again(batch, kind);
+        } else if series > 1 {
+            self.split(batch, kind, reply, delivery);
+        } else {
+            self.refuse(&batch.parts, reply);
+        }
+    }
+
+    fn split(&mut self, batch: Batch, kind: WorkKind, reply: &Reply, delivery: &mut Delivery) {
+        if kind == WorkKind::Older {
+            self.refuse(&batch.parts, reply);
+            return;
+        }
+        match cut(batch.parts) {
+            Cut::Pieces([first, second]) => {
+                delivery.pending.push_front(second);
+                delivery.pending.push_front(first);
+            }
+            Cut::Culprit(part) => {
+                let (row, metric) = part.series(part.series.start);
+                let hash = series_hash(row, metric);
+                self.note_culprit(hash, format!("{}{row:?}", metric.name), reply);
+                self.lose(&[part]);
+            }
+        }
+    }
+
+    /// Counts a refusal of one series, and leaves it out where that is usual.
+    fn note_culprit(&mut self, series: u64, name: String, reply: &Reply) {
+        let now = Instant::now();
+        let is_new = !self.refused.contains_key(&series);
+        if is_new {
+            warn!(
+                sink = &*self.shared.name,
+                series = name,
+                error = reply.words(),
+                "the receiver refuses a series"
+            );
+        }
+        if self.refused.len() >= MOST_REFUSED && is_new {
+            return;
+        }
+        let refusal = self.refused.entry(series).or_insert(Refusal {
+            times: 0,
+            latest: now,
+        });
+        refusal.times += 1;
+        refusal.latest = now;
+        if refusal.times > 1 {
+            self.excluded.insert(series);
+        }
+    }
+
+    /// Drops what the receiver refused.
+    fn refuse(&mut self, parts: &[Part], reply: &Reply) {
+        let now = Instant::now();
+        let is_new = self
+            .last_refusal
+            .is_none_or(|last| now.duration_since(last) >= REFUSED_PERIOD);
+        if is_new {
+            warn!(
+                sink = &*self.shared.name,
+                status = reply.status(),
+                error = reply.words(),
+                "the receiver refuses samples; they are dropped and counted"
+            );
+        }
+        self.last_refusal = Some(now);
+        self.lose(parts);
+    }
+
+    /// Sends series again that were left out for long enough.
+    fn forgive(&mut self) {
+        if self.excluded.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        self.refused
+            .retain(|_, refusal| now.duration_since(refusal.latest) < REFUSED_PERIOD);
+        let refused = &self.refused;
+        self.excluded.retain(|series| refused.contains_key(series));
+    }
+
+    fn lose(&mut self, parts: &[Part]) {
+        let samples = parts
+            .iter()
+            .flat_map(|part| part.series.clone().map(|series| part.samples_of(series)));
+        self.shared.metrics.lost(Lost::Refused, samples.sum());
+    }
+}
+
+impl Delivery {
+    /// Puts a request back, to be made again.
+    fn again(&mut self, batch: Batch, kind: WorkKind) {
+        self.pending.push_front(Work {
+            parts: batch.parts.into(),
+            kind,
+        });
+    }
+}
+
+async fn exchange(shared: &Shared, batch: Batch, kind: WorkKind) -> Exchange {
+    let started = Instant::now();
+    let result = shared.peer.post(batch.protocol, batch.body.clone()).await;
+    Exchange {
+        batch,
+        kind,
+        result,
+        took: started.elapsed(),
+    }
+}
+
+/// How many samples a block has.
+fn present(block: &SampleBlock) -> u64 {
+    let cells = block.columns.iter().flatten();
+    cells.filter(|value| !pe_scrape::is_absent(**value)).count() as u64
+}
+
+/// The block without values, whose labels stay where they are.
+fn labels_of(block: &SampleBlock) -> Arc<SampleBlock> {
+    Arc::new(SampleBlock {
+        time: block.time,
+        metrics: block.metrics.clone(),
+        rows: block.rows.clone(),
+        columns: Vec::new(),
+    })
+}

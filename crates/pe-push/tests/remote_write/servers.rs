@@ -1,0 +1,223 @@
+//! Debian's Prometheus and VictoriaMetrics.
+
+use pe_scrape::Sink;
+use pe_testkit::{Prometheus, PrometheusOptions, Server, require, wait};
+use serde_json::{Value, json};
+
+use crate::fleet::{Fleet, Samples, labelled_sink, lost, plain_sink, sink};
+
+fn prometheus(out_of_order: bool) -> Prometheus {
+    let mut options = PrometheusOptions::default().remote_write_receiver();
+    if out_of_order {
+        let tsdb = json!({"tsdb": {"out_of_order_time_window": "1d"}});
+        options.further.insert("storage".to_owned(), tsdb);
+    }
+    Prometheus::start(options)
+}
+
+fn write_url(server: &str) -> String {
+    format!("{server}/api/v1/write")
+}
+
+/// All samples of a group that a Prometheus has, as they are stored.
+fn stored(prometheus: &Prometheus, selector: &str) -> Samples {
+    let series = prometheus.query(&format!("{selector}[3h]"));
+    let series = series.as_array().unwrap().iter();
+    series
+        .map(|series| {
+            let name = |label: &str| series["metric"][label].as_str().unwrap().to_owned();
+            let values = series["values"].as_array().unwrap().iter();
+            let sample = |pair: &Value| {
+                let time = (pair[0].as_f64().unwrap() * 1000.0).round() as i64;
+                (time, pair[1].as_str().unwrap().parse().unwrap())
+            };
+            (
+                (name("__name__"), name("device")),
+                values.map(sample).collect(),
+            )
+        })
+        .collect()
+}
+
+const ALL: &str = "{job=\"plant\"}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_has_what_was_measured_sample_for_sample() {
+    require!(Program("prometheus"));
+    let prometheus = prometheus(false);
+    // Debian's does not speak 2.0.
+    for (version, group) in [("1.0", "plant"), ("2.0", "other")] {
+        let url = write_url(&prometheus.url());
+        let sink = sink(&url, json!({"protocol": version}));
+        let mut fleet = Fleet::until_now(50, 60);
+        fleet.group = group;
+        for cycle in 0..60 {
+            sink.publish(fleet.report(cycle, &[]));
+        }
+        sink.flush().await.unwrap();
+        let selector = format!("{{job=\"{group}\"}}");
+        assert_eq!(stored(&prometheus, &selector), fleet.expected(0..60));
+        // Staleness markers end the series at once.
+        assert_eq!(prometheus.value(&format!("count({selector})")), None);
+        assert_eq!(lost(&*sink, "refused"), 0.0);
+        sink.check_peer().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_that_was_away_gets_all_that_was_missed() {
+    require!(Program("prometheus"));
+    for out_of_order in [false, true] {
+        let mut prometheus = prometheus(out_of_order);
+        let order = if out_of_order {
+            "fresh_first"
+        } else {
+            "strict"
+        };
+        let sink = sink(&write_url(&prometheus.url()), json!({"order": order}));
+        let fleet = Fleet::until_now(10, 100);
+        for cycle in 0..10 {
+            sink.publish(fleet.report(cycle, &[]));
+        }
+        wait::until_true("the first cycles", || {
+            stored(&prometheus, ALL) == fleet.expected(0..10)
+        });
+        prometheus.server().kill();
+        for cycle in 10..90 {
+            sink.publish(fleet.report(cycle, &[]));
+        }
+        wait::until_true("a failure", || sink.status().outage.is_some());
+        prometheus.server().restart().unwrap();
+        for cycle in 90..100 {
+            sink.publish(fleet.report(cycle, &[]));
+        }
+        wait::until_true("all cycles", || {
+            stored(&prometheus, ALL) == fleet.expected(0..100)
+        });
+        assert_eq!(lost(&*sink, "refused"), 0.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_of_two_hours_stalls_nothing() {
+    require!(Program("prometheus"));
+    for out_of_order in [false, true] {
+        let prometheus = prometheus(out_of_order);
+        let url = write_url(&prometheus.url());
+        // What is new is there already, so that the backlog is old.
+        let mut fleet = Fleet::until_now(3, 7200);
+        let live = sink(&url, json!({"order": "fresh_first"}));
+        live.publish(fleet.report(7199, &[]));
+        wait::until_true("the newest", || {
+            stored(&prometheus, ALL) == fleet.expected(7199..7200)
+        });
+        for cycle in (0..7199).step_by(60) {
+            live.publish(fleet.report(cycle, &[]));
+        }
+        live.publish(fleet.report(7200, &[]));
+        let backlog = 120.0 * 6.0;
+        wait::until_true("the end of the backlog", || {
+            live.status().backlog.unwrap().samples == 0
+        });
+        fleet.devices.truncate(1);
+        let taken = &stored(&prometheus, ALL)[&("rtt".to_owned(), "device-0".to_owned())];
+        assert_eq!(taken.last().unwrap().0, fleet.time_ms(7200));
+        if out_of_order {
+            assert_eq!((taken.len(), lost(&*live, "refused")), (122, 0.0));
+        } else {
+            assert_eq!((taken.len(), lost(&*live, "refused")), (2, backlog));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_with_the_same_devices_do_not_disturb_each_other() {
+    require!(Program("prometheus"));
+    let prometheus = prometheus(false);
+    let url = write_url(&prometheus.url());
+    let fleet = Fleet::until_now(5, 20);
+    let sinks = ["north", "south"].map(|site| labelled_sink(&url, json!({}), &[("site", site)]));
+    for cycle in 0..20 {
+        for sink in &sinks {
+            sink.publish(fleet.report(cycle, &[]));
+        }
+    }
+    for sink in &sinks {
+        sink.flush().await.unwrap();
+        assert_eq!(lost(&**sink, "refused"), 0.0);
+    }
+    for site in ["north", "south"] {
+        let selector = format!("{{job=\"plant\",site=\"{site}\"}}");
+        assert_eq!(stored(&prometheus, &selector), fleet.expected(0..20));
+    }
+}
+
+fn victoria_metrics() -> Server {
+    Server::start("victoria-metrics", "/health", |address, directory| {
+        let mut command = pe_testkit::command("victoria-metrics");
+        command
+            .arg(format!("-httpListenAddr={address}"))
+            .arg(format!(
+                "-storageDataPath={}",
+                directory.join("data").display()
+            ))
+            .arg("-search.disableCache");
+        Ok(command)
+    })
+    .unwrap()
+}
+
+/// All samples of a VictoriaMetrics, as they are stored, in order of time.
+fn exported(server: &Server) -> Samples {
+    server.get("/internal/force_flush").unwrap();
+    let text = server
+        .get("/api/v1/export?match[]={job=\"plant\"}")
+        .unwrap()
+        .text();
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut all = Samples::new();
+    for series in lines {
+        let name = |label: &str| series["metric"][label].as_str().unwrap().to_owned();
+        let times = series["timestamps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(Value::as_i64);
+        let values = series["values"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(Value::as_f64);
+        let samples = times
+            .zip(values)
+            .filter_map(|(time, value)| Some((time?, value?)));
+        all.entry((name("__name__"), name("device")))
+            .or_default()
+            .extend(samples);
+    }
+    all.values_mut()
+        .for_each(|samples| samples.sort_by_key(|(time, _)| *time));
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn victoria_metrics_has_what_was_measured_sample_for_sample() {
+    require!(Program("victoria-metrics"));
+    let mut server = victoria_metrics();
+    // It keeps the latest seconds in memory, so it is killed only while it has nothing.
+    server.kill();
+    let sink = plain_sink(&write_url(&server.url()));
+    let fleet = Fleet::until_now(50, 100);
+    for cycle in 0..90 {
+        sink.publish(fleet.report(cycle, &[]));
+    }
+    wait::until_true("a failure", || sink.status().outage.is_some());
+    server.restart().unwrap();
+    for cycle in 90..100 {
+        sink.publish(fleet.report(cycle, &[]));
+    }
+    wait::until_true("all cycles", || exported(&server) == fleet.expected(0..100));
+    sink.check_peer().await.unwrap();
+}
