@@ -46,6 +46,7 @@ mod privileges;
 mod reload;
 mod run;
 mod schema;
+mod service_manager;
 mod signals;
 mod state_dir;
 mod supervise;

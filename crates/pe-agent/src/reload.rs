@@ -12,6 +12,7 @@ use tracing::{debug, error, info};
 use crate::load::{Loader, warn_about};
 use crate::metrics::AgentMetrics;
 use crate::output::printable;
+use crate::service_manager::ServiceManager;
 use crate::supervise::keep_running;
 use crate::watch::{self, Change, Watcher};
 
@@ -22,6 +23,7 @@ pub(crate) struct Reloader {
     watcher: Watcher,
     asked: Asked,
     target_files: TargetFiles,
+    manager: ServiceManager,
     /// Why the configuration of the latest load is not in force.
     refused: Option<Diagnostics>,
 }
@@ -55,8 +57,15 @@ impl Reloader {
             watcher,
             asked,
             target_files,
+            manager: ServiceManager::default(),
             refused: None,
         }
+    }
+
+    /// The same, with a service manager that is told of every reload.
+    pub(crate) fn telling(mut self, manager: ServiceManager) -> Self {
+        self.manager = manager;
+        self
     }
 
     /// Reloads for ever. What is known stays known when a reload panics.
@@ -84,7 +93,9 @@ impl Reloader {
                 }
                 change = self.watcher.changed() => Cause::Change(change),
             };
+            self.manager.reloading();
             let result = self.reload(cause).await;
+            self.manager.ready();
             if let Some(reply) = reply {
                 // Whoever asked may have gone.
                 let _ = reply.send(result.clone().map_err(|problems| problems.to_string()));

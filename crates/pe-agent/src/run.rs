@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::load::{Loader, warn_about};
 use crate::metrics::AgentMetrics;
 use crate::reload::{Asked, Reloader};
+use crate::service_manager::ServiceManager;
 use crate::signals::{Signals, Stop};
 use crate::supervise::{keep_running, why};
 use crate::watch::{self, Watcher};
@@ -103,7 +104,10 @@ pub(crate) async fn run(service: Service) -> Result<(), Failure> {
         requests: reload_requests,
         _sender: request_reload,
     };
-    let reloader = Reloader::new(loader, handle, watcher, loaded.target_files, asked);
+    let manager = ServiceManager::of_this_process();
+    parts.spawn(manager.clone().feed_watchdog(handle.clone()));
+    let reloader =
+        Reloader::new(loader, handle, watcher, loaded.target_files, asked).telling(manager.clone());
     parts.spawn(reloader.keep_running(metrics));
 
     let (request_stop, stop_requested) = oneshot::channel();
@@ -112,9 +116,11 @@ pub(crate) async fn run(service: Service) -> Result<(), Failure> {
         let _ = stop_requested.await;
     }));
     info!(version, groups, devices, sinks, results = url, "started");
+    manager.ready();
     let ended = tokio::select! {
         signal = stop.received() => {
             info!(signal, "stopping: what is running is finished first");
+            manager.stopping();
             let _ = request_stop.send(());
             return finish(measuring, stop).await;
         }

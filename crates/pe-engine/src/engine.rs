@@ -109,6 +109,10 @@ impl Engine {
                 Some(()) = tasks.sinks.join_next() => {}
                 Some(command) = commands.recv() => {
                     let Command { order, reply } = command;
+                    if matches!(order, Order::Nothing) {
+                        let _ = reply.send(Ok(Changed::default()));
+                        continue;
+                    }
                     let prepared = tokio::select! {
                         biased;
                         () = &mut shutdown => break,

@@ -30,10 +30,18 @@ pub(crate) struct Command {
 /// A change of the configuration.
 pub(crate) enum Order {
     Reload(Config),
-    Add { group: String, entry: DeviceEntry },
-    Remove { group: String, device: String },
+    Add {
+        group: String,
+        entry: DeviceEntry,
+    },
+    Remove {
+        group: String,
+        device: String,
+    },
     AddGroup(Group),
     RemoveGroup(String),
+    /// None: whoever gives this order wants to know that the engine takes orders.
+    Nothing,
 }
 
 /// What an order changed.
@@ -53,7 +61,7 @@ impl Order {
         };
         let mut removed = 0;
         match self {
-            Self::Reload(_) => {}
+            Self::Reload(_) | Self::Nothing => {}
             Self::Add { group, entry } => {
                 named(&mut changed, &group)?
                     .add(&entry)
@@ -184,6 +192,15 @@ impl EngineHandle {
         let config = self.shared.config();
         let groups = config.groups.iter().map(Group::name);
         self.shared.results.are_fresh(groups)
+    }
+
+    /// Waits until the engine has carried out the orders before this one, which shows that it works. For watchdogs: an engine
+    /// that measures but hangs otherwise does not answer.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`].
+    pub async fn answers(&self) -> Result<(), EngineError> {
+        self.order(Order::Nothing).await.map(drop)
     }
 
     async fn order(&self, order: Order) -> Result<Changed, EngineError> {
