@@ -133,7 +133,7 @@ fn a_source_that_can_never_work_is_refused_by_check() {
             "`source` of metric `ping` is IPv6, and the address is IPv4",
         ),
         (1, "224.0.0.1 is not a unicast address"),
-        (1, "`224.0.0.1` includes multicast addresses"),
+        (1, "`224.0.0.1` includes a multicast address"),
     ] {
         assert_eq!(
             errors.matches(expected).count(),

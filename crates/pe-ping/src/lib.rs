@@ -108,4 +108,5 @@ pub use scraper::{
 };
 pub use stats::Stats;
 pub use subnet::SubnetError;
+pub use sweep::zone_index;
 pub use sweep::{EventKind, ProbeEvent, Sweep, SweepResult};

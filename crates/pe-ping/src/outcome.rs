@@ -164,11 +164,13 @@ pub enum Reason {
     NoInterface,
     /// Never sent: the address to send from is not there.
     NoSource,
+    /// Never sent: the host name has an address that is not to be measured.
+    Excluded,
 }
 
 impl Reason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Timeout,
         Self::NetworkUnreachable,
         Self::HostUnreachable,
@@ -189,6 +191,7 @@ impl Reason {
         Self::Broadcast,
         Self::NoInterface,
         Self::NoSource,
+        Self::Excluded,
     ];
 
     /// The label's value.
@@ -215,6 +218,7 @@ impl Reason {
             Self::Broadcast => "broadcast",
             Self::NoInterface => "no_interface",
             Self::NoSource => "no_source_address",
+            Self::Excluded => "excluded",
         }
     }
 
@@ -246,7 +250,8 @@ impl Reason {
             | Self::PacketTooBigLocally
             | Self::Broadcast
             | Self::NoInterface
-            | Self::NoSource => true,
+            | Self::NoSource
+            | Self::Excluded => true,
         }
     }
 }

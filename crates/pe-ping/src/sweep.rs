@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::sys;
 use crate::{ProbeError, Reply, Stats, SubnetError, subnet};
 use pe_scrape::Pacer;
 
@@ -21,6 +22,7 @@ pub struct Sweep {
     pub(crate) pacers: Vec<Pacer>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) linger: Duration,
+    pub(crate) scopes: Option<Arc<[u32]>>,
 }
 
 impl Sweep {
@@ -38,6 +40,7 @@ impl Sweep {
             pacers: Vec::new(),
             deadline: None,
             linger: Duration::ZERO,
+            scopes: None,
         }
     }
 
@@ -111,6 +114,24 @@ impl Sweep {
         self
     }
 
+    /// The links of link-local IPv6 targets: for each target the [index of an interface](zone_index), or 0 for the pinger's own
+    /// [interface](crate::PingerBuilder::interface), which is also what the last ones have where there are fewer.
+    #[must_use]
+    pub fn scopes(mut self, indices: impl Into<Arc<[u32]>>) -> Self {
+        let indices = indices.into();
+        self.scopes = (!indices.is_empty()).then_some(indices);
+        self
+    }
+
+    /// The link of a target; 0 for the pinger's own.
+    #[inline]
+    pub(crate) fn scope(&self, target: u32) -> u32 {
+        let scopes = self.scopes.as_deref();
+        scopes.map_or(0, |scopes| {
+            scopes.get(target as usize).copied().unwrap_or(0)
+        })
+    }
+
     /// How many probes the sweep sends.
     #[must_use]
     pub fn probes(&self) -> u64 {
@@ -127,6 +148,16 @@ impl<A: Into<IpAddr>> FromIterator<A> for Sweep {
                 .map(Into::into)
                 .collect::<Arc<[IpAddr]>>(),
         )
+    }
+}
+
+/// The index of the interface that a zone of an IPv6 address names, as in `fe80::1%eth0` or `fe80::1%3`; `None` while there
+/// is none of that name.
+#[must_use]
+pub fn zone_index(zone: &str) -> Option<u32> {
+    match zone.parse() {
+        Ok(index) => Some(index).filter(|index| *index != 0),
+        Err(_) => sys::interface_index(zone),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Addresses and address families.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 /// An address family.
@@ -80,6 +80,13 @@ impl FamilyChoice {
 pub enum Address {
     /// A literal address.
     Ip(IpAddr),
+    /// A link-local IPv6 address, with the link that it is on.
+    Zoned {
+        /// The address.
+        ip: Ipv6Addr,
+        /// The interface of the link, by name or number: `eth0`. Which one that is, is looked up when packets leave.
+        zone: Arc<str>,
+    },
     /// A host name, and the family to resolve it to.
     Name {
         /// The host name, without a port.
@@ -93,6 +100,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(ip) => ip.fmt(f),
+            Self::Zoned { ip, zone } => write!(f, "{ip}%{zone}"),
             Self::Name { host, .. } => f.write_str(host),
         }
     }

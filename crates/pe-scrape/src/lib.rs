@@ -81,8 +81,8 @@ pub use frame::{Cell, Frame, FrameBuilder};
 pub use group::{
     Checks, Config, Device, DeviceEntry, DeviceList, Exclusion, Exclusions, Expansion, Group,
     GroupBuilder, GroupSettings, IP_PLACEHOLDER, Interval, MAX_COUNT, PacerSettings, ScraperConfig,
-    ScraperList, TargetError, TargetSpec, Template, is_reserved_metric, parse_exclusion,
-    parse_target, refuse_frame,
+    ScraperList, TargetError, TargetSpec, Template, Unfit, check_address, is_reserved_metric,
+    parse_exclusion, parse_target, refuse_frame,
 };
 pub use labels::{
     Label, LabelError, LabelSet, Labels, RESERVED_LABELS, is_label_name, is_metric_name,

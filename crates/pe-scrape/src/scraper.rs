@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use thiserror::Error;
 
+use crate::group::Unfit;
 use crate::{Columns, Pacer, Row, Table, Target, panic_message};
 
 /// Why a target could not be measured.
@@ -28,6 +30,16 @@ pub enum ScrapeError {
         host: String,
         /// What the resolver said.
         message: String,
+    },
+    /// The target's host name has an address that must not be measured.
+    #[error("{host} has the address {address}, which is not measured: it is {why}")]
+    NotAllowed {
+        /// The host name.
+        host: String,
+        /// Its address.
+        address: IpAddr,
+        /// Why not.
+        why: Unfit,
     },
     /// The target refused, or answered nonsense.
     #[error("{0}")]

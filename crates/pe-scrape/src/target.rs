@@ -1,17 +1,29 @@
 //! What is measured.
 
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
+use crate::group::{Exclusions, Unfit, check_address};
 use crate::{Address, Label, LabelError, LabelSet, Labels};
 
 /// One device to measure: where it is, and the labels of its series. Cloning is cheap.
 ///
 /// The labels always start with `device` (the name given to it) and `ip` (the address as configured).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     address: Address,
     labels: LabelSet,
+    /// What a host name must not resolve to, for the whole group and for the device; `None` where nothing is left out.
+    exclude: Option<Arc<[Arc<Exclusions>; 2]>>,
+}
+
+impl Hash for Target {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Equal targets have equal hashes; what is left out need not tell them apart.
+        self.address.hash(state);
+        self.labels.hash(state);
+    }
 }
 
 static DEVICE: LazyLock<Arc<str>> = LazyLock::new(|| "device".into());
@@ -35,6 +47,7 @@ impl Target {
         Ok(Self {
             address,
             labels: LabelSet::new(own.into_iter().chain(extra))?,
+            exclude: None,
         })
     }
 
@@ -58,6 +71,26 @@ impl Target {
         let configured = configured.map(|(name, value)| (name.clone(), value.clone()));
         let family = family.map(|word| (FAMILY.clone(), word.into()));
         Self::new(name, ip, address, configured.chain(family))
+    }
+
+    /// Sets what its host name must not resolve to.
+    pub(crate) fn exclude(&mut self, exclude: [Arc<Exclusions>; 2]) {
+        let is_needed = exclude.iter().any(|exclusions| !exclusions.is_empty());
+        self.exclude = is_needed.then(|| Arc::new(exclude));
+    }
+
+    /// Checks the address that its host name has now, before anything is sent there. Returns it in canonical form: what an
+    /// IPv6 address maps is IPv4.
+    ///
+    /// # Errors
+    /// [`Unfit`] when it is not the address of one device, or is left out by the configuration.
+    pub fn check_address(&self, ip: IpAddr) -> Result<IpAddr, Unfit> {
+        let ip = check_address(ip)?;
+        let mut exclude = self.exclude.iter().flat_map(|exclude| exclude.iter());
+        match exclude.any(|exclusions| exclusions.has_address(ip)) {
+            true => Err(Unfit::Excluded),
+            false => Ok(ip),
+        }
     }
 
     /// What makes it the same device after a reload: its name, its address as configured and, for a host name of which

@@ -60,6 +60,8 @@ impl Scraper for Greeting {
         let greet = async {
             let mut stream = match target.address() {
                 Address::Ip(ip) => TcpStream::connect((*ip, self.port)).await?,
+                // This one does without the zone of a link-local address, and with any address of a name.
+                Address::Zoned { ip, .. } => TcpStream::connect((*ip, self.port)).await?,
                 Address::Name { host, .. } => TcpStream::connect((&**host, self.port)).await?,
             };
             stream.read_u8().await

@@ -155,7 +155,7 @@ pub(crate) enum SchemaKind {
 pub(crate) struct PingArgs {
     /// Host name, address, subnet (192.0.2.0/24) or range (192.0.2.10-192.0.2.50)
     ///
-    /// Up to 32 targets, each reply is printed; above that, those that answer and a summary.
+    /// With up to 32 targets, each reply is a line; with more, only the targets that answer are listed, and how many did not.
     #[arg(required = true, value_name = "TARGET")]
     pub(crate) targets: Vec<String>,
     /// Probes for each target [default: until interrupted for one target, else 1]
@@ -170,6 +170,9 @@ pub(crate) struct PingArgs {
     /// Print one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
+    /// Write the targets that answer to a file for `targets_files` of a configuration, in place of what it holds
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write_targets: Option<PathBuf>,
     /// IPv4 only
     #[arg(short = '4', conflicts_with = "v6")]
     pub(crate) v4: bool,

@@ -2,6 +2,7 @@
 
 mod output;
 mod targets;
+mod targets_file;
 
 use std::io::{self, BufWriter, IsTerminal, Write, stderr, stdout};
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use crate::cli::{PingArgs, Rate};
 use crate::failure::Failure;
 use crate::output::{printed, tell};
 use targets::Target;
+use targets_file::write_targets;
 
 /// With more targets than this, single replies are not printed.
 const FEW: usize = 32;
@@ -45,16 +47,23 @@ pub(crate) async fn ping(args: PingArgs, resolver: &dyn Resolve) -> Result<(), F
     let is_watched = args.targets.len() == 1 && targets.len() == 1;
     let count = args.count.unwrap_or(if is_watched { u32::MAX } else { 1 });
     let addresses: Arc<[IpAddr]> = targets.iter().map(|target| target.address).collect();
+    let has_zones = targets.iter().any(|target| target.zone.is_some());
+    let scopes = targets.iter().filter(|_| has_zones).map(Target::scope);
     let sweep = Sweep::new(addresses)
+        .scopes(scopes.collect::<Arc<[u32]>>())
         .count(count)
         .probe_interval(args.interval.0)
         .timeout(args.timeout.0)
         .linger(LINGER);
-    let up = if targets.len() <= FEW {
+    let result = if targets.len() <= FEW {
         few(&pinger, sweep, &targets, args.json).await
     } else {
         many(&pinger, sweep, &targets, args.json).await
     };
+    if let (Ok(stats), Some(file)) = (&result, &args.write_targets) {
+        write_targets(file, &targets, stats)?;
+    }
+    let up = result.map(|stats| stats.iter().filter(|stats| stats.is_up()).count());
     // A reader that has seen enough (`ping … | head`) leaves nothing to say about the targets.
     let up = printed(up.map(Some))?;
     match up {
@@ -91,8 +100,13 @@ fn pinger(args: &PingArgs) -> Result<PingerBuilder, Failure> {
     Ok(builder)
 }
 
-/// Prints each reply as it comes, and a summary of each target. Returns how many targets answered.
-async fn few(pinger: &Pinger, sweep: Sweep, targets: &[Target], json: bool) -> io::Result<usize> {
+/// Prints each reply as it comes, and a summary of each target. Returns what the probes of each add up to.
+async fn few(
+    pinger: &Pinger,
+    sweep: Sweep,
+    targets: &[Target],
+    json: bool,
+) -> io::Result<Vec<Stats>> {
     let (events, mut received) = mpsc::unbounded_channel::<ProbeEvent>();
     let mut stats = vec![Stats::default(); targets.len()];
     let observer = move |event| {
@@ -129,7 +143,7 @@ async fn few(pinger: &Pinger, sweep: Sweep, targets: &[Target], json: bool) -> i
     for (target, stats) in targets.iter().zip(&stats) {
         output::summary(&mut out, target, stats, json)?;
     }
-    Ok(stats.iter().filter(|stats| stats.is_up()).count())
+    Ok(stats)
 }
 
 fn record(stats: &mut [Stats], event: &ProbeEvent) {
@@ -145,8 +159,14 @@ fn record(stats: &mut [Stats], event: &ProbeEvent) {
     }
 }
 
-/// Prints the targets that answer when all is done, and how many did not. Returns how many answered.
-async fn many(pinger: &Pinger, sweep: Sweep, targets: &[Target], json: bool) -> io::Result<usize> {
+/// Prints the targets that answer when all is done, and how many did not. Returns what the probes of each add up
+/// to.
+async fn many(
+    pinger: &Pinger,
+    sweep: Sweep,
+    targets: &[Target],
+    json: bool,
+) -> io::Result<Vec<Stats>> {
     let started = Instant::now();
     let probes = sweep.probes();
     let ended = Arc::new(AtomicU64::new(0));
@@ -191,7 +211,7 @@ async fn many(pinger: &Pinger, sweep: Sweep, targets: &[Target], json: bool) -> 
         )?;
     }
     out.flush()?;
-    Ok(up)
+    Ok(report.stats)
 }
 
 /// A progress bar on a terminal, nothing elsewhere.

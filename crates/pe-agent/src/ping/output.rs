@@ -49,8 +49,8 @@ pub(super) fn event(
 fn event_json(target: &Target, event: &ProbeEvent) -> Value {
     let mut object = json!({
         "event": "reply",
-        "target": target.host.clone().unwrap_or_else(|| target.address.to_string()),
-        "address": target.address,
+        "target": target.name(),
+        "address": target.place(),
         "seq": event.round,
     });
     match &event.kind {
@@ -113,8 +113,8 @@ pub(super) fn summary(
 fn summary_json(target: &Target, stats: &Stats) -> Value {
     json!({
         "event": "summary",
-        "target": target.host.clone().unwrap_or_else(|| target.address.to_string()),
-        "address": target.address,
+        "target": target.name(),
+        "address": target.place(),
         "up": stats.is_up(),
         "sent": stats.sent(),
         "received": stats.replies(),

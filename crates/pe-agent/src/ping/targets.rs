@@ -1,10 +1,12 @@
 //! What is to be pinged: hosts, addresses, subnets and ranges, as configuration files write them.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
+use pe_ping::zone_index;
 use pe_scrape::resolve::Resolve;
-use pe_scrape::{Family, FamilyChoice, TargetSpec, parse_target};
+use pe_scrape::{Family, FamilyChoice, TargetSpec, check_address, parse_target};
 
 use crate::failure::Failure;
 
@@ -20,15 +22,35 @@ pub(super) struct Target {
     /// The host name, where one was given.
     pub(super) host: Option<String>,
     pub(super) address: IpAddr,
+    /// The link of a link-local address, where it was given, and the index of its interface.
+    pub(super) zone: Option<(Arc<str>, u32)>,
 }
 
 impl Target {
+    /// The address, with its zone.
+    pub(super) fn place(&self) -> String {
+        match &self.zone {
+            Some((zone, _)) => format!("{}%{zone}", self.address),
+            None => self.address.to_string(),
+        }
+    }
+
+    /// What it was called: the host name, or the address.
+    pub(super) fn name(&self) -> String {
+        self.host.clone().unwrap_or_else(|| self.place())
+    }
+
     /// `name (address)`, or the address alone.
     pub(super) fn label(&self) -> String {
         match &self.host {
             Some(host) => format!("{host} ({})", self.address),
-            None => self.address.to_string(),
+            None => self.place(),
         }
+    }
+
+    /// The index of the link's interface; 0 where none was given.
+    pub(super) fn scope(&self) -> u32 {
+        self.zone.as_ref().map_or(0, |(_, index)| *index)
     }
 }
 
@@ -79,12 +101,17 @@ async fn expand_word(
     let by_address = |address| Target {
         host: None,
         address,
+        zone: None,
     };
-    let spec = parse_target(word).map_err(|error| match word.contains('%') {
-        true => format!("{} (give the interface with --from)", error.message),
-        false => error.to_string(),
-    })?;
-    match spec {
+    match parse_target(word).map_err(|error| error.to_string())? {
+        TargetSpec::Zoned(_, ip, zone) => {
+            let index = zone_index(&zone);
+            let index = index.ok_or_else(|| format!("`{word}`: there is no interface {zone}"))?;
+            Ok(vec![Target {
+                zone: Some((zone, index)),
+                ..by_address(ip.into())
+            }])
+        }
         TargetSpec::Ip(_, address) => Ok(vec![by_address(address)]),
         TargetSpec::Many(interval) if interval.steps() >= MOST as u128 => Err(format!(
             "`{word}` has more than {MOST} addresses (ping smaller parts of it)"
@@ -93,9 +120,12 @@ async fn expand_word(
         TargetSpec::Host(host) => {
             let resolved = resolver.resolve(&host, family.only()).await;
             let address = resolved.map_err(|error| error.to_string())?;
+            let address = check_address(address)
+                .map_err(|why| format!("{host} has the address {address}, which is {why}"))?;
             Ok(vec![Target {
                 host: Some(host),
                 address,
+                zone: None,
             }])
         }
     }
@@ -123,6 +153,8 @@ mod tests {
                     Some(Family::V6) => "::1".parse().unwrap(),
                     _ => "127.0.0.9".parse().unwrap(),
                 }),
+                "everybody" => Ok("224.0.0.1".parse().unwrap()),
+                "nowhere" => Ok("::".parse().unwrap()),
                 _ => Err(ResolveError::new(host, "there is no such name")),
             }
         }
@@ -178,6 +210,10 @@ mod tests {
             "nobody",
             "10.0.0.0/8",
             "10.0.0.9-10.0.0.1",
+            "everybody",
+            "nowhere",
+            "::ffff:224.0.0.1-::ffff:224.0.0.2",
+            "fe80::1%no-such-link",
         ];
         let targets = expanded(&words, FamilyChoice::Any).await.unwrap();
         let good: Vec<String> = targets.good.iter().map(Target::label).collect();
@@ -189,6 +225,10 @@ mod tests {
             "cannot resolve nobody: there is no such name",
             "more than 1048576 addresses",
             "its end is below its beginning",
+            "224.0.0.1, which is a multicast address",
+            "which is the unspecified address",
+            "includes a multicast address",
+            "there is no interface no-such-link",
         ];
         assert_eq!(targets.problems.len(), expected.len());
         for (problem, expected) in targets.problems.iter().zip(expected) {

@@ -331,6 +331,7 @@ impl<'s, 'd, 'c> JobReader<'s, 'd, 'c> {
     ) {
         let family = match spec {
             TargetSpec::Ip(_, ip) => Family::of(*ip),
+            TargetSpec::Zoned(..) => Family::V6,
             TargetSpec::Many(interval) => interval.family(),
             TargetSpec::Host(_) => return,
         };
@@ -351,6 +352,7 @@ impl<'s, 'd, 'c> JobReader<'s, 'd, 'c> {
         let family = match spec {
             TargetSpec::Ip(_, ip) => Some(Family::of(*ip)),
             TargetSpec::Many(interval) => Some(interval.family()),
+            TargetSpec::Zoned(..) => Some(Family::V6),
             TargetSpec::Host(_) => None,
         };
         let checks = &self.intake.checks;

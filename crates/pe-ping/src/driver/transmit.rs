@@ -53,6 +53,8 @@ pub(super) struct Queued {
     latest: Nanos,
     /// When it was due.
     since: Nanos,
+    /// The link of a link-local destination; 0 for that of the engine.
+    scope: u32,
     pub(super) refusals: Refusals,
 }
 
@@ -62,6 +64,7 @@ impl Queued {
             id,
             latest,
             since,
+            scope: 0,
             refusals: Refusals::default(),
         }
     }
@@ -166,7 +169,10 @@ impl Transmitter {
         generation: u32,
         now: Nanos,
     ) {
-        let queued = Queued::new(id, due.latest, now);
+        let queued = Queued {
+            scope: due.scope,
+            ..Queued::new(id, due.latest, now)
+        };
         self.write(channel, template, due.destination, queued, generation);
     }
 
@@ -192,7 +198,10 @@ impl Transmitter {
             Family::V6 => template.write_v6(bytes, echo),
         }
         let scope = match destination {
-            IpAddr::V6(address) if address.is_unicast_link_local() => self.scope,
+            IpAddr::V6(address) if address.is_unicast_link_local() => match queued.scope {
+                0 => self.scope,
+                scope => scope,
+            },
             _ => 0,
         };
         self.batch.address(at, Outgoing { destination, scope });

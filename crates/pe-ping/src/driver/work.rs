@@ -33,6 +33,8 @@ pub(crate) struct SweepCommand {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Due {
     pub(crate) destination: IpAddr,
+    /// The link of a link-local destination; 0 for that of the engine.
+    pub(crate) scope: u32,
     pub(crate) owner: Owner,
     /// When it times out if it is sent now.
     pub(crate) deadline: Nanos,
@@ -246,6 +248,7 @@ impl WorkList {
             self.waiting += 1;
             return Some(Due {
                 destination: command.destination,
+                scope: 0,
                 owner: Owner {
                     item: slot,
                     target: 0,
@@ -270,6 +273,7 @@ impl WorkList {
             }
             let due = Due {
                 destination: running.sweep.targets[running.target as usize].to_canonical(),
+                scope: running.sweep.scope(running.target),
                 owner: Owner {
                     item: slot,
                     target: running.target,

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use pe_scrape::resolve::Resolve;
-use pe_scrape::{Address, Batch, Columns, Pacer, Row, ScrapeError, Scraper, Target};
+use pe_scrape::{Address, Batch, Columns, Family, Pacer, Row, ScrapeError, Scraper, Target};
 
-use crate::{EventKind, ProbeEvent, Reason, Stats, Sweep};
+use crate::{EventKind, ProbeEvent, Reason, Stats, Sweep, zone_index};
 use columns::PingColumns;
 pub use factory::PingScraperFactory;
 use factory::SharedPinger;
@@ -85,17 +85,21 @@ impl PingScraper {
     async fn measure(
         &self,
         batch: &Batch,
-        rows: Vec<u32>,
-        targets: Vec<IpAddr>,
+        destinations: Destinations,
         pacers: &[Pacer],
     ) -> Result<(), ScrapeError> {
-        if targets.is_empty() {
+        let Destinations {
+            rows,
+            addresses,
+            scopes,
+        } = destinations;
+        if rows.is_empty() {
             return Ok(());
         }
         let rows: Arc<[u32]> = rows.into();
         // Time to write the rows, which takes some tenths of a microsecond each.
         let writing = Duration::from_millis(5) + Duration::from_nanos(300) * rows.len() as u32;
-        let mut sweep = self.sweep(targets.into(), pacers);
+        let mut sweep = self.sweep(addresses.into(), pacers).scopes(scopes);
         if let Some(deadline) = batch.deadline.checked_sub(writing) {
             sweep = sweep.deadline(deadline);
         }
@@ -122,14 +126,45 @@ impl PingScraper {
         Ok(())
     }
 
-    /// The address of a target, resolved within `timeout` if it is a name.
-    async fn resolve(&self, target: &Target, timeout: Duration) -> Result<IpAddr, Unresolved> {
-        let (host, family) = match target.address() {
-            Address::Ip(address) => return Ok(*address),
-            Address::Name { host, family } => (host, self.settings.family.unwrap_or(*family)),
+    /// Where a target is: its address, resolved until `until` if it is a name, and the index of its zone.
+    async fn locate(&self, target: &Target, until: Instant) -> Result<(IpAddr, u32), Unresolved> {
+        let (address, scope) = match target.address() {
+            Address::Ip(address) => (*address, 0),
+            Address::Zoned { ip, zone } => {
+                let error = || Unresolved {
+                    reason: Reason::NoInterface,
+                    error: ScrapeError::Target(format!("there is no interface {zone}")),
+                };
+                (IpAddr::V6(*ip), zone_index(zone).ok_or_else(error)?)
+            }
+            Address::Name { host, family } => {
+                let family = self.settings.family.unwrap_or(*family);
+                (self.resolve(host, family, until).await?, 0)
+            }
         };
+        match target.check_address(address) {
+            Ok(address) => Ok((address, scope)),
+            Err(why) => Err(Unresolved {
+                reason: Reason::Excluded,
+                error: ScrapeError::NotAllowed {
+                    host: target.ip().to_owned(),
+                    address,
+                    why,
+                },
+            }),
+        }
+    }
+
+    /// The address of a name. After `until`, only what is known already.
+    async fn resolve(
+        &self,
+        host: &str,
+        family: Option<Family>,
+        until: Instant,
+    ) -> Result<IpAddr, Unresolved> {
         let family = family.or(self.settings.source_family);
-        let resolved = tokio::time::timeout(timeout, self.resolver.resolve(host, family)).await;
+        let resolving = self.resolver.resolve(host, family);
+        let resolved = tokio::time::timeout_at(until.into(), resolving).await;
         let (reason, message) = match resolved {
             Ok(Ok(address)) => return Ok(address),
             Ok(Err(error)) if error.is_denied => (Reason::Dns, error.message),
@@ -146,8 +181,8 @@ impl PingScraper {
         })
     }
 
-    /// Resolves the names of `rows` and probes them, those that are resolved at about the same time together.
-    async fn measure_names(
+    /// Finds the targets of `rows` and probes them, those that are found at about the same time together.
+    async fn measure_others(
         &self,
         batch: &Batch,
         rows: Vec<u32>,
@@ -159,10 +194,12 @@ impl PingScraper {
             .timeout
             .max(RESOLVE_TIME)
             .min(left.saturating_sub(self.settings.timeout).max(left / 2));
+        // One end for all of them, however many there are: what is not known by then comes with a later cycle.
+        let until = Instant::now() + timeout;
         let resolving = stream::iter(rows)
             .map(|row| async move {
                 let target = batch.target(row as usize);
-                (row, self.resolve(target, timeout).await)
+                (row, self.locate(target, until).await)
             })
             .buffer_unordered(RESOLVING)
             .ready_chunks(1024);
@@ -174,18 +211,14 @@ impl PingScraper {
                 Some(result) = measuring.next() => failed = failed.and(result),
                 chunk = resolving.next() => {
                     let Some(chunk) = chunk else { break };
-                    let mut rows = Vec::with_capacity(chunk.len());
-                    let mut targets = Vec::with_capacity(chunk.len());
-                    for (row, resolved) in chunk {
-                        match resolved {
-                            Ok(address) => {
-                                rows.push(row);
-                                targets.push(address);
-                            }
+                    let mut found = Destinations::default();
+                    for (row, located) in chunk {
+                        match located {
+                            Ok((address, scope)) => found.add(row, address, scope),
                             Err(error) => self.give_up(batch, row as usize, &error),
                         }
                     }
-                    measuring.push(self.measure(batch, rows, targets, pacers));
+                    measuring.push(self.measure(batch, found, pacers));
                 }
             }
         }
@@ -195,7 +228,7 @@ impl PingScraper {
         failed
     }
 
-    /// Writes that the address of a name is not known.
+    /// Writes that a target could not be asked.
     fn give_up(&self, batch: &Batch, row: usize, unresolved: &Unresolved) {
         let Unresolved { reason, error } = unresolved;
         self.metrics
@@ -204,7 +237,27 @@ impl PingScraper {
     }
 }
 
-/// A name whose address is not known.
+/// Where the probes of a sweep go.
+#[derive(Default)]
+struct Destinations {
+    rows: Vec<u32>,
+    addresses: Vec<IpAddr>,
+    /// The links of link-local addresses; those at the end that have none are left out.
+    scopes: Vec<u32>,
+}
+
+impl Destinations {
+    fn add(&mut self, row: u32, address: IpAddr, scope: u32) {
+        if scope != 0 {
+            self.scopes.resize(self.rows.len(), 0);
+            self.scopes.push(scope);
+        }
+        self.rows.push(row);
+        self.addresses.push(address);
+    }
+}
+
+/// A target that cannot be asked: its name has no address, none that is known, or none that may be measured.
 struct Unresolved {
     /// Whether it is known that there is none.
     reason: Reason,
@@ -218,16 +271,17 @@ impl Scraper for PingScraper {
     }
 
     async fn scrape(&self, target: &Target, row: Row<'_>) -> Result<(), ScrapeError> {
-        let timeout = self.settings.timeout.max(RESOLVE_TIME);
-        let address = match self.resolve(target, timeout).await {
-            Ok(address) => address,
+        let until = Instant::now() + self.settings.timeout.max(RESOLVE_TIME);
+        let (address, scope) = match self.locate(target, until).await {
+            Ok(located) => located,
             Err(Unresolved { reason, error }) => {
                 self.metrics
                     .write_unresolved(row, reason, self.settings.down);
                 return Err(error);
             }
         };
-        let sweep = self.sweep(Arc::new([address]), &[]).linger(Duration::ZERO);
+        let sweep = self.sweep(Arc::new([address]), &[]);
+        let sweep = sweep.scopes([scope]).linger(Duration::ZERO);
         // The row cannot be lent to the engine's thread; what it would have been told comes through a list.
         let (tell, told) = std::sync::mpsc::channel();
         let result = self
@@ -252,26 +306,25 @@ impl Scraper for PingScraper {
     }
 
     async fn scrape_batch(&self, batch: &Batch) -> Result<(), ScrapeError> {
-        let mut literal = (Vec::new(), Vec::new());
-        let mut names = Vec::new();
+        let mut literal = Destinations::default();
+        let mut others = Vec::new();
         for (row, target) in batch.targets() {
             match target.address() {
-                Address::Ip(address) => {
-                    literal.0.push(row as u32);
-                    literal.1.push(*address);
+                Address::Ip(address) if target.check_address(*address).is_ok() => {
+                    literal.add(row as u32, *address, 0);
                 }
-                Address::Name { .. } => {
+                _ => {
                     // Names that a silent name server holds up are no reason to measure the others less often.
                     batch.start(row);
-                    names.push(row as u32);
+                    others.push(row as u32);
                 }
             }
         }
         let pacers = self.pacers(batch);
-        let (literal, names) = tokio::join!(
-            self.measure(batch, literal.0, literal.1, &pacers),
-            self.measure_names(batch, names, &pacers),
+        let (literal, others) = tokio::join!(
+            self.measure(batch, literal, &pacers),
+            self.measure_others(batch, others, &pacers),
         );
-        literal.and(names)
+        literal.and(others)
     }
 }

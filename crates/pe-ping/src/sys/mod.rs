@@ -12,5 +12,5 @@ mod wake;
 
 pub(crate) use batch::{Layout, Outgoing, ReceiveBatch, Received, SendBatch};
 pub(crate) use clock::{clock_pair, monotonic};
-pub(crate) use socket::{Absent, Socket, SocketOptions, is_broadcast};
+pub(crate) use socket::{Absent, Socket, SocketOptions, interface_index, is_broadcast};
 pub(crate) use wake::{Wake, wait};

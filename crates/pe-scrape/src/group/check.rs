@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Group, ScraperConfig};
+use super::{Group, ScraperConfig, check_address};
 use crate::registry::{RegistryError, ScraperRegistry};
 use crate::settings::{Bounds, Problem, Problems, Setting, Step, suggestion};
 use crate::{
@@ -184,8 +184,19 @@ impl<'r> Checks<'r> {
                 let hint = Some("choose another name".to_owned());
                 found.push(Diagnostic::named(Severity::Error, &origin, message, hint));
             }
+            let literal = match device.target.address() {
+                Address::Ip(ip) => Some(*ip),
+                Address::Zoned { ip, .. } => Some((*ip).into()),
+                Address::Name { .. } => None,
+            };
+            if let Some(Err(why)) = literal.map(check_address) {
+                let message = format!("device `{}`: its address is {why}", device.target.device());
+                let hint = Some("only unicast addresses can be measured".to_owned());
+                found.push(Diagnostic::named(Severity::Error, &origin, message, hint));
+            }
             let family = match device.target.address() {
                 Address::Ip(ip) => Some(Family::of(*ip)),
+                Address::Zoned { .. } => Some(Family::V6),
                 Address::Name { family, .. } => *family,
             };
             let unfit = family.and_then(|family| self.unfit_family(family, &device.scrapers));

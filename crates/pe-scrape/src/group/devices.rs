@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::exclusions::Exclusions;
@@ -63,7 +64,7 @@ pub enum Expansion<P> {
 #[derive(Debug)]
 pub struct DeviceList<P> {
     max_targets: u64,
-    exclude: Exclusions,
+    exclude: Arc<Exclusions>,
     devices: Vec<Device>,
     /// Where each device was written first.
     seen: HashMap<(Arc<str>, Address), P>,
@@ -75,7 +76,7 @@ impl<P: Copy> DeviceList<P> {
     pub fn new(max_targets: u64, exclude: Exclusions) -> Self {
         Self {
             max_targets,
-            exclude,
+            exclude: Arc::new(exclude),
             devices: Vec::new(),
             seen: HashMap::new(),
         }
@@ -96,6 +97,17 @@ impl<P: Copy> DeviceList<P> {
                 if !self.exclude.has_address(*ip) && !template.exclude.has_address(*ip) {
                     let text = text.as_str().into();
                     self.add(template, &text, Address::Ip(*ip), None, place, &mut result);
+                }
+            }
+            TargetSpec::Zoned(text, ip, zone) => {
+                let address = IpAddr::V6(*ip);
+                if !self.exclude.has_address(address) && !template.exclude.has_address(address) {
+                    let text = text.as_str().into();
+                    let address = Address::Zoned {
+                        ip: *ip,
+                        zone: zone.clone(),
+                    };
+                    self.add(template, &text, address, None, place, &mut result);
                 }
             }
             TargetSpec::Host(host) => {
@@ -175,8 +187,13 @@ impl<P: Copy> DeviceList<P> {
             }
         };
         // Labels were checked when they were read; a name that cannot be one was reported then.
+        let is_name = matches!(address, Address::Name { .. });
         let target = Target::configured(name, ip.clone(), address, &template.labels, family);
-        if let Ok(target) = target {
+        if let Ok(mut target) = target {
+            if is_name {
+                // A literal address was checked above; a name may come to mean any address.
+                target.exclude([&self.exclude, &template.exclude].map(Arc::clone));
+            }
             self.devices.push(Device {
                 target,
                 scrapers: template.scrapers.clone(),

@@ -15,8 +15,15 @@ pub struct Exclusions {
 }
 
 impl Exclusions {
-    /// Whether the address `ip` is left out.
+    /// Whether nothing is left out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.intervals.is_empty() && self.hosts.is_empty()
+    }
+
+    /// Whether the address `ip` is left out. An IPv4-mapped address is the IPv4 one.
     pub fn has_address(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
         let address = Interval::single(ip);
         let after = self
             .intervals

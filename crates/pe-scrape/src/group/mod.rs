@@ -18,7 +18,10 @@ pub use check::{Checks, is_reserved_metric, refuse_frame};
 pub use devices::{DeviceList, Expansion, IP_PLACEHOLDER, Template};
 pub use exclusions::Exclusions;
 pub use keys::{DeviceEntry, GroupSettings, MAX_COUNT, PacerSettings, ScraperList};
-pub use spec::{Exclusion, Interval, TargetError, TargetSpec, parse_exclusion, parse_target};
+pub use spec::{
+    Exclusion, Interval, TargetError, TargetSpec, Unfit, check_address, parse_exclusion,
+    parse_target,
+};
 
 use serde_json::Value;
 

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use thiserror::Error;
 
 use crate::Family;
@@ -13,6 +14,8 @@ use crate::Family;
 pub enum TargetSpec {
     /// One address; the text as configured.
     Ip(String, IpAddr),
+    /// A link-local address and its zone; the text as configured.
+    Zoned(String, Ipv6Addr, Arc<str>),
     /// A host name.
     Host(String),
     /// Several addresses.
@@ -22,10 +25,40 @@ pub enum TargetSpec {
 impl fmt::Display for TargetSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ip(text, _) | Self::Host(text) => f.write_str(text),
+            Self::Ip(text, _) | Self::Zoned(text, ..) | Self::Host(text) => f.write_str(text),
             Self::Many(interval) => interval.fmt(f),
         }
     }
+}
+
+/// Why an address must not be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+#[non_exhaustive]
+pub enum Unfit {
+    /// `0.0.0.0` or `::`.
+    #[error("the unspecified address")]
+    Unspecified,
+    /// An address of many.
+    #[error("a multicast address")]
+    Multicast,
+    /// `255.255.255.255`.
+    #[error("the broadcast address")]
+    Broadcast,
+    /// Some of it means IPv4, some of it IPv6.
+    #[error("an IPv4-mapped address beside others")]
+    Mapped,
+    /// The configuration leaves it out.
+    #[error("left out by the configuration")]
+    Excluded,
+}
+
+/// Checks an address that a probe is to be sent to, in its canonical form: what an IPv6 address maps is IPv4.
+///
+/// # Errors
+/// [`Unfit`] when it is not the address of one device.
+pub fn check_address(ip: IpAddr) -> Result<IpAddr, Unfit> {
+    let ip = ip.to_canonical();
+    Interval::single(ip).check().map(|()| ip)
 }
 
 /// Why a text is no target.
@@ -48,7 +81,14 @@ impl TargetError {
     }
 }
 
-/// Addresses from `first` to `last`, both of one family and both included.
+/// Bytes of an interface's name (`IFNAMSIZ`, less the zero byte).
+const MAX_ZONE: usize = 15;
+
+/// The IPv6 addresses that mean IPv4 ones (RFC 4291, section 2.5.5.2).
+const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
+
+/// Addresses from `first` to `last`, both of one family and both included. Where all of them are IPv4-mapped, the family is
+/// IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interval {
     family: Family,
@@ -59,6 +99,12 @@ pub struct Interval {
 impl Interval {
     /// The addresses from `first` to `last`; `None` when the families differ or `last` is below `first`.
     pub fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
+        let (canonical, end) = (first.to_canonical(), last.to_canonical());
+        // An end in IPv4 and one in IPv6 are two of IPv6, if they were written so.
+        let (first, last) = match Family::of(canonical) == Family::of(end) {
+            true => (canonical, end),
+            false => (first, last),
+        };
         let interval = Self {
             family: Family::of(first),
             first: to_bits(first),
@@ -70,6 +116,7 @@ impl Interval {
 
     /// One address.
     pub fn single(ip: IpAddr) -> Self {
+        let ip = ip.to_canonical();
         Self {
             family: Family::of(ip),
             first: to_bits(ip),
@@ -89,6 +136,7 @@ impl Interval {
 
     /// All addresses of a subnet, network and broadcast address included.
     pub fn subnet(net: IpNet) -> Self {
+        let net = canonical(net);
         Self {
             family: Family::of(net.addr()),
             first: to_bits(net.network()),
@@ -99,6 +147,7 @@ impl Interval {
     /// The host addresses of a subnet: in IPv4, network and broadcast address are left out where the
     /// prefix is shorter than 31 (RFC 3021); in IPv6 every address is a host address.
     pub fn hosts(net: IpNet) -> Self {
+        let net = canonical(net);
         let mut interval = Self::subnet(net);
         if interval.family == Family::V4 && net.prefix_len() < 31 {
             interval.first += 1;
@@ -120,6 +169,7 @@ impl Interval {
 
     /// Whether `ip` is one of the addresses.
     pub fn contains(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
         self.family == Family::of(ip) && (self.first..=self.last).contains(&to_bits(ip))
     }
 
@@ -134,23 +184,41 @@ impl Interval {
             && to_bits(first) <= self.last
     }
 
-    /// What makes some of the addresses unfit to be measured.
-    fn unfit(&self) -> Option<&'static str> {
+    /// Checks that all of the addresses may be measured.
+    fn check(&self) -> Result<(), Unfit> {
         let v4 = |a, b, c, d| IpAddr::V4(Ipv4Addr::new(a, b, c, d));
         let none = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         let multicast = Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0);
         let last = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
+        let mapped = (MAPPED.0.into(), MAPPED.1.into());
+        let (mapped_first, mapped_last): (Ipv6Addr, Ipv6Addr) = mapped;
         if self.overlaps(v4(0, 0, 0, 0), v4(0, 0, 0, 0)) || self.overlaps(none, none) {
-            return Some("the unspecified address");
+            return Err(Unfit::Unspecified);
         }
         if self.overlaps(v4(224, 0, 0, 0), v4(239, 255, 255, 255))
             || self.overlaps(IpAddr::V6(multicast), last)
         {
-            return Some("multicast addresses");
+            return Err(Unfit::Multicast);
         }
-        self.overlaps(v4(255, 255, 255, 255), v4(255, 255, 255, 255))
-            .then_some("the broadcast address")
+        if self.overlaps(v4(255, 255, 255, 255), v4(255, 255, 255, 255)) {
+            return Err(Unfit::Broadcast);
+        }
+        match self.overlaps(mapped_first.into(), mapped_last.into()) {
+            true => Err(Unfit::Mapped),
+            false => Ok(()),
+        }
     }
+}
+
+/// A subnet of IPv4-mapped addresses as one of IPv4.
+fn canonical(net: IpNet) -> IpNet {
+    let mapped = match net {
+        IpNet::V6(v6) if v6.prefix_len() >= 96 => v6.addr().to_ipv4_mapped(),
+        _ => None,
+    };
+    mapped
+        .and_then(|address| Ipv4Net::new(address, net.prefix_len() - 96).ok())
+        .map_or(net, IpNet::V4)
 }
 
 fn to_bits(ip: IpAddr) -> u128 {
@@ -185,10 +253,11 @@ pub fn parse_target(text: &str) -> Result<TargetSpec, TargetError> {
     let spec = parse_any(text.trim())?;
     let interval = match &spec {
         TargetSpec::Ip(_, ip) => Some(Interval::single(*ip)),
+        TargetSpec::Zoned(_, ip, _) => Some(Interval::single(IpAddr::V6(*ip))),
         TargetSpec::Many(interval) => Some(*interval),
         TargetSpec::Host(_) => None,
     };
-    if let Some(unfit) = interval.and_then(|interval| interval.unfit()) {
+    if let Some(Err(unfit)) = interval.map(|interval| interval.check()) {
         let hint = "only unicast addresses can be measured";
         return Err(TargetError::new(
             format!("`{text}` includes {unfit}"),
@@ -209,6 +278,13 @@ pub fn parse_exclusion(text: &str) -> Result<Exclusion, TargetError> {
     }
     Ok(match parse_any(text)? {
         TargetSpec::Ip(_, ip) => Exclusion::Addresses(Interval::single(ip)),
+        TargetSpec::Zoned(..) => {
+            let hint = "leave out `%` and what follows: an address is left out on every link";
+            return Err(TargetError::new(
+                format!("`{text}` has an IPv6 zone, which `exclude` does not take"),
+                hint.to_owned(),
+            ));
+        }
         TargetSpec::Many(interval) => Exclusion::Addresses(interval),
         TargetSpec::Host(host) => Exclusion::Host(host),
     })
@@ -246,10 +322,10 @@ fn parse_any(text: &str) -> Result<TargetSpec, TargetError> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Ok(TargetSpec::Ip(text.to_owned(), ip.to_canonical()));
     }
-    if let Some((address, _)) = text.split_once('%')
-        && address.parse::<Ipv6Addr>().is_ok()
+    if let Some((address, zone)) = text.split_once('%')
+        && let Ok(ip) = address.parse()
     {
-        return Err(zone(text));
+        return parse_zone(text, ip, zone);
     }
     if text.contains('/') {
         return parse_subnet(text);
@@ -288,25 +364,38 @@ fn parse_bracketed(text: &str, rest: &str) -> Result<TargetSpec, TargetError> {
         )
     };
     let (address, port) = rest.split_once(']').ok_or_else(malformed)?;
-    if address.contains('%') {
-        return Err(zone(text));
-    }
-    let ip: Ipv6Addr = address.parse().map_err(|_| malformed())?;
     if !port.is_empty() {
         check_port(text, port.strip_prefix(':').ok_or_else(malformed)?)?;
     }
+    if let Some((ip, zone)) = address.split_once('%') {
+        let ip = ip.parse().map_err(|_| malformed())?;
+        return parse_zone(address, ip, zone);
+    }
+    let ip: Ipv6Addr = address.parse().map_err(|_| malformed())?;
     Ok(TargetSpec::Ip(
         address.to_owned(),
         IpAddr::V6(ip).to_canonical(),
     ))
 }
 
-fn zone(text: &str) -> TargetError {
-    let hint = "leave out `%` and what follows; a scraper's settings may name the interface";
-    TargetError::new(
-        format!("`{text}` has an IPv6 zone, which cannot be used"),
-        hint.to_owned(),
-    )
+/// A link-local address with the interface of its link.
+fn parse_zone(text: &str, ip: Ipv6Addr, zone: &str) -> Result<TargetSpec, TargetError> {
+    let problem = |message: &str, hint: &str| {
+        TargetError::new(format!("`{text}` {message}"), hint.to_owned())
+    };
+    if !ip.is_unicast_link_local() {
+        let hint = "leave out `%` and what follows; only an address of `fe80::/10` needs it";
+        return Err(problem(
+            "has an IPv6 zone, though it is not link-local",
+            hint,
+        ));
+    }
+    let is_name = |byte: u8| byte.is_ascii_graphic() && !b"/%[]".contains(&byte);
+    if zone.is_empty() || zone.len() > MAX_ZONE || !zone.bytes().all(is_name) {
+        let hint = "write the name of an interface, as in `fe80::1%eth0`";
+        return Err(problem("has an IPv6 zone that is no interface", hint));
+    }
+    Ok(TargetSpec::Zoned(text.to_owned(), ip, zone.into()))
 }
 
 fn check_port(text: &str, port: &str) -> Result<(), TargetError> {
@@ -436,6 +525,70 @@ mod tests {
     #[test]
     fn mapped_addresses_are_measured_as_ipv4() {
         assert_eq!(ip("::ffff:127.0.0.1").1, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+
+    #[test]
+    fn mapped_ranges_and_subnets_are_those_of_ipv4() {
+        for (text, same) in [
+            ("::ffff:10.99.0.2-::ffff:10.99.0.3", "10.99.0.2-10.99.0.3"),
+            ("::ffff:10.99.0.0/126", "10.99.0.0/30"),
+            ("::ffff:a63:2-::ffff:a63:3", "10.99.0.2-10.99.0.3"),
+        ] {
+            assert_eq!(parse_target(text), parse_target(same), "{text}");
+            assert_eq!(parse_exclusion(text), parse_exclusion(same), "{text}");
+        }
+        for (text, words) in [
+            ("::ffff:224.0.0.1-::ffff:224.0.0.3", "multicast"),
+            ("::ffff:0.0.0.0-::ffff:0.0.0.3", "unspecified"),
+            ("::ffff:255.255.255.255", "broadcast"),
+            ("::ffff:10.0.0.1-::1:0:0:0", "IPv4-mapped"),
+            ("::fffe:ffff:ffff-::ffff:0.0.0.9", "IPv4-mapped"),
+        ] {
+            let error = parse_target(text).unwrap_err();
+            assert!(error.message.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn zones_belong_to_link_local_addresses() {
+        for (text, as_configured) in [
+            ("fe80::1%eth0", "fe80::1%eth0"),
+            ("[fe80::1%eth0]", "fe80::1%eth0"),
+            ("[fe80::1%eth0]:80", "fe80::1%eth0"),
+        ] {
+            let ip = "fe80::1".parse().unwrap();
+            let zoned = TargetSpec::Zoned(as_configured.to_owned(), ip, "eth0".into());
+            assert_eq!(parse_target(text), Ok(zoned), "{text}");
+            assert!(parse_exclusion(text).is_err(), "{text}");
+        }
+        for bad in [
+            "fd00::1%eth0",
+            "fe80::1%",
+            "fe80::1%sixteen_long_name",
+            "fe80::1%a/b",
+            "ff02::1%eth0",
+            "[fe80::1%eth0",
+        ] {
+            assert!(parse_target(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_single_device_is_refused_in_canonical_form() {
+        for (text, expected) in [
+            ("0.0.0.0", Err(Unfit::Unspecified)),
+            ("::", Err(Unfit::Unspecified)),
+            ("::ffff:0.0.0.0", Err(Unfit::Unspecified)),
+            ("224.0.0.1", Err(Unfit::Multicast)),
+            ("ff02::1", Err(Unfit::Multicast)),
+            ("::ffff:239.1.2.3", Err(Unfit::Multicast)),
+            ("255.255.255.255", Err(Unfit::Broadcast)),
+            ("::ffff:127.0.0.1", Ok("127.0.0.1")),
+            ("::1", Ok("::1")),
+        ] {
+            let expected = expected.map(|text: &str| text.parse::<IpAddr>().unwrap());
+            assert_eq!(check_address(text.parse().unwrap()), expected, "{text}");
+        }
     }
 
     #[test]

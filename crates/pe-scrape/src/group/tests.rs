@@ -88,7 +88,7 @@ fn what_files_refuse_is_refused_in_code() {
         ),
         (
             builder().device("m", "224.0.0.1").build(),
-            "`224.0.0.1` includes multicast addresses",
+            "`224.0.0.1` includes a multicast address",
         ),
         (
             builder().device("all", "10.0.0.0/8").build(),
