@@ -47,8 +47,8 @@ pub enum Order {
     FreshFirst,
 }
 
-/// Names a block for as long as the queue exists: numbers rise by one with each block that is appended, also over restarts,
-/// and are never used twice.
+/// Names a block for as long as the queue exists: numbers rise with each block that is appended, also over restarts, and none
+/// that a sink has acknowledged is used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockId(pub u64);
 
@@ -79,4 +79,98 @@ pub enum QueueError {
         /// The latest version that is known here.
         known: u16,
     },
+}
+
+impl QueueError {
+    /// Whether there was no room on the disk.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let Self::Io { source, .. } = self else {
+            return false;
+        };
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(source.kind(), StorageFull | QuotaExceeded)
+    }
+}
+
+/// Why blocks were dropped before all sinks had them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// The queue had more bytes than it may.
+    Limit,
+    /// They were older than the limit.
+    Age,
+    /// The disk was full.
+    DiskFull,
+    /// Writing failed.
+    WriteFailed,
+    /// What was read is not what was written.
+    Damaged,
+    /// They came faster than they could be written.
+    TooFast,
+}
+
+impl DropReason {
+    /// All, in the order of [`QueueCounters::dropped`].
+    pub const ALL: [Self; 6] = [
+        Self::Limit,
+        Self::Age,
+        Self::DiskFull,
+        Self::WriteFailed,
+        Self::Damaged,
+        Self::TooFast,
+    ];
+
+    /// The name for metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::Age => "age",
+            Self::DiskFull => "disk_full",
+            Self::WriteFailed => "write_failed",
+            Self::Damaged => "damaged",
+            Self::TooFast => "too_fast",
+        }
+    }
+}
+
+/// What happened since a queue was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct QueueCounters {
+    /// Blocks that were appended.
+    pub appended_blocks: u64,
+    /// Their samples.
+    pub appended_samples: u64,
+    /// Dropped blocks and samples by reason, in the order of [`DropReason::ALL`]. A segment that is dropped counts with all its
+    /// blocks, and with the samples that the sink which is furthest behind had not acknowledged.
+    pub dropped: [(u64, u64); DropReason::ALL.len()],
+    /// Damaged places in segments that were read.
+    pub damages: u64,
+}
+
+impl QueueCounters {
+    /// Blocks and samples that were dropped for this reason.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> (u64, u64) {
+        self.dropped[reason as usize]
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.appended_blocks += other.appended_blocks;
+        self.appended_samples += other.appended_samples;
+        self.damages += other.damages;
+        for (own, (blocks, samples)) in self.dropped.iter_mut().zip(other.dropped) {
+            own.0 += blocks;
+            own.1 += samples;
+        }
+    }
+
+    pub(crate) fn drop(&mut self, reason: DropReason, blocks: u64, samples: u64) {
+        let dropped = &mut self.dropped[reason as usize];
+        dropped.0 += blocks;
+        dropped.1 += samples;
+    }
 }

@@ -1,0 +1,61 @@
+//! The payload of a block's record.
+//!
+//! The number of its shape (varint); nanoseconds since boot (varint); 16 bytes that name the boot; the columns, one a metric
+//! (`column.rs`). The time by the wall clock is in the record's header.
+
+use super::column::{ColumnWriter, read_columns};
+use super::format::{Input, Malformed, put_varint};
+use super::shape::Shape;
+use crate::{SampleBlock, SampleTime};
+
+/// A block has at most so many cells (512 MB): more in a file is a lie that memory would pay for.
+const CELLS: usize = 1 << 26;
+
+/// Appends a block's payload.
+pub(crate) fn write_block(
+    out: &mut Vec<u8>,
+    shape: u64,
+    block: &SampleBlock,
+    columns: &mut ColumnWriter,
+) {
+    put_varint(out, shape);
+    put_varint(out, block.time.boot_ns);
+    out.extend_from_slice(&block.time.boot_id.to_le_bytes());
+    columns.write(out, &block.columns);
+}
+
+/// Reads a block, with the shape that `shape_of` knows under its number.
+pub(crate) fn read_block<'s>(
+    payload: &[u8],
+    wall_ms: i64,
+    shape_of: impl FnOnce(u64) -> Option<&'s Shape>,
+) -> Result<SampleBlock, Malformed> {
+    let mut input = Input(payload);
+    let shape = shape_of(input.varint()?).ok_or(Malformed)?;
+    let time = SampleTime {
+        wall_ms,
+        boot_ns: input.varint()?,
+        boot_id: u128::from_le_bytes(input.array()?),
+    };
+    let (columns, rows) = (shape.metrics.len(), shape.rows.len());
+    if columns.checked_mul(rows).is_none_or(|cells| cells > CELLS) {
+        return Err(Malformed);
+    }
+    let columns = read_columns(&mut input, columns, rows)?;
+    if !input.0.is_empty() {
+        return Err(Malformed);
+    }
+    Ok(SampleBlock {
+        time,
+        metrics: shape.metrics.clone(),
+        rows: shape.rows.clone(),
+        columns,
+    })
+}
+
+/// How many samples are present.
+pub(crate) fn count_samples(block: &SampleBlock) -> u32 {
+    let cells = block.columns.iter().flatten();
+    let present = cells.filter(|value| !pe_scrape::is_absent(**value)).count();
+    u32::try_from(present).unwrap_or(u32::MAX)
+}
