@@ -18,6 +18,7 @@ fn shown() -> Vec<String> {
         "jobs": [
             {"job": "a", "ip": "127.0.0.1", "metrics": [{"ping": {"histogram": true}}]},
             device("unknown", "unknown.test"),
+            device("named", "localhost"),
         ],
     });
     let files = Files::new()
@@ -32,6 +33,7 @@ fn shown() -> Vec<String> {
             "reason=\"dns_unanswered\"",
             "pingexporter_push_last_success_timestamp_seconds ",
             "ping_rtt_jitter_seconds{",
+            "ping_address_info{",
         ];
         late.iter().all(|part| text.contains(part)).then_some(text)
     });

@@ -43,6 +43,15 @@ fn a_name_that_stops_resolving_is_down_and_the_others_go_on() {
             .all(|device| up(device) == Some(1.0))
     });
 
+    // Which address a name has is shown; a device with an address needs none.
+    let shown = |device: &str, address_in_use: &str| {
+        let label = format!("address=\"{address_in_use}\"");
+        series(address, "ping_address_info", device, &label)
+    };
+    assert_eq!(shown("named", "127.0.0.11"), Some(1.0));
+    assert_eq!(shown("other", "127.0.0.12"), Some(1.0));
+    assert_eq!(shown("plain", ""), None);
+
     server.change("127.0.0.12 b.test\n");
     wait::until_true("the name to be gone", || up("named") == Some(0.0));
     assert_eq!(of("dev_ping", "named"), Some(3000.0));

@@ -1,5 +1,6 @@
 //! The engine as a [`Scraper`]: a batch is one sweep, and rows are written as its probes end.
 
+mod address_info;
 mod columns;
 mod factory;
 mod settings;
@@ -15,6 +16,7 @@ use pe_scrape::resolve::Resolve;
 use pe_scrape::{Address, Batch, Columns, Family, Pacer, Row, ScrapeError, Scraper, Target};
 
 use crate::{EventKind, ProbeEvent, Reason, Stats, Sweep, zone_index};
+use address_info::AddressInfo;
 use columns::PingColumns;
 pub use factory::PingScraperFactory;
 use factory::SharedPinger;
@@ -36,6 +38,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct PingScraper {
     settings: Resolved,
     metrics: PingColumns,
+    addresses: AddressInfo,
     pinger: Arc<SharedPinger>,
     resolver: Arc<dyn Resolve>,
 }
@@ -53,6 +56,7 @@ impl PingScraper {
     fn new(settings: Resolved, pinger: Arc<SharedPinger>, resolver: Arc<dyn Resolve>) -> Self {
         Self {
             metrics: PingColumns::new(settings.histogram.as_ref()),
+            addresses: AddressInfo::new(),
             settings,
             pinger,
             resolver,
@@ -214,7 +218,10 @@ impl PingScraper {
                     let mut found = Destinations::default();
                     for (row, located) in chunk {
                         match located {
-                            Ok((address, scope)) => found.add(row, address, scope),
+                            Ok((address, scope)) => {
+                                self.show(batch.target(row as usize), address, batch.row(row as usize));
+                                found.add(row, address, scope);
+                            }
                             Err(error) => self.give_up(batch, row as usize, &error),
                         }
                     }
@@ -226,6 +233,15 @@ impl PingScraper {
             failed = failed.and(result);
         }
         failed
+    }
+
+    /// Writes which address a host name has.
+    fn show(&self, target: &Target, address: IpAddr, row: Row<'_>) {
+        if matches!(target.address(), Address::Name { .. })
+            && let Some(frame) = self.addresses.frame(target, address)
+        {
+            row.add_frame(frame);
+        }
     }
 
     /// Writes that a target could not be asked.
@@ -280,6 +296,7 @@ impl Scraper for PingScraper {
                 return Err(error);
             }
         };
+        self.show(target, address, row);
         let sweep = self.sweep(Arc::new([address]), &[]);
         let sweep = sweep.scopes([scope]).linger(Duration::ZERO);
         // The row cannot be lent to the engine's thread; what it would have been told comes through a list.
