@@ -132,6 +132,7 @@ impl Engine {
         tasks.groups.stop().await;
         drop(background);
         let flushed = shared.sinks.flush(grace).await;
+        shared.sinks.close(grace).await;
         drop(alive);
         flushed.map_err(EngineError::Flush)
     }

@@ -100,11 +100,7 @@ impl Shared {
 
     /// Notes the configuration that is in force from now on, and forgets what came from groups that are not in it.
     pub(crate) fn change_config(&self, config: Arc<Config>) {
-        let names: Arc<[Arc<str>]> = config
-            .groups
-            .iter()
-            .map(|group| group.name().into())
-            .collect();
+        let names = group_names(&config);
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
         let publishing = self.publishing();
         let gone = self.results.retain(&names);
@@ -114,6 +110,11 @@ impl Shared {
         let known: HashSet<&str> = names.iter().map(|name| &**name).collect();
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.retain(|group, _| known.contains(&**group));
+    }
+
+    /// The groups in force.
+    pub(crate) fn group_names(&self) -> Arc<[Arc<str>]> {
+        group_names(&self.config())
     }
 
     /// All latest results, labelled with `exporter`, and all metrics of engine, scrapers, sinks and program.
@@ -149,4 +150,9 @@ impl Shared {
         }
         frames
     }
+}
+
+fn group_names(config: &Config) -> Arc<[Arc<str>]> {
+    let groups = config.groups.iter();
+    groups.map(|group| group.name().into()).collect()
 }

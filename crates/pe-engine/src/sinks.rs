@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use pe_scrape::{CycleReport, Frame, Sink, SinkConfig, panic_message};
+use pe_scrape::{CloseReason, CycleReport, Frame, Sink, SinkConfig, panic_message};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -124,6 +124,21 @@ impl SinkSlot {
     }
 }
 
+impl SinkSlot {
+    /// Ends the sink.
+    async fn close(&self, reason: CloseReason, grace: Duration) {
+        let close = AssertUnwindSafe(async { self.sink.close(reason).await });
+        match timeout(grace, close.catch_unwind()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(panic)) => self.note(panic_message(&*panic)),
+            Err(_) => warn!(
+                sink = &*self.name,
+                "what a peer keeps could not be withdrawn within the grace time"
+            ),
+        }
+    }
+}
+
 /// The sinks in force. Readers get a copy of the list, so that none waits for another.
 #[derive(Default)]
 pub(crate) struct Sinks(Mutex<Arc<[Arc<SinkSlot>]>>);
@@ -168,6 +183,17 @@ impl Sinks {
     }
 }
 
+impl Sinks {
+    /// Ends all sinks at the end of the program.
+    pub(crate) async fn close(&self, grace: Duration) {
+        let slots = self.all();
+        let closed = slots
+            .iter()
+            .map(|slot| slot.close(CloseReason::Shutdown, grace));
+        join_all(closed).await;
+    }
+}
+
 /// The tasks of the sinks. They end when this is dropped.
 pub(crate) struct SinkTasks {
     shared: Arc<Shared>,
@@ -185,7 +211,9 @@ impl SinkTasks {
             stop,
             grace,
         };
+        let groups = tasks.shared.group_names();
         for slot in &*tasks.shared.sinks.all() {
+            slot.push(Item::Retain(groups.clone()));
             tasks.spawn(slot.clone());
         }
         tasks
@@ -214,6 +242,7 @@ impl SinkTasks {
         for slot in wanted.iter().filter(|slot| !is_in(slot, &former)) {
             // Its task starts later, so that nothing older comes after what is published meanwhile.
             slot.queue.push_older(results.latest());
+            slot.push(Item::Retain(self.shared.group_names()));
             self.spawn(slot.clone());
         }
         for slot in former.iter().filter(|slot| !is_in(slot, &wanted)) {
@@ -226,6 +255,7 @@ impl SinkTasks {
                         error, "results did not arrive at a sink that is no longer configured"
                     );
                 }
+                slot.close(CloseReason::Removed, grace).await;
             });
         }
     }

@@ -11,8 +11,8 @@ use common::{Journal, Log, SECOND, builder, device, group, registry, troupe};
 use pe_engine::{Config, CycleReport, Engine, EngineError, Group, Sink, SinkRegistry};
 use pe_scrape::exposition::Format;
 use pe_scrape::{
-    Frame, FrameBuilder, LabelSet, MetricDescriptor, SettingsError, SinkConfig, SinkSettings,
-    async_trait,
+    CloseReason, Frame, FrameBuilder, LabelSet, MetricDescriptor, SettingsError, SinkConfig,
+    SinkSettings, async_trait,
 };
 use serde_json::json;
 use tokio::time::sleep;
@@ -40,6 +40,10 @@ impl Sink for Recorder {
     fn retain(&self, groups: &[Arc<str>]) {
         self.note(&format!("retain {}", groups.join(" ")));
     }
+    async fn close(&self, reason: CloseReason) {
+        self.note(&format!("close {reason:?}"));
+    }
+
     async fn flush(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         self.note("flush");
         Ok(())
@@ -97,7 +101,14 @@ async fn sinks_of_the_configuration_come_stay_and_go() {
     };
     assert_eq!(
         sorted(take()),
-        ["a made", "a publish g 0", "b made", "b publish g 0"]
+        [
+            "a made",
+            "a publish g 0",
+            "a retain g",
+            "b made",
+            "b publish g 0",
+            "b retain g"
+        ]
     );
     let text = String::from_utf8(handle.exposition(Format::Text)).unwrap();
     for name in ["a", "b"] {
@@ -116,12 +127,15 @@ async fn sinks_of_the_configuration_come_stay_and_go() {
         sorted(take()),
         [
             "a retain g",
+            "b close Removed",
             "b flush",
             "b made",
             "b publish g 0",
             "b retain g",
+            "b retain g",
             "c made",
-            "c publish g 0"
+            "c publish g 0",
+            "c retain g"
         ]
     );
 
@@ -134,7 +148,15 @@ async fn sinks_of_the_configuration_come_stay_and_go() {
     assert!(take().is_empty());
     drop(stop);
     running.await.unwrap().unwrap();
-    assert_eq!(sorted(take()), ["a flush", "b flush", "c flush"]);
+    let ended = [
+        "a close Shutdown",
+        "a flush",
+        "b close Shutdown",
+        "b flush",
+        "c close Shutdown",
+        "c flush",
+    ];
+    assert_eq!(sorted(take()), ended);
 }
 
 #[tokio::test(start_paused = true)]

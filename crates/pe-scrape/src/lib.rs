@@ -102,7 +102,7 @@ pub use secret::Secret;
 #[doc(hidden)]
 pub use serde_json::{Map, Value};
 pub use settings::SettingsError;
-pub use sink::{Backlog, Sink, SinkOutage, SinkStatus};
+pub use sink::{Backlog, CloseReason, Sink, SinkOutage, SinkStatus};
 pub use supervise::{TaskFailure, supervise};
 pub use table::{ABSENT, Row, Table, is_absent};
 pub use target::Target;

@@ -17,8 +17,8 @@ pub trait Sink: Send + Sync + 'static {
     /// Takes a finished cycle. Must not block.
     fn publish(&self, report: Arc<CycleReport>);
 
-    /// Tells which groups are in force after a reload. What came from others is to be forgotten, and withdrawn where the
-    /// peer keeps it. Must not block.
+    /// Tells which groups are in force: once at the start, and after each reload. What came from others is to be forgotten, and
+    /// withdrawn where the peer keeps it. The agent's own report is of no group and stays. Must not block.
     fn retain(&self, groups: &[Arc<str>]) {
         let _ = groups;
     }
@@ -33,6 +33,12 @@ pub trait Sink: Send + Sync + 'static {
     /// What kept the latest results from arriving, if they did not.
     async fn flush(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         Ok(())
+    }
+
+    /// Ends the sink, after its last [`flush`](Self::flush): what the peer keeps of it is withdrawn, if it is to be. Not called after a
+    /// single cycle. The engine bounds the time and drops the future then.
+    async fn close(&self, reason: CloseReason) {
+        let _ = reason;
     }
 
     /// The sink's own metrics, named `pingexporter_…`. The engine adds the sink's name to them, as the label `sink`.
@@ -53,6 +59,16 @@ pub trait Sink: Send + Sync + 'static {
     async fn check_peer(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         Ok(())
     }
+}
+
+/// Why a sink ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The program ends.
+    Shutdown,
+    /// The configuration has it no longer, or with other settings: then its successor is there already.
+    Removed,
 }
 
 /// How a sink fares.
