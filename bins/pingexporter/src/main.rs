@@ -12,7 +12,9 @@ fn main() -> ExitCode {
             PingScraperFactory::new(context.resolver()).opener(context.socket_opener())
         })
         .sink_with("pushgateway", |context| {
-            PushgatewayFactory::new().resolver(context.resolver())
+            PushgatewayFactory::new()
+                .resolver(context.resolver())
+                .state_dir(context.state_dir())
         })
         .main()
 }

@@ -254,3 +254,63 @@ fn https_needs_a_certificate_that_is_trusted() {
     );
     assert!(gateway.metrics().contains("dev_ping{device=\"d\""));
 }
+
+#[test]
+fn once_fails_each_time_when_a_push_is_refused() {
+    require!(Program("prometheus-pushgateway"), Program("nginx"), Root);
+    let gateway = Gateway::start();
+    let nginx =
+        Nginx::with_directives(gateway.address(), "location /metrics/job/d { return 400; }");
+    let files = Files::new()
+        .group("a.json", &group("p", &[device("d", "127.0.0.1")]))
+        .push(&push_to(&nginx.url()));
+    for run in 0..10 {
+        let output = files.once();
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "run {run}: {message}");
+        assert!(
+            message.contains("/metrics/job/d (400 Bad Request)"),
+            "run {run}: {message}"
+        );
+    }
+}
+
+#[test]
+fn pushes_go_through_the_proxy_of_the_environment() {
+    require!(Program("prometheus-pushgateway"), Program("nginx"), Root);
+    let gateway = Gateway::start();
+    // It passes on what names any host, as a proxy does, to the one gateway.
+    let proxy = Nginx::with_basic_auth(gateway.address(), "u", "p");
+    let files = Files::new()
+        .group("a.json", &group("p", &[device("d", "127.0.0.1")]))
+        .push(&push_to("http://gateway.invalid:9091"));
+    let once = |variables: &[(&str, &str)]| {
+        let output = files
+            .once_command()
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), message)
+    };
+    let address = proxy.address();
+    let url = format!("http://{address}");
+    let (code, message) = once(&[("HTTP_PROXY", &url), ("NO_PROXY", "invalid")]);
+    assert_eq!(code, Some(1), "{message}");
+    assert!(message.contains("gateway.invalid"), "{message}");
+    assert!(!proxy.access_log().contains("gateway.invalid"));
+    let (_, message) = once(&[("http_proxy", &url)]);
+    assert!(
+        proxy
+            .access_log()
+            .contains("PUT http://gateway.invalid:9091/metrics/job/d"),
+        "{message}{}",
+        proxy.access_log()
+    );
+    let (code, message) = once(&[("HTTP_PROXY", "socks5://u:hunter2@127.0.0.1:1")]);
+    assert_eq!(code, Some(1));
+    assert!(
+        message.contains("HTTP_PROXY") && !message.contains("hunter2"),
+        "{message}"
+    );
+}

@@ -78,6 +78,7 @@ pub mod queue;
 #[cfg(feature = "remote-write")]
 mod remote_write;
 mod samples;
+mod state;
 
 pub use error::PushError;
 pub use http::{Headers, TlsSettings};
@@ -90,3 +91,4 @@ pub use remote_write::{
     ClockProbe, Protocol, RemoteWriteFactory, RemoteWriteSettings, RemoteWriteSink, SendOrder,
 };
 pub use samples::{SampleBlock, SampleMetric, SampleTime};
+pub use state::{StateDir, StateError};

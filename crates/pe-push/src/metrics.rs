@@ -53,6 +53,8 @@ pe_scrape::metrics! {
         duration: gauge("pingexporter_push_duration_seconds", "How long the latest round of pushes took", Seconds),
         /// Push groups that may be there.
         groups: gauge("pingexporter_push_groups", "Groups of this exporter on the Pushgateway"),
+        /// Results that were never sent.
+        dropped: counters["reason"]("pingexporter_push_dropped_total", "Results of a group that were never pushed, by reason: newer ones came first (superseded)"),
         /// Restarts of the sink's task. The engine has a metric of the same name and HELP text for its own tasks.
         restarts: counters["task"]("pingexporter_task_restarts_total", "Tasks that were started again after a panic"),
     }
@@ -65,6 +67,7 @@ impl PushMetrics {
         for kind in ResultKind::ALL {
             metrics.pushes.of(kind.as_str());
         }
+        metrics.dropped.of(SUPERSEDED);
         metrics.restarts.of(TASK);
         metrics.duration.set(0.0);
         metrics.groups.set(0.0);
@@ -85,6 +88,9 @@ impl PushMetrics {
         self.restarts.of(TASK).add(1);
     }
 }
+
+/// Why results were not sent: newer ones of the same group came while they were pending.
+pub(crate) const SUPERSEDED: &str = "superseded";
 
 /// What the sink's task is called.
 pub(crate) const TASK: &str = "push";
@@ -117,6 +123,9 @@ pingexporter_push_duration_seconds 0
 # HELP pingexporter_push_groups Groups of this exporter on the Pushgateway
 # TYPE pingexporter_push_groups gauge
 pingexporter_push_groups 0
+# HELP pingexporter_push_dropped_total Results of a group that were never pushed, by reason: newer ones came first (superseded)
+# TYPE pingexporter_push_dropped_total counter
+pingexporter_push_dropped_total{reason="superseded"} 0
 # HELP pingexporter_task_restarts_total Tasks that were started again after a panic
 # TYPE pingexporter_task_restarts_total counter
 pingexporter_task_restarts_total{task="push"} 0

@@ -11,8 +11,8 @@ use common::{report, sink, sink_grouped};
 use pe_push::{Grouping, GroupingKey, PushError, Pushgateway, PushgatewayFactory, ResultKind};
 use pe_scrape::exposition::Block;
 use pe_scrape::{
-    ABSENT, AGENT_JOB, Columns, CycleReport, Frame, FrameBuilder, HistogramSpec, LabelSet,
-    MetricDescriptor, NativeBuckets, Sink, SinkFactory, SinkSettings, Table, with_causes,
+    ABSENT, AGENT_JOB, CloseReason, Columns, CycleReport, Frame, FrameBuilder, HistogramSpec,
+    LabelSet, MetricDescriptor, NativeBuckets, Sink, SinkFactory, SinkSettings, Table, with_causes,
 };
 use pe_testkit::{Gateway, Nginx, require, wait};
 
@@ -88,8 +88,11 @@ async fn the_agents_own_metrics_are_a_push_group_that_says_which_agent_it_is() {
             host.trim()
         );
         assert!(gateway.metrics().contains(&series), "{}", gateway.metrics());
+        // It is of no group, and goes with the sink.
         sink.retain(&[]);
         sink.flush().await.unwrap();
+        assert_eq!(jobs(&gateway), ["pingexporter"]);
+        sink.close(CloseReason::Removed).await;
         assert!(jobs(&gateway).is_empty(), "{:?}", gateway.groups());
     }
     let own = serde_json::json!({"url": gateway.url()});

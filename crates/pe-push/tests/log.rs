@@ -73,12 +73,13 @@ async fn a_gateway_that_goes_and_comes_is_told_once_each_time() {
     assert!(gateway.metrics().contains(series));
     let lines = lines.all();
     assert_eq!(lines.len(), 2, "{lines:?}");
-    let begins = " WARN pe_push::pushgateway::sink: pushes fail sink=\"pushgateway\" error=\"cannot connect to http://";
+    let begins = " WARN pe_push::pushgateway::deliver: pushes fail sink=\"pushgateway\" error=\"cannot connect to http://";
     assert!(
         lines[0].starts_with(begins) && lines[0].contains("refused"),
         "{lines:?}"
     );
-    let ends = " INFO pe_push::pushgateway::sink: pushes arrive again sink=\"pushgateway\" failed=";
+    let ends =
+        " INFO pe_push::pushgateway::deliver: pushes arrive again sink=\"pushgateway\" failed=";
     assert!(lines[1].starts_with(ends), "{lines:?}");
     let counted =
         |result: &str| metric(&sink, "pingexporter_pushes_total", Some(("result", result)));

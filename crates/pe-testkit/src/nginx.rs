@@ -51,6 +51,15 @@ impl Nginx {
         })
     }
 
+    /// Starts one in front of `upstream` with further directives in its `server` block, such as other locations.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn with_directives(upstream: SocketAddr, directives: &str) -> Self {
+        let directives = directives.to_owned();
+        Self::start(upstream, "", move |_| Ok(directives.clone()))
+    }
+
     /// The PEM file of the certificate of [`with_tls`](Self::with_tls), which is its own authority.
     pub fn certificate(&self) -> PathBuf {
         self.0.directory().join(CERTIFICATE)

@@ -8,7 +8,7 @@ mod outage;
 mod outbox;
 
 pub(crate) use outage::{Change, Outage};
-pub(crate) use outbox::{Outbox, Taken};
+pub(crate) use outbox::Outbox;
 
 use crate::PushError;
 
@@ -50,11 +50,6 @@ impl Delivery {
     pub(crate) fn is_hopeless(&self) -> bool {
         self.in_a_row >= HOPELESS
     }
-
-    /// Whether what failed is worth another try.
-    pub(crate) fn is_worth_a_retry(&self) -> bool {
-        self.first.as_ref().is_some_and(PushError::is_retryable)
-    }
 }
 
 #[cfg(test)]
@@ -95,9 +90,9 @@ mod tests {
     fn a_failure_that_is_worth_a_retry_goes_first() {
         let mut delivery = Delivery::default();
         delivery.note(Err(PushError::EmptyJob));
-        assert!(!delivery.is_worth_a_retry());
         delivery.note(Err(timeout()));
         delivery.note(Err(PushError::EmptyJob));
-        assert!(delivery.is_worth_a_retry());
+        let first = delivery.first.unwrap();
+        assert!(first.is_retryable());
     }
 }

@@ -51,15 +51,21 @@ impl<V> Default for Outbox<V> {
 }
 
 impl<V: Clone> Outbox<V> {
-    /// Puts a value in the place of the former one.
-    pub(crate) fn put(&self, key: Arc<str>, value: V) {
+    /// Puts a value in the place of the former one. Returns whether that one was still pending.
+    pub(crate) fn put(&self, key: Arc<str>, value: V) -> bool {
         let mut state = self.state();
         let former = state.latest.insert(key.clone(), value);
-        state.pending.insert(key);
+        let was_pending = !state.pending.insert(key);
         drop(state);
         self.changed.notify_one();
         // A former value may be large: it is freed without the lock.
         drop(former);
+        was_pending
+    }
+
+    /// Wakes whoever waits for a change.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_one();
     }
 
     /// Puts a value in the place of the former one, which counts as gone: what it had in common with others is looked at again.
@@ -121,11 +127,6 @@ impl<V: Clone> Taken<'_, V> {
     pub(crate) fn settle(mut self) {
         self.pending.clear();
         self.removed.clear();
-    }
-
-    /// Makes everything pending again, for whoever takes it next. Wakes nobody.
-    pub(crate) fn give_back(mut self) {
-        self.restore();
     }
 
     fn restore(&mut self) -> bool {
@@ -195,15 +196,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_is_pending_again_and_wakes_nobody() {
-        let outbox = outbox();
-        assert!(is_changed(&outbox));
-        outbox.take().give_back();
-        assert!(!is_changed(&outbox));
-        assert_eq!(pending(&outbox.take()), ["a", "b"]);
-    }
-
-    #[test]
     fn what_is_replaced_is_gone() {
         let outbox = outbox();
         outbox.replace("a".into(), 3);
@@ -221,7 +213,7 @@ mod tests {
         let taken = outbox.take();
         outbox.retain(&["b".into()]);
         outbox.put("b".into(), 3);
-        taken.give_back();
+        drop(taken);
         let taken = outbox.take();
         assert_eq!(
             (pending(&taken), &taken.removed[..]),

@@ -107,7 +107,37 @@ impl Pushgateway {
     /// # Errors
     /// [`PushError`]; see [`PushError::is_retryable`].
     pub async fn delete(&self, key: &GroupingKey) -> Result<(), PushError> {
-        self.0.push(Request::new(Method::DELETE, key.path())).await
+        self.delete_path(&key.path()).await
+    }
+
+    /// Deletes the push group at a path.
+    pub(super) async fn delete_path(&self, path: &str) -> Result<(), PushError> {
+        self.0.push(Request::new(Method::DELETE, path)).await
+    }
+
+    /// Asks whether pushes would be taken: that the server is there, lets us in and knows how to delete a push group. The
+    /// group that is deleted is nobody's. Where deletions are refused, its readiness decides.
+    pub(super) async fn probe(&self) -> Result<(), PushError> {
+        let number: u64 = rand::random();
+        let nobodys = GroupingKey::new(format!("pingexporter_check_{number:016x}"))?;
+        let refused = match self.delete(&nobodys).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let is_of_method = match &refused {
+            PushError::Unauthorized { status, .. } | PushError::NoSuchPath { status, .. } => {
+                matches!(status.as_u16(), 403 | 405)
+            }
+            _ => false,
+        };
+        match is_of_method {
+            true => self
+                .0
+                .push(Request::new(Method::GET, "/-/ready"))
+                .await
+                .map_err(|_| refused),
+            false => Err(refused),
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Making sinks from what a configuration says.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pe_scrape::resolve::{Resolve, SystemResolver};
 use pe_scrape::settings::Table;
 use pe_scrape::{Group, Remark, SettingsError, Sink, SinkFactory, SinkSettings};
 
+use super::ledger::Ledger;
 use super::review::review;
 use super::sink::Surroundings;
 use super::{PushgatewaySettings, PushgatewaySink};
@@ -21,6 +23,7 @@ use super::{PushgatewaySettings, PushgatewaySink};
 #[derive(Clone)]
 pub struct PushgatewayFactory {
     resolver: Arc<dyn Resolve>,
+    ledger: Arc<Ledger>,
 }
 
 impl PushgatewayFactory {
@@ -29,7 +32,16 @@ impl PushgatewayFactory {
     pub fn new() -> Self {
         Self {
             resolver: Arc::new(SystemResolver),
+            ledger: Arc::default(),
         }
+    }
+
+    /// Keeps what is on gateways in a [`StateDir`](crate::StateDir), so that what is no longer wanted is deleted also after a
+    /// restart. It is opened with the first results; while it cannot be used, everything is kept in memory. `None` is memory only.
+    #[must_use]
+    pub fn state_dir(mut self, path: Option<PathBuf>) -> Self {
+        self.ledger = Arc::new(path.map_or_else(Ledger::default, Ledger::in_directory));
+        self
     }
 
     /// Resolves the names of gateways and proxies with `resolver`.
@@ -58,6 +70,7 @@ impl SinkFactory for PushgatewayFactory {
         let surroundings = Surroundings {
             resolver: self.resolver.clone(),
             external_labels: settings.external_labels.clone(),
+            ledger: self.ledger.clone(),
         };
         let sink = PushgatewaySink::within(settings.name.clone(), &own, surroundings)?;
         Ok(Arc::new(sink))
@@ -117,6 +130,7 @@ mod tests {
                 "max_bytes_per_second",
                 "timeout",
                 "grouping",
+                "delete_on_shutdown",
                 "max_parallel_pushes"
             ]
         );

@@ -4,8 +4,10 @@
 //! `review` say what may be set and what is unwise. [`PushgatewaySink`] delivers.
 
 mod client;
+mod deliver;
 mod factory;
 mod key;
+mod ledger;
 mod push_groups;
 mod review;
 mod settings;

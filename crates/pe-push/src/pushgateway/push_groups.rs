@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use pe_scrape::exposition::{Block, SeriesFilter};
+use pe_scrape::exposition::{Block, SeriesFilter, families};
 use pe_scrape::{CycleReport, Frame};
 
 use super::Grouping;
@@ -19,6 +19,15 @@ pub(super) struct PushGroup<'a> {
 }
 
 impl PushGroup<'_> {
+    /// Whether `only` says no to all of its series.
+    pub(super) fn is_empty(&self, only: Option<&SeriesFilter<'_>>) -> bool {
+        let blocks = self.blocks(only);
+        let families = families(&blocks);
+        families
+            .iter()
+            .all(|family| family.series().next().is_none())
+    }
+
     /// The series of the push group that `only` says yes to.
     pub(super) fn blocks<'b>(&'b self, only: Option<&'b SeriesFilter<'b>>) -> Vec<Block<'b>> {
         let rows = self.rows.iter();
@@ -44,39 +53,17 @@ pub(super) fn names<'a>(
         .collect()
 }
 
-/// The groups of devices whose reports have a part in a push group that those of `removed` had a part in too: these are
-/// to be pushed again without it.
-pub(super) fn sharing(
-    reports: &Reports,
-    removed: &[Arc<CycleReport>],
-    grouping: Grouping,
-) -> Vec<Arc<str>> {
-    if removed.is_empty() {
-        return Vec::new();
-    }
-    let touched = names(removed, grouping);
-    let shares =
-        |report: &CycleReport| names_of(report, grouping).any(|name| touched.contains(name));
-    let sharing = reports.iter().filter(|(_, report)| shares(report));
-    sharing.map(|(group, _)| group.clone()).collect()
-}
-
-/// The push groups that the reports of the groups `changed` have a part in, complete with what others add to them: a push
-/// group is replaced as a whole.
+/// The push groups `due`, each complete with what all reports add to it: a push group is replaced as a whole.
 ///
 /// Reports that finished later come first in a push group: where two hold the same series, the later one's value stands.
 pub(super) fn push_groups<'a>(
     reports: &'a Reports,
-    changed: &BTreeSet<Arc<str>>,
+    due: &BTreeSet<&'a str>,
     grouping: Grouping,
 ) -> BTreeMap<&'a str, PushGroup<'a>> {
-    let changed = reports
-        .iter()
-        .filter(|(group, _)| changed.contains(*group))
-        .map(|(_, report)| report);
-    let names = names(changed, grouping).into_iter();
+    let names = due.iter();
     let mut groups: BTreeMap<&str, PushGroup<'_>> =
-        names.map(|name| (name, PushGroup::default())).collect();
+        names.map(|name| (*name, PushGroup::default())).collect();
     let mut newest_first: Vec<&Arc<CycleReport>> = reports.values().collect();
     newest_first.sort_by_key(|report| std::cmp::Reverse(report.started + report.duration));
     for report in newest_first {
@@ -177,8 +164,8 @@ mod tests {
                 ],
             ),
         ]);
-        let changed = BTreeSet::from(["a".into()]);
-        let groups = push_groups(&reports, &changed, Grouping::Device);
+        let due = names([&reports["a"]], Grouping::Device);
+        let groups = push_groups(&reports, &due, Grouping::Device);
         let keys: Vec<_> = groups.keys().copied().collect();
         assert_eq!(keys, ["a", "own", "shared"]);
         // The same series in two groups is told once, with the newest value.
@@ -194,7 +181,7 @@ mod tests {
             text(&groups["a"]),
             [r#"up{device="a",ip="127.0.0.9"} 1"#, "exporter_jobs 2"]
         );
-        let names: Vec<_> = names(reports.values(), Grouping::Device)
+        let names: Vec<_> = super::names(reports.values(), Grouping::Device)
             .into_iter()
             .collect();
         assert_eq!(names, ["a", "b", "own", "shared"]);
@@ -206,8 +193,8 @@ mod tests {
             report("a", 5, &[("x", "127.0.0.1", 1.0)]),
             report("b", 1, &[("x", "127.0.0.1", 0.0)]),
         ]);
-        let changed = BTreeSet::from(["a".into(), "b".into()]);
-        let groups = push_groups(&reports, &changed, Grouping::Config);
+        let due = names(reports.values(), Grouping::Config);
+        let groups = push_groups(&reports, &due, Grouping::Config);
         assert_eq!(
             text(&groups["a"]),
             [r#"up{device="x",ip="127.0.0.1"} 1"#, "exporter_jobs 1"]
@@ -220,24 +207,12 @@ mod tests {
         let mut slow = report("a", 1, &[("x", "127.0.0.1", 1.0)]);
         slow.kept = vec![frame(&[("x", "127.0.0.1", 0.0), ("y", "127.0.0.2", 0.5)])];
         let reports = reports([slow]);
-        let changed = BTreeSet::from(["a".into()]);
-        let groups = push_groups(&reports, &changed, Grouping::Device);
+        let due = names([&reports["a"]], Grouping::Device);
+        let groups = push_groups(&reports, &due, Grouping::Device);
         assert_eq!(text(&groups["x"]), [r#"up{device="x",ip="127.0.0.1"} 1"#]);
         assert_eq!(text(&groups["y"]), [r#"up{device="y",ip="127.0.0.2"} 0.5"#]);
-        let groups = push_groups(&reports, &changed, Grouping::Config);
+        let due = names([&reports["a"]], Grouping::Config);
+        let groups = push_groups(&reports, &due, Grouping::Config);
         assert_eq!(text(&groups["a"]).len(), 3);
-    }
-
-    #[test]
-    fn only_groups_that_share_a_push_group_with_a_removed_one_are_pushed_again() {
-        let removed = [Arc::new(report("c", 1, &[("shared", "127.0.0.9", 1.0)]))];
-        let reports = reports([
-            report("a", 5, &[("shared", "127.0.0.1", 1.0)]),
-            report("b", 1, &[("own", "127.0.0.1", 0.0)]),
-        ]);
-        let again = |grouping| sharing(&reports, &removed, grouping);
-        assert_eq!(again(Grouping::Device), ["a".into()]);
-        assert!(again(Grouping::Config).is_empty());
-        assert!(sharing(&reports, &[], Grouping::Device).is_empty());
     }
 }

@@ -37,6 +37,8 @@ sink_settings! {
             /// What makes up a group on the Pushgateway: `device` for one group for each device name, `config` for one group for
             /// each configuration file.
             grouping: Grouping = Grouping::Device;
+            /// Delete the push groups at the end of the program. A crash leaves them.
+            delete_on_shutdown: bool = false;
             /// Pushes that may be under way at one time.
             max_parallel_pushes: u32 = DEFAULT_PARALLEL_PUSHES, range(1.0, 1024.0);
         }

@@ -3,32 +3,28 @@
 //! Reports go into an [`Outbox`]; a task takes them out and replaces whole push groups. `flush` does the same in its caller's
 //! task. Deliveries exclude each other, and one that is broken off loses nothing.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::future::pending;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use pe_scrape::exposition::SeriesFilter;
 use pe_scrape::resolve::{Resolve, SystemResolver};
 use pe_scrape::{
-    AGENT_JOB, Backoff, CycleReport, Frame, LabelSet, Labels, MetricDescriptor, SettingsError,
-    Sink, TaskFailure, supervise, with_causes,
+    AGENT_JOB, Backoff, CloseReason, CycleReport, Frame, Labels, SettingsError, Sink, SinkStatus,
+    TaskFailure, supervise, with_causes,
 };
-use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use super::push_groups::{PushGroup, names, push_groups, sharing};
-use super::{Grouping, GroupingKey, Pushgateway, PushgatewaySettings};
-use crate::delivery::{Change, Delivery, Outage, Outbox, Taken};
-use crate::filter::Filter;
+use super::deliver::{Caller, Shared};
+use super::ledger::{Ledger, Paths};
+use super::{Pushgateway, PushgatewaySettings};
+use crate::PushError;
+use crate::delivery::{Delivery, Outbox};
 use crate::host::host_name;
-use crate::metrics::{PushMetrics, TASK};
-use crate::{PushError, ResultKind};
+use crate::metrics::{PushMetrics, SUPERSEDED, TASK};
 
 /// Pushes the latest results of every group. Results that could not be pushed are replaced by newer ones: a gateway shows
 /// only the latest anyway, and one that is down does not fill memory.
@@ -57,29 +53,15 @@ use crate::{PushError, ResultKind};
 /// [`publish`](Sink::publish) and [`retain`](Sink::retain) panic outside a tokio runtime, where the sink's task cannot start.
 pub struct PushgatewaySink {
     shared: Arc<Shared>,
+    delete_on_shutdown: bool,
     worker: OnceLock<Worker>,
-}
-
-struct Shared {
-    /// The sink's name, for logs.
-    name: Arc<str>,
-    /// What the agent's own metrics carry as `instance`.
-    instance: Arc<str>,
-    gateway: Pushgateway,
-    /// The series that are pushed.
-    filter: Filter,
-    grouping: Grouping,
-    max_parallel_pushes: usize,
-    outbox: Outbox<Arc<CycleReport>>,
-    metrics: PushMetrics,
-    /// Held during a delivery.
-    on_gateway: Mutex<OnGateway>,
 }
 
 /// What an agent has for its sinks.
 pub(super) struct Surroundings {
     pub(super) resolver: Arc<dyn Resolve>,
     pub(super) external_labels: Labels,
+    pub(super) ledger: Arc<Ledger>,
 }
 
 impl Default for Surroundings {
@@ -87,16 +69,9 @@ impl Default for Surroundings {
         Self {
             resolver: Arc::new(SystemResolver),
             external_labels: Labels::default(),
+            ledger: Arc::default(),
         }
     }
-}
-
-/// What is known of the gateway.
-#[derive(Default)]
-struct OnGateway {
-    /// Names of the push groups that may be there.
-    groups: BTreeSet<String>,
-    outage: Outage,
 }
 
 /// The sink's task, which ends with the sink.
@@ -129,20 +104,28 @@ impl PushgatewaySink {
     ) -> Result<Self, SettingsError> {
         let (gateway, filter) = settings.prepare(surroundings.resolver)?;
         let instance = surroundings.external_labels.get("instance");
+        let lease = surroundings.ledger.lease(gateway.url());
+        let mut status = SinkStatus::default();
+        gateway.url().clone_into(&mut status.destination);
         let shared = Shared {
             name: name.into(),
             instance: instance.map_or_else(|| host_name().into(), Arc::from),
+            external_labels: surroundings.external_labels,
             gateway,
             filter,
             grouping: settings.grouping,
             max_parallel_pushes: usize::try_from(settings.max_parallel_pushes)
                 .unwrap_or(usize::MAX),
             outbox: Outbox::default(),
+            in_force: Mutex::default(),
             metrics: PushMetrics::new(),
-            on_gateway: Mutex::default(),
+            lease,
+            status: Mutex::new(status),
+            progress: tokio::sync::Mutex::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
+            delete_on_shutdown: settings.delete_on_shutdown,
             worker: OnceLock::new(),
         })
     }
@@ -170,14 +153,23 @@ impl Sink for PushgatewaySink {
         if report.is_stale {
             // Devices that others have too lose the values of this group at once.
             self.shared.outbox.replace(group, report);
-        } else {
-            self.shared.outbox.put(group, report);
+        } else if self.shared.outbox.put(group, report) {
+            self.shared.metrics.dropped.of(SUPERSEDED).add(1);
         }
         self.start();
     }
 
     fn retain(&self, groups: &[Arc<str>]) {
-        self.shared.outbox.retain(groups);
+        let in_force = groups.iter().cloned().collect();
+        *lock(&self.shared.in_force) = Some(in_force);
+        // The agent's own metrics are of no group.
+        let kept: Vec<Arc<str>> = groups
+            .iter()
+            .cloned()
+            .chain([Arc::from(AGENT_JOB)])
+            .collect();
+        self.shared.outbox.retain(&kept);
+        self.shared.outbox.wake();
         self.start();
     }
 
@@ -189,12 +181,67 @@ impl Sink for PushgatewaySink {
     /// # Errors
     /// [`PushError`]: the first failure, one that may succeed later before one that will not.
     async fn flush(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        Ok(self.shared.deliver().await?)
+        match self.shared.deliver(Caller::Flush).await.error {
+            None => Ok(()),
+            Some(error) => Err(error.into()),
+        }
+    }
+
+    /// At the end of the program, push groups are deleted if the settings say so. When the sink is removed, they are deleted unless
+    /// another sink pushes to the same gateway, which takes over what it wants. There is one round; what cannot be deleted then
+    /// is told and forgotten.
+    async fn close(&self, reason: CloseReason) {
+        let shared = &self.shared;
+        let sink = &*shared.name;
+        let alone = shared.lease.alone();
+        let paths = match (reason, alone) {
+            (CloseReason::Removed, Some(all)) => all,
+            (CloseReason::Shutdown, Some(all)) if self.delete_on_shutdown => all,
+            (CloseReason::Shutdown, None) if self.delete_on_shutdown => shared.own_alone().await,
+            (CloseReason::Removed, None) => {
+                shared.withdraw(Paths::new()).await;
+                shared.lease.declare(Some(Paths::new()));
+                return;
+            }
+            _ => return,
+        };
+        let (count, url) = (paths.len(), shared.gateway.url().to_owned());
+        if count == 0 {
+            return;
+        }
+        let failed = shared.withdraw(paths).await;
+        let left = shared.lease.count();
+        if reason == CloseReason::Removed {
+            shared.lease.cross_out_all().await;
+        }
+        match failed {
+            None => info!(sink, url, groups = count, "push groups were deleted"),
+            Some(error) => warn!(
+                sink,
+                url,
+                groups = left,
+                error,
+                "push groups may stay on a gateway that nothing is pushed to any more"
+            ),
+        }
     }
 
     fn metrics(&self) -> Vec<Frame> {
         self.shared.metrics.frames()
     }
+
+    fn status(&self) -> SinkStatus {
+        lock(&self.shared.status).clone()
+    }
+
+    /// Deletes a push group that is nobody's, since that shows nothing and needs what a push needs.
+    async fn check_peer(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(self.shared.gateway.probe().await?)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Delivers at once, whenever something has changed, and again while that fails. The first delivery is for what a task that
@@ -202,140 +249,69 @@ impl Sink for PushgatewaySink {
 async fn work(shared: &Shared) -> Result<(), String> {
     let mut backoff = Backoff::default();
     loop {
-        match shared.deliver().await {
-            Err(error) if error.is_retryable() => backoff.failed(),
+        let delivered = shared.deliver(Caller::Task).await;
+        match &delivered.error {
+            Some(error) if error.is_retryable() => backoff.failed(),
             _ => backoff.reset(),
         }
-        match backoff.pause(rand::random()) {
-            None => shared.outbox.changed().await,
+        shared.bid_farewell().await;
+        // Full jitter: agents that failed together do not come back together.
+        let pause = backoff
+            .pause(1.0)
+            .map(|longest| longest.mul_f64(rand::random()));
+        let asked = delivered.error.as_ref().and_then(PushError::retry_after);
+        let changed = async {
+            tokio::select! {
+                () = shared.outbox.changed() => {}
+                () = shared.lease.changed() => {}
+                () = until(delivered.again) => {}
+            }
+        };
+        match pause.max(asked) {
+            None => changed.await,
+            // Where nothing arrives, new results would not either.
+            Some(pause) if !delivered.arrived => tokio::time::sleep(pause).await,
             Some(pause) => {
-                let _ = tokio::time::timeout(pause, shared.outbox.changed()).await;
+                let _ = tokio::time::timeout(pause, changed).await;
             }
         }
     }
 }
 
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => pending().await,
+    }
+}
+
 impl Shared {
-    /// Pushes what is pending and deletes push groups that are gone.
-    ///
-    /// Cancel safe: what was not delivered stays pending.
-    async fn deliver(&self) -> Result<(), PushError> {
-        let mut on_gateway = self.on_gateway.lock().await;
-        let started = Instant::now();
-        let mut taken = self.outbox.take();
-        // What others have in common with groups that are gone is pushed again without those.
-        let again = sharing(&taken.latest, &taken.removed, self.grouping);
-        taken.pending.extend(again);
-        taken.removed.clear();
-        let Some(delivery) = self.push_all(&mut on_gateway.groups, &taken).await else {
-            return Ok(());
-        };
-        if delivery.is_worth_a_retry() {
-            taken.give_back();
-        } else {
-            taken.settle();
-        }
-        self.conclude(&mut on_gateway, started.elapsed(), &delivery);
-        delivery.first.map_or(Ok(()), Err)
-    }
-
-    /// Pushes everything that was taken out. `None` when there was nothing to do.
-    async fn push_all(
-        &self,
-        on_gateway: &mut BTreeSet<String>,
-        taken: &Taken<'_, Arc<CycleReport>>,
-    ) -> Option<Delivery> {
-        let wanted = names(taken.latest.values(), self.grouping);
-        let gone = on_gateway
-            .iter()
-            .filter(|name| !wanted.contains(name.as_str()));
-        let gone: Vec<String> = gone.cloned().collect();
-        let groups = push_groups(&taken.latest, &taken.pending, self.grouping);
-        let only = |metric: &MetricDescriptor, labels: &LabelSet| {
-            let by_name = self.filter.takes_metric(metric.name());
-            by_name.unwrap_or_else(|| {
-                let own = |name: &str| metric.labels().find(|(own, _)| *own == name);
-                let label = |name: &str| labels.get(name).or_else(|| Some(own(name)?.1));
-                self.filter.takes(metric.name(), label)
-            })
-        };
-        let only: Option<&SeriesFilter<'_>> = (!self.filter.is_empty()).then_some(&only);
-        if gone.is_empty() && groups.is_empty() {
-            return None;
-        }
-        let deletions = gone.iter().map(|name| (name.as_str(), None));
-        let pushes = groups.iter().map(|(name, group)| (*name, Some(group)));
-        let mut work = deletions.chain(pushes);
-        let mut running = FuturesUnordered::new();
-        let mut delivery = Delivery::default();
-        while !delivery.is_hopeless() {
-            while running.len() < self.max_parallel_pushes
-                && let Some((name, group)) = work.next()
-            {
-                if group.is_some() && !on_gateway.contains(name) {
-                    // Even a push that fails or is broken off may arrive.
-                    on_gateway.insert(name.to_owned());
-                }
-                running.push(self.push(name, group, only));
-            }
-            let Some((deleted, result)) = running.next().await else {
-                break;
+    /// Deletes, once, what is left on gateways that no sink pushes to any more: those of former runs, whose credentials nobody
+    /// knows.
+    async fn bid_farewell(&self) {
+        for (url, paths) in self.lease.ledger().left_alone() {
+            let groups = paths.len();
+            let failed = match Pushgateway::new(&url) {
+                Ok(gateway) => delete_all(&gateway, paths, self.max_parallel_pushes).await,
+                Err(error) => Some(error),
             };
-            if let Some(name) = deleted {
-                on_gateway.remove(name);
+            self.lease.ledger().forget(&url).await;
+            let (sink, url) = (&*self.name, &*url);
+            match failed {
+                None => info!(
+                    sink,
+                    url,
+                    groups,
+                    "push groups of a gateway that is no longer configured were deleted"
+                ),
+                Some(error) => warn!(
+                    sink,
+                    url,
+                    groups,
+                    error = with_causes(&error),
+                    "push groups may stay on a gateway that nothing is pushed to any more"
+                ),
             }
-            delivery.note(result);
-        }
-        Some(delivery)
-    }
-
-    /// The grouping key of a push group. That of the agent itself also says which agent it is.
-    fn key(&self, name: &str) -> Result<GroupingKey, PushError> {
-        let key = GroupingKey::new(name)?;
-        match name {
-            AGENT_JOB => key.label("instance", &*self.instance),
-            _ => Ok(key),
-        }
-    }
-
-    /// Replaces one push group, or deletes it. Returns the name of one that was deleted, and the result.
-    async fn push<'n>(
-        &self,
-        name: &'n str,
-        group: Option<&PushGroup<'_>>,
-        only: Option<&SeriesFilter<'_>>,
-    ) -> (Option<&'n str>, Result<(), PushError>) {
-        let result = match (self.key(name), group) {
-            (Err(error), _) => Err(error),
-            (Ok(key), Some(group)) => self.gateway.put(&key, &group.blocks(only)).await,
-            (Ok(key), None) => self.gateway.delete(&key).await,
-        };
-        let kind = result
-            .as_ref()
-            .map_or_else(PushError::kind, |()| ResultKind::Success);
-        self.metrics.count(kind);
-        let is_deleted = group.is_none() && result.is_ok();
-        (is_deleted.then_some(name), result)
-    }
-
-    /// Counts a delivery, and logs what it changes. Comes last, since logging may panic.
-    fn conclude(&self, on_gateway: &mut OnGateway, duration: Duration, delivery: &Delivery) {
-        self.metrics.duration.set(duration.as_secs_f64());
-        self.metrics.groups.set(on_gateway.groups.len() as f64);
-        let kind = delivery.first.as_ref().map(PushError::kind);
-        let change = on_gateway
-            .outage
-            .note(Instant::now(), delivery.failed, kind);
-        let sink = &*self.name;
-        match (change, &delivery.first) {
-            (Some(Change::Fails), Some(error)) => {
-                warn!(sink, error = with_causes(error), "pushes fail");
-            }
-            (Some(Change::Recovered { after, failed }), _) => {
-                let outage_seconds = after.as_secs_f64();
-                info!(sink, failed, outage_seconds, "pushes arrive again");
-            }
-            _ => {}
         }
     }
 
@@ -349,4 +325,19 @@ impl Shared {
             "a task panicked; it is started again after a pause"
         );
     }
+}
+
+/// Deletes push groups in one round. Returns the first failure.
+async fn delete_all(gateway: &Pushgateway, paths: Paths, parallel: usize) -> Option<PushError> {
+    let deletions = paths
+        .into_iter()
+        .map(|path| async move { gateway.delete_path(&path).await });
+    let mut results = futures_util::stream::iter(deletions).buffer_unordered(parallel);
+    let mut round = Delivery::default();
+    while !round.is_hopeless()
+        && let Some(result) = results.next().await
+    {
+        round.note(result);
+    }
+    round.first
 }

@@ -1,0 +1,237 @@
+//! What stays on a gateway when settings change, sinks go and the program starts anew: against Debian's Pushgateway and nginx.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{FakeGateway, report, until};
+use pe_push::PushgatewayFactory;
+use pe_scrape::{CloseReason, Labels, Sink, SinkFactory, SinkSettings};
+use pe_testkit::{Gateway, Nginx, require};
+use serde_json::{Value, json};
+
+/// A sink as an agent makes it.
+fn sink(factory: &PushgatewayFactory, own: Value) -> Arc<dyn Sink> {
+    factory.create(&SinkSettings::new("gateway", own)).unwrap()
+}
+
+fn in_directory(directory: &Path) -> PushgatewayFactory {
+    PushgatewayFactory::new().state_dir(Some(directory.to_owned()))
+}
+
+/// The paths of the groups on the gateway, as `job` or `job/name=value`.
+fn groups(gateway: &Gateway) -> Vec<String> {
+    let shown = |group: &Value| {
+        let labels = group["labels"].as_object().unwrap();
+        let further = labels.iter().filter(|(name, _)| *name != "job");
+        let further = further.map(|(name, value)| format!("/{name}={}", value.as_str().unwrap()));
+        let job = labels["job"].as_str().unwrap();
+        format!("{job}{}", further.collect::<String>())
+    };
+    let mut groups: Vec<String> = gateway.groups().iter().map(shown).collect();
+    groups.sort();
+    groups
+}
+
+/// Tells a sink which groups are in force, with a report of each, and waits until they have arrived.
+async fn publish(sink: &dyn Sink, groups: &[(&str, &[&str])]) {
+    let names: Vec<Arc<str>> = groups.iter().map(|(name, _)| Arc::from(*name)).collect();
+    sink.retain(&names);
+    for (name, devices) in groups {
+        let devices: Vec<_> = devices
+            .iter()
+            .map(|device| (*device, "127.0.0.1", 1.0))
+            .collect();
+        sink.publish(report(name, &devices));
+    }
+    sink.flush().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_grouping_and_other_external_labels_leave_nothing_behind() {
+    require!(Program("prometheus-pushgateway"));
+    let gateway = Gateway::start();
+    let factory = PushgatewayFactory::new();
+    let first = sink(&factory, json!({"url": gateway.url()}));
+    publish(&*first, &[("p", &["a", "b"])]).await;
+    assert_eq!(groups(&gateway), ["a", "b", "p"]);
+
+    // The successor is there before the first goes, as in a reload.
+    let second = sink(
+        &factory,
+        json!({"url": gateway.url(), "grouping": "config"}),
+    );
+    publish(&*second, &[("p", &["a", "b"])]).await;
+    first.close(CloseReason::Removed).await;
+    drop(first);
+    until("the old groups to go", || groups(&gateway) == ["p"]).await;
+
+    let mut settings = SinkSettings::new("gateway", json!({"url": gateway.url()}));
+    settings.external_labels = [("site", "x/y"), ("__replica__", "1")]
+        .into_iter()
+        .collect::<Labels>();
+    let third = factory.create(&settings).unwrap();
+    publish(&*third, &[("p", &["a"])]).await;
+    second.close(CloseReason::Removed).await;
+    drop(second);
+    until("the old groups to go", || {
+        groups(&gateway) == ["a/site=x/y", "p/site=x/y"]
+    })
+    .await;
+    assert!(!gateway.log().contains("inconsistent"), "{}", gateway.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_removed_while_the_agent_was_down_is_deleted_once_all_groups_have_reported() {
+    require!(Program("prometheus-pushgateway"));
+    let (gateway, directory) = (Gateway::start(), tempfile::tempdir().unwrap());
+    {
+        let before = sink(
+            &in_directory(directory.path()),
+            json!({"url": gateway.url()}),
+        );
+        publish(&*before, &[("p", &["a", "b"]), ("q", &["c"])]).await;
+        before.close(CloseReason::Shutdown).await;
+    }
+    assert_eq!(groups(&gateway), ["a", "b", "c", "p", "q"]);
+    let after = sink(
+        &in_directory(directory.path()),
+        json!({"url": gateway.url()}),
+    );
+    after.retain(&["p".into(), "q".into()]);
+    after.publish(report("p", &[("a", "127.0.0.1", 2.0)]));
+    after.flush().await.unwrap();
+    // "c" is of a group that has not reported yet.
+    assert_eq!(groups(&gateway), ["a", "b", "c", "p", "q"]);
+    after.publish(report("q", &[("c", "127.0.0.1", 2.0)]));
+    after.flush().await.unwrap();
+    assert_eq!(groups(&gateway), ["a", "c", "p", "q"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_was_never_answered_counts_as_there() {
+    let (gateway, directory) = (FakeGateway::hanging().await, tempfile::tempdir().unwrap());
+    {
+        let own = json!({"url": gateway.url, "timeout": 3600});
+        let before = sink(&in_directory(directory.path()), own);
+        before.publish(report("p", &[("a", "127.0.0.1", 1.0)]));
+        gateway.hangs(2).await;
+        // Killed here: nothing is told to the sink.
+    }
+    gateway.answer();
+    let after = sink(&in_directory(directory.path()), json!({"url": gateway.url}));
+    publish(&*after, &[("p", &[])]).await;
+    assert_eq!(
+        gateway.answered(),
+        ["DELETE /metrics/job/a", "PUT /metrics/job/p"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_no_longer_configured_gets_one_round_of_deletions() {
+    require!(Program("prometheus-pushgateway"), Program("nginx"));
+    let (old, new) = (Gateway::start(), Gateway::start());
+    let nginx = Nginx::with_basic_auth(old.address(), "u", "p");
+    let directory = tempfile::tempdir().unwrap();
+    let factory = in_directory(directory.path());
+    let with_password = json!({"url": nginx.url(), "username": "u", "password": "p"});
+    let first = sink(&factory, with_password.clone());
+    publish(&*first, &[("p", &["a"])]).await;
+    let noted = std::fs::read_to_string(directory.path().join("pushgateways")).unwrap();
+    assert!(
+        noted.contains(&nginx.url()) && !noted.contains("u:p"),
+        "{noted}"
+    );
+    let second = sink(&factory, json!({"url": new.url()}));
+    // By a reload: with the old settings, its password among them.
+    first.close(CloseReason::Removed).await;
+    drop(first);
+    assert!(groups(&old).is_empty(), "{:?}", groups(&old));
+    publish(&*second, &[("p", &["a"])]).await;
+
+    // By a restart: without, since nobody knows them.
+    let again = sink(&factory, with_password);
+    publish(&*again, &[("p", &["a"])]).await;
+    again.close(CloseReason::Shutdown).await;
+    drop((again, second, factory));
+    let factory = in_directory(directory.path());
+    let after = sink(&factory, json!({"url": new.url()}));
+    publish(&*after, &[("p", &["a"])]).await;
+    let forgotten = || {
+        let noted = std::fs::read_to_string(directory.path().join("pushgateways")).unwrap();
+        !noted.contains(&nginx.url())
+    };
+    until("the old gateway to be forgotten", forgotten).await;
+    assert_eq!(groups(&old), ["a", "p"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sinks_of_one_gateway_delete_nothing_of_each_other() {
+    require!(Program("prometheus-pushgateway"));
+    let (gateway, factory) = (Gateway::start(), PushgatewayFactory::new());
+    let by_device = sink(&factory, json!({"url": gateway.url()}));
+    let by_config = sink(
+        &factory,
+        json!({"url": gateway.url(), "grouping": "config"}),
+    );
+    publish(&*by_config, &[("p", &["a"])]).await;
+    publish(&*by_device, &[("p", &["a", "b"])]).await;
+    publish(&*by_config, &[("p", &["a"])]).await;
+    assert_eq!(groups(&gateway), ["a", "b", "p"]);
+    publish(&*by_device, &[("p", &["a"])]).await;
+    assert_eq!(groups(&gateway), ["a", "p"]);
+    by_device.close(CloseReason::Removed).await;
+    drop(by_device);
+    until("what only one wanted to go", || groups(&gateway) == ["p"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn push_groups_are_deleted_at_the_end_where_that_is_wanted() {
+    require!(Program("prometheus-pushgateway"));
+    let (gateway, factory) = (Gateway::start(), PushgatewayFactory::new());
+    let kept = sink(&factory, json!({"url": gateway.url()}));
+    publish(&*kept, &[("p", &["a"])]).await;
+    kept.close(CloseReason::Shutdown).await;
+    drop(kept);
+    assert_eq!(groups(&gateway), ["a", "p"]);
+    let own = json!({"url": gateway.url(), "delete_on_shutdown": true});
+    let deleted = sink(&factory, own);
+    publish(&*deleted, &[("p", &["a"])]).await;
+    deleted.close(CloseReason::Shutdown).await;
+    assert!(groups(&gateway).is_empty(), "{:?}", groups(&gateway));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_proxy_refuses_delete_or_some_paths_everything_else_is_pushed() {
+    require!(Program("prometheus-pushgateway"), Program("nginx"));
+    let gateway = Gateway::start();
+    let refusing = "if ($request_method = DELETE) { return 405; }\n\
+                    location ~ ^/metrics/job/bad1 { return 401; }\n\
+                    location ~ ^/metrics/job/bad2 { return 403; }\n\
+                    location ~ ^/metrics/job/bad3 { return 444; }\n";
+    let nginx = Nginx::with_directives(gateway.address(), refusing);
+    let factory = PushgatewayFactory::new();
+    let sink = sink(
+        &factory,
+        json!({"url": nginx.url(), "max_parallel_pushes": 1}),
+    );
+    sink.retain(&["p".into()]);
+    let gone = ["aa1", "aa2", "aa3", "aa4", "aa5"].map(|name| (name, "127.0.0.1", 1.0));
+    sink.publish(report("p", &gone));
+    sink.flush().await.unwrap();
+    let names = [
+        "bad1", "bad1b", "bad2", "bad2b", "bad3", "bad3b", "live1", "live2",
+    ];
+    sink.publish(report("p", &names.map(|name| (name, "127.0.0.1", 1.0))));
+    let error = sink.flush().await.unwrap_err().to_string();
+    assert!(error.contains("refuses access (401"), "{error}");
+    let there = groups(&gateway);
+    for live in ["live1", "live2", "p"] {
+        assert!(
+            there.iter().any(|group| group == live),
+            "no {live} in {there:?}"
+        );
+    }
+}
