@@ -56,6 +56,7 @@
 //! | what is read of an answer that is an error | 500 bytes are told, at most 32,000 read |
 //! | connection without traffic | closed after 45 seconds |
 //! | results kept for a gateway that is down | the latest of each group |
+//! | bodies that are compressed with gzip | those above 1,200 bytes, unless the gateway refuses |
 //! | addresses of a host | at most 16 are tried, a quarter of a second apart |
 //!
 //! Requests go through the proxy that `HTTPS_PROXY` or `HTTP_PROXY` names, except to `NO_PROXY` and loopback addresses. Redirects are
@@ -84,7 +85,8 @@ pub use error::PushError;
 pub use http::{Headers, TlsSettings};
 pub use metrics::ResultKind;
 pub use pushgateway::{
-    Grouping, GroupingKey, Pushgateway, PushgatewayFactory, PushgatewaySettings, PushgatewaySink,
+    Compression, Grouping, GroupingKey, Pushgateway, PushgatewayFactory, PushgatewaySettings,
+    PushgatewaySink,
 };
 #[cfg(feature = "remote-write")]
 pub use remote_write::{

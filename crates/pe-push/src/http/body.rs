@@ -46,8 +46,11 @@ type BoxError = Box<dyn Error + Send + Sync>;
 pub(crate) enum Content {
     /// All of it.
     Whole(Bytes),
-    /// Makes it, anew for each try.
-    Streamed(Arc<dyn Fn() -> StreamedBody + Send + Sync>),
+    /// Makes it, anew for each try; `length` bytes.
+    Streamed {
+        make: Arc<dyn Fn() -> StreamedBody + Send + Sync>,
+        length: u64,
+    },
 }
 
 /// How long bodies of one exchange have waited for the budget.
@@ -78,7 +81,11 @@ pub(super) struct Outgoing {
 
 enum Source {
     Whole(Bytes),
-    Streamed(StreamedBody),
+    Streamed {
+        body: StreamedBody,
+        /// Bytes that are still to come out of it.
+        left: u64,
+    },
 }
 
 impl Outgoing {
@@ -90,7 +97,10 @@ impl Outgoing {
         let source = match content {
             None => Source::Whole(Bytes::new()),
             Some(Content::Whole(bytes)) => Source::Whole(bytes.clone()),
-            Some(Content::Streamed(make)) => Source::Streamed(make()),
+            Some(Content::Streamed { make, length }) => Source::Streamed {
+                body: make(),
+                left: *length,
+            },
         };
         Self {
             source,
@@ -108,12 +118,15 @@ impl Source {
         match self {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
-            Self::Streamed(body) => loop {
+            Self::Streamed { body, left } => loop {
                 match ready!(Pin::new(&mut *body).poll_frame(context)) {
                     None => return Poll::Ready(None),
                     Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                     Some(Ok(frame)) => match frame.into_data() {
-                        Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(data))),
+                        Ok(data) if !data.is_empty() => {
+                            *left = left.saturating_sub(data.len() as u64);
+                            return Poll::Ready(Some(Ok(data)));
+                        }
                         _ => {}
                     },
                 }
@@ -164,17 +177,16 @@ impl HttpBody for Outgoing {
         is_empty
             && match &self.source {
                 Source::Whole(bytes) => bytes.is_empty(),
-                Source::Streamed(body) => body.is_end_stream(),
+                Source::Streamed { left, .. } => *left == 0,
             }
     }
 
     fn size_hint(&self) -> SizeHint {
         let held = self.held.as_ref().map_or(0, |(piece, _)| piece.len());
-        match &self.source {
-            Source::Whole(bytes) => {
-                SizeHint::with_exact((bytes.len() + self.rest.len() + held) as u64)
-            }
-            Source::Streamed(_) => SizeHint::default(),
-        }
+        let left = match &self.source {
+            Source::Whole(bytes) => bytes.len() as u64,
+            Source::Streamed { left, .. } => *left,
+        };
+        SizeHint::with_exact(left + (self.rest.len() + held) as u64)
     }
 }

@@ -1,14 +1,28 @@
 //! The client for the gateway's HTTP API.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::Method;
-use pe_scrape::exposition::{Block, Format, encode};
+use pe_scrape::exposition::Block;
 use pe_scrape::{FrameBuilder, LabelSet, MetricDescriptor, Secret};
 
 use super::GroupingKey;
+use super::encoding::Encoded;
 use crate::PushError;
-use crate::http::{Authentication, BaseUrl, Body, ClientOptions, HttpClient, Request, SecretText};
+use crate::http::{Authentication, BaseUrl, ClientOptions, HttpClient, Request, SecretText};
+
+pe_scrape::choices! {
+    /// How bodies travel.
+    pub enum Compression {
+        /// With gzip, if they are larger than a packet. A gateway that takes none gets them as they are.
+        #[default]
+        Gzip = "gzip",
+        /// As they are.
+        None = "none",
+    }
+}
 
 /// A Pushgateway. Connections are kept and used again; cloning is cheap and shares them.
 ///
@@ -24,7 +38,12 @@ use crate::http::{Authentication, BaseUrl, Body, ClientOptions, HttpClient, Requ
 /// # Panics
 /// Requests panic outside a tokio runtime with time and I/O enabled.
 #[derive(Debug, Clone)]
-pub struct Pushgateway(HttpClient);
+pub struct Pushgateway {
+    client: HttpClient,
+    compression: Compression,
+    /// Whether the gateway has refused a compressed body and taken the same one as it is.
+    takes_no_gzip: Arc<AtomicBool>,
+}
 
 impl Pushgateway {
     /// The gateway at `url`, such as `http://host:9091` or `https://proxy/prefix`; without a port that of the scheme. Nothing
@@ -34,7 +53,7 @@ impl Pushgateway {
     /// [`PushError::Url`] when that is not an `http` or (with the feature `tls`) `https` URL with a host, has credentials, a
     /// query or a fragment, or the system's certificates cannot be read.
     pub fn new(url: &str) -> Result<Self, PushError> {
-        HttpClient::new(BaseUrl::parse(url)?, ClientOptions::default()).map(Self)
+        HttpClient::new(BaseUrl::parse(url)?, ClientOptions::default()).map(Self::from)
     }
 
     /// Sends user and password with every request, as HTTP basic authentication (RFC 7617, in UTF-8).
@@ -43,21 +62,29 @@ impl Pushgateway {
     /// [`PushError::Credentials`] when the user holds a colon, or either a control character (RFC 7617, section 2).
     pub fn basic_auth(mut self, user: &str, password: &str) -> Result<Self, PushError> {
         let password = SecretText::Given(Secret::new(password));
-        self.0.authenticate(Authentication::basic(user, password)?);
+        self.client
+            .authenticate(Authentication::basic(user, password)?);
         Ok(self)
     }
 
     /// How long one request may take, from connecting to the end of the answer. 10 seconds unless set.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.0.set_timeout(timeout);
+        self.client.set_timeout(timeout);
+        self
+    }
+
+    /// How bodies travel. Compressed unless set.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
         self
     }
 
     /// The base URL, without slashes at its end.
     #[must_use]
     pub fn url(&self) -> &str {
-        self.0.url().as_str()
+        self.client.url().as_str()
     }
 
     /// Pushes one value as a gauge without a HELP text, and keeps the other metrics of the job: what a script has to say
@@ -89,8 +116,7 @@ impl Pushgateway {
     /// # Errors
     /// [`PushError`]; see [`PushError::is_retryable`].
     pub async fn put(&self, key: &GroupingKey, blocks: &[Block<'_>]) -> Result<(), PushError> {
-        let request = Request::new(Method::PUT, key.path());
-        self.0.push(request.body(body(blocks))).await
+        self.send(Method::PUT, key, blocks).await
     }
 
     /// Replaces those metrics of a push group that have the same name, and keeps the others (`POST`).
@@ -98,8 +124,7 @@ impl Pushgateway {
     /// # Errors
     /// [`PushError`]; see [`PushError::is_retryable`].
     pub async fn post(&self, key: &GroupingKey, blocks: &[Block<'_>]) -> Result<(), PushError> {
-        let request = Request::new(Method::POST, key.path());
-        self.0.push(request.body(body(blocks))).await
+        self.send(Method::POST, key, blocks).await
     }
 
     /// Deletes a push group (`DELETE`). That there is none is a success.
@@ -110,9 +135,35 @@ impl Pushgateway {
         self.delete_path(&key.path()).await
     }
 
+    async fn send(
+        &self,
+        method: Method,
+        key: &GroupingKey,
+        blocks: &[Block<'_>],
+    ) -> Result<(), PushError> {
+        let compresses =
+            self.compression == Compression::Gzip && !self.takes_no_gzip.load(Ordering::Relaxed);
+        let encoded = encode(blocks, compresses);
+        let request = Request::new(method, key.path());
+        let packed = encoded.gzipped().filter(|_| compresses);
+        let Some(packed) = packed else {
+            return self.client.push(request.body(encoded.plain())).await;
+        };
+        match self.client.push(request.clone().body(packed)).await {
+            Err(PushError::Rejected { status, .. }) if matches!(status.as_u16(), 400 | 415) => {}
+            result => return result,
+        }
+        let result = self.client.push(request.body(encoded.plain())).await;
+        // Where the content is at fault, this fails alike.
+        if result.is_ok() {
+            self.takes_no_gzip.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
     /// Deletes the push group at a path.
     pub(super) async fn delete_path(&self, path: &str) -> Result<(), PushError> {
-        self.0.push(Request::new(Method::DELETE, path)).await
+        self.client.push(Request::new(Method::DELETE, path)).await
     }
 
     /// Asks whether pushes would be taken: that the server is there, lets us in and knows how to delete a push group. The
@@ -132,7 +183,7 @@ impl Pushgateway {
         };
         match is_of_method {
             true => self
-                .0
+                .client
                 .push(Request::new(Method::GET, "/-/ready"))
                 .await
                 .map_err(|_| refused),
@@ -141,19 +192,23 @@ impl Pushgateway {
     }
 }
 
-/// Text is what every gateway and every look-alike reads; native histograms exist only in protobuf.
-fn body(blocks: &[Block<'_>]) -> Body {
-    let native = blocks.iter().any(Block::has_native_histograms);
-    let format = if native {
-        Format::Protobuf
-    } else {
-        Format::Text
-    };
-    Body::new(encode(blocks, format), format.content_type())
-}
-
 impl From<HttpClient> for Pushgateway {
     fn from(client: HttpClient) -> Self {
-        Self(client)
+        Self {
+            client,
+            compression: Compression::default(),
+            takes_no_gzip: Arc::default(),
+        }
+    }
+}
+
+/// Encodes a body. A large one takes its time, which the other tasks of the thread do not wait for where that can be.
+fn encode(blocks: &[Block<'_>], is_compressed: bool) -> Encoded {
+    let runtime = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+    match runtime {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => {
+            tokio::task::block_in_place(|| Encoded::new(blocks, is_compressed))
+        }
+        _ => Encoded::new(blocks, is_compressed),
     }
 }

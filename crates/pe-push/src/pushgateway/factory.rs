@@ -130,6 +130,7 @@ mod tests {
                 "max_bytes_per_second",
                 "timeout",
                 "grouping",
+                "compression",
                 "delete_on_shutdown",
                 "max_parallel_pushes"
             ]

@@ -169,14 +169,13 @@ impl Ledger {
         if trouble == access.trouble {
             return;
         }
+        let directory = store.path.display();
         match &trouble {
             Some(error) => warn!(
                 error,
                 "what is on gateways is kept in memory only, until the state directory can be used"
             ),
-            None => {
-                info!(directory = %store.path.display(), "what is on gateways is kept in the state directory")
-            }
+            None => info!(%directory, "what is on gateways is kept in the state directory"),
         }
         access.trouble = trouble;
     }

@@ -5,6 +5,7 @@
 
 mod client;
 mod deliver;
+mod encoding;
 mod factory;
 mod key;
 mod ledger;
@@ -13,7 +14,7 @@ mod review;
 mod settings;
 mod sink;
 
-pub use client::Pushgateway;
+pub use client::{Compression, Pushgateway};
 pub use factory::PushgatewayFactory;
 pub use key::GroupingKey;
 pub use settings::{Grouping, PushgatewaySettings};

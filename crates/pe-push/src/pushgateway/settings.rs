@@ -6,7 +6,7 @@ use pe_scrape::SettingsError;
 use pe_scrape::resolve::Resolve;
 use pe_scrape::settings::{Bounds, Problems, Setting, decode};
 
-use super::Pushgateway;
+use super::{Compression, Pushgateway};
 use crate::filter::Filter;
 use crate::http::sink_settings;
 
@@ -37,6 +37,8 @@ sink_settings! {
             /// What makes up a group on the Pushgateway: `device` for one group for each device name, `config` for one group for
             /// each configuration file.
             grouping: Grouping = Grouping::Device;
+            /// How bodies travel: `gzip` where they are larger than a packet and the gateway takes it, or `none`.
+            compression: Compression = Compression::Gzip;
             /// Delete the push groups at the end of the program. A crash leaves them.
             delete_on_shutdown: bool = false;
             /// Pushes that may be under way at one time.
@@ -69,7 +71,10 @@ impl PushgatewaySettings {
         let client = common.client(resolver, &mut problems);
         let filter = common.filter(&mut problems);
         match client {
-            Some(client) if !problems.has_errors() => Ok((Pushgateway::from(client), filter)),
+            Some(client) if !problems.has_errors() => Ok((
+                Pushgateway::from(client).compression(self.compression),
+                filter,
+            )),
             _ => Err(problems.into()),
         }
     }
