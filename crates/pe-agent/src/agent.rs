@@ -13,7 +13,7 @@ use pe_scrape::{RegistryError, ScraperFactory, ScraperRegistry, SinkFactory, Sin
 use tokio::runtime::Runtime;
 use tracing::{error, warn};
 
-use crate::cli::{self, Cli, Command, FileArgs, Identity, LogFormat};
+use crate::cli::{self, CheckArgs, Cli, Command, FileArgs, Identity, LogFormat};
 use crate::failure::Failure;
 use crate::load::Loader;
 use crate::metrics::AgentMetrics;
@@ -69,7 +69,7 @@ impl Context {
     /// The resolver that all scrapers and sinks of the agent share: one that caches, and that asks the name servers of
     /// `--dns-servers` where these are given.
     ///
-    /// Where nothing is measured, in `check` and `schema`, it is the system's.
+    /// Where nothing is measured or sent, in `check` without `--connect` and in `schema`, it is the system's.
     #[must_use]
     pub fn resolver(&self) -> Arc<dyn Resolve> {
         self.resolver.clone()
@@ -262,9 +262,16 @@ impl Agent {
                 };
                 run::run(service).await
             }
-            Command::Check(files) => {
+            Command::Check(CheckArgs {
+                files,
+                connect: false,
+            }) => {
                 let context = Context::without_state(SystemResolver);
-                check::check(&self.loader(files, &context)?)
+                check::check(&self.loader(files, &context)?).map(drop)
+            }
+            Command::Check(CheckArgs { files, .. }) => {
+                let context = Context::without_state(resolver(&files.dns_servers));
+                check::connect(&self.loader(files, &context)?).await
             }
             Command::Once(files) => {
                 let resolver = resolver(&files.dns_servers);

@@ -3,9 +3,10 @@
 //! The macros of the standard library panic then. Standard output carries results: a reader that has seen enough is no
 //! failure, any other error is one. Standard error carries words about them: what cannot be said is left unsaid.
 
-use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write, stderr, stdout};
+
+use pe_scrape::printable;
 
 use crate::failure::Failure;
 
@@ -27,27 +28,12 @@ pub(crate) fn printed<T: Default>(result: io::Result<T>) -> Result<T, Failure> {
     }
 }
 
-/// Prints lines to standard error, if that is possible.
+/// Prints lines to standard error, if that is possible, without what a terminal would act on.
 pub(crate) fn tell(lines: impl Display) {
-    let text = format!("{}\n", printable(&lines.to_string()));
+    let lines = lines.to_string();
+    let lines: Vec<_> = lines.split('\n').map(printable).collect();
+    let text = format!("{}\n", lines.join("\n"));
     let _ = stderr().lock().write_all(text.as_bytes());
-}
-
-/// The text without what a terminal would obey: control characters of files and arguments are written as escapes. Line ends
-/// stay.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    let is_plain = |c: char| !c.is_control() || c == '\n';
-    if text.chars().all(is_plain) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match is_plain(c) {
-            true => escaped.push(c),
-            false => escaped.extend(c.escape_default()),
-        }
-    }
-    Cow::Owned(escaped)
 }
 
 /// `1 device`, `2 devices`.
@@ -67,15 +53,6 @@ mod tests {
         assert!(printed::<()>(Err(ErrorKind::BrokenPipe.into())).is_ok());
         let full = printed::<()>(Err(ErrorKind::StorageFull.into())).unwrap_err();
         assert!(full.to_string().starts_with("cannot print: "), "{full}");
-    }
-
-    #[test]
-    fn a_terminal_has_nothing_to_obey() {
-        assert_eq!(printable("größer\n  hint: x"), "größer\n  hint: x");
-        assert_eq!(
-            printable("a\u{1b}[2Jb\rc\u{9b}d\te"),
-            r"a\u{1b}[2Jb\rc\u{9b}d\te"
-        );
     }
 
     #[test]

@@ -11,7 +11,6 @@ use tracing::{debug, error, info};
 
 use crate::load::{Loader, warn_about};
 use crate::metrics::AgentMetrics;
-use crate::output::printable;
 use crate::service_manager::ServiceManager;
 use crate::supervise::keep_running;
 use crate::watch::{self, Change, Watcher};
@@ -111,7 +110,7 @@ impl Reloader {
     fn refuse(&mut self, cause: Cause, problems: Diagnostics) {
         if cause == Cause::Signal || self.refused.as_ref() != Some(&problems) {
             error!(
-                problems = %printable(&problems.to_string()),
+                %problems,
                 "the new configuration is not in order; the one before stays in force"
             );
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::env::{current_exe, var};
+use std::error::Error;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use libtest_mimic::{Arguments, Trial};
 use pe_agent::Agent;
 use pe_scrape::{
     Columns, CycleReport, Metric, Row, ScrapeError, Scraper, ScraperFactory, ScraperSettings,
-    SettingsError, Sink, SinkFactory, SinkSettings, Target, async_trait,
+    SettingsError, Sink, SinkFactory, SinkSettings, SinkStatus, Target, async_trait,
 };
 use pe_testkit::{http, wait};
 use serde_json::json;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
     if let Ok(role) = var(ROLE) {
         return agent(&role).main();
     }
-    let trials: [(&str, fn()); 7] = [
+    let trials: [(&str, fn()); 8] = [
         (
             "a_name_that_is_registered_twice_is_refused",
             registered_twice,
@@ -40,6 +41,10 @@ fn main() -> ExitCode {
         (
             "a_sink_that_keeps_state_has_a_directory_while_it_runs",
             state_directory,
+        ),
+        (
+            "check_asks_the_peers_of_all_sinks_and_fails_with_one",
+            check_connects,
         ),
     ];
     let trials = trials.map(|(name, test)| {
@@ -61,6 +66,7 @@ fn agent(role: &str) -> Agent {
             Slow
         }),
         "slow-load" | "stuck" => agent.scraper("one", Slow),
+        "peers" => agent.scraper("one", Slow).sink("peer", peer),
         "state" => agent
             .scraper("one", Slow)
             .sink_with("keeper", |context| Keeper(context.state_dir())),
@@ -138,6 +144,33 @@ impl SinkFactory for Keeper {
 }
 
 struct Nowhere;
+
+/// A sink whose peer answers as the settings say.
+struct Peer(String);
+
+fn peer(settings: &SinkSettings) -> Result<Arc<dyn Sink>, SettingsError> {
+    let answer = settings.own["answer"].as_str().unwrap_or_default();
+    Ok(Arc::new(Peer(answer.to_owned())))
+}
+
+#[async_trait]
+impl Sink for Peer {
+    fn publish(&self, _: Arc<CycleReport>) {}
+
+    fn status(&self) -> SinkStatus {
+        let mut status = SinkStatus::default();
+        status.destination = "http://peer.test".to_owned();
+        status
+    }
+
+    async fn check_peer(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        match self.0.as_str() {
+            "yes" => Ok(()),
+            "panic" => panic!("as the settings say"),
+            no => Err(no.into()),
+        }
+    }
+}
 
 #[async_trait]
 impl Sink for Nowhere {
@@ -318,5 +351,49 @@ fn state_directory() {
     assert_eq!(state_of(&run, &variables), r#"Some("there")"#);
     for command in ["check", "once"] {
         assert_eq!(state_of(&[command], &variables), "None", "{command}");
+    }
+}
+
+fn check_connects() {
+    let files = tempfile::tempdir().unwrap();
+    let path = |name: &str| files.path().join(name);
+    fs::create_dir(path("configs")).unwrap();
+    write_group(files.path(), "before");
+    let check = |sinks: &[&str], further: &[&str]| {
+        let sinks = sinks
+            .iter()
+            .map(|answer| json!({"peer": {"answer": answer}}));
+        let push = json!({"sinks": sinks.collect::<Vec<_>>()});
+        fs::write(path("push.json"), push.to_string()).unwrap();
+        let output = Command::new(current_exe().unwrap())
+            .arg("check")
+            .args(further)
+            .arg("--configs")
+            .arg(path("configs"))
+            .arg("--push-config")
+            .arg(path("push.json"))
+            .env(ROLE, "peers")
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let order = "the configuration is in order: 1 device in 1 file, 0 warnings\n";
+    let (code, told) = check(&["no"], &[]);
+    assert_eq!((code, told.as_str()), (Some(0), order));
+    let yes = "results would arrive at http://peer.test";
+    let (code, told) = check(&["yes", "yes"], &["--connect"]);
+    let expected = format!("{order}sink peer: {yes}\nsink peer-2: {yes}\n");
+    assert_eq!((code, told), (Some(0), expected));
+    let (code, told) = check(&["no\u{1b}", "yes", "panic"], &["--connect"]);
+    assert_eq!(code, Some(1), "{told}");
+    for expected in [
+        "sink peer: results would not arrive at http://peer.test: no\\u{1b}\n",
+        "sink peer-2: results would arrive at http://peer.test\n",
+        "sink peer-3: it panicked",
+    ] {
+        assert!(told.contains(expected), "no {expected} in {told}");
     }
 }

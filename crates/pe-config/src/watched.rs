@@ -31,7 +31,7 @@ impl Watched {
         let directories = self
             .directories
             .iter()
-            .map(|path| json_files(path))
+            .map(|path| configuration_files(path))
             .collect();
         Fingerprint { files, directories }
     }
@@ -65,8 +65,8 @@ fn stamp(path: &Path) -> Option<Stamp> {
     })
 }
 
-/// Names of the `*.json` files in a directory, sorted; `None` when it cannot be listed.
-fn json_files(directory: &Path) -> Option<Vec<OsString>> {
+/// Names of the files in a directory that may be group or targets files, sorted; `None` when it cannot be listed.
+fn configuration_files(directory: &Path) -> Option<Vec<OsString>> {
     let here = match directory.as_os_str().is_empty() {
         true => Path::new("."),
         false => directory,
@@ -75,9 +75,11 @@ fn json_files(directory: &Path) -> Option<Vec<OsString>> {
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.file_name()))
         .filter(|name| {
-            Path::new(name)
-                .extension()
-                .is_some_and(|extension| extension == "json")
+            Path::new(name).extension().is_some_and(|extension| {
+                ["json", "yml", "yaml"]
+                    .iter()
+                    .any(|known| extension == *known)
+            })
         })
         .collect();
     names.sort();

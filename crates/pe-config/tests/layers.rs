@@ -49,6 +49,7 @@ fn check_conf(sources: &pe_config::Sources<'_>) {
         (group.common.rate, group.common.burst),
         (Some(50.5), Some(9))
     );
+    assert!(group.common.unknown_is_down);
     assert_eq!(group.settings.max_targets, 10);
     assert_eq!(group.settings.family, FamilyChoice::V6);
     assert_eq!(warnings(&loaded), [""; 0]);

@@ -270,3 +270,92 @@ fn a_problem_within_a_former_content_is_told_at_its_place() {
         "{shown}"
     );
 }
+
+/// The devices of a targets file with this text, each with its labels.
+fn devices_of(name: &str, text: &str) -> Result<Vec<String>, String> {
+    let directory =
+        Directory::new(r#"[{"targets_files": ["sd/*.json", "sd/*.yml", "sd/*.yaml"]}]"#);
+    directory.write(&format!("sd/{name}"), text);
+    let loaded = directory
+        .load(None)
+        .map_err(|error| directory.shown(&error.diagnostics))?;
+    let devices = loaded.config.groups[0].devices.iter();
+    Ok(devices
+        .map(|device| format!("{:?}", device.target.labels()))
+        .collect())
+}
+
+#[test]
+fn a_targets_file_may_be_yaml() {
+    let json = r#"[{"targets": ["127.0.0.1:9100", "::1"], "labels": {"rack": "7", "on": "yes", "device": "a"}},
+                   {"targets": ["127.0.0.2"], "labels": {"rack": "7", "on": "yes"}}]"#;
+    let yaml = "---\n- targets:\n  - 127.0.0.1:9100\n  - '::1'\n  labels: &common\n    rack: 7\n    on: yes\n    device: a\n\
+                - targets: [127.0.0.2]\n  labels: {rack: 7, \"on\": 'yes'}\n";
+    let expected = devices_of("a.json", json).unwrap();
+    assert_eq!(expected.len(), 3);
+    for name in ["a.yml", "a.yaml"] {
+        assert_eq!(devices_of(name, yaml).unwrap(), expected, "{name}");
+        // All JSON is YAML.
+        assert_eq!(devices_of(name, json).unwrap(), expected, "{name}");
+    }
+    // Half a file, which a program has begun to write.
+    let told = devices_of("a.yml", "").unwrap_err();
+    assert!(told.contains("a.yml:1:1: the file is empty"), "{told}");
+}
+
+/// What `promtool check config` says of the same texts.
+#[test]
+fn null_is_nothing_where_prometheus_takes_it_for_nothing() {
+    let plain = devices_of("a.json", r#"[{"targets": ["127.0.0.1"]}]"#);
+    for (text, expected) in [
+        ("null", Ok(Vec::new())),
+        (r#"[{"targets": null, "labels": null}]"#, Ok(Vec::new())),
+        (r#"[{"labels": {"a": "b"}}]"#, Ok(Vec::new())),
+        (
+            r#"[{"targets": ["127.0.0.1"], "labels": null}]"#,
+            plain.clone(),
+        ),
+        (
+            r#"[{"targets": ["127.0.0.1"], "labels": {"a": null}}]"#,
+            plain,
+        ),
+    ] {
+        assert_eq!(devices_of("a.json", text), expected, "{text}");
+        assert_eq!(devices_of("a.yml", text), expected, "{text}");
+    }
+    for text in ["[null]", r#"[{"targets": ["127.0.0.1", null]}]"#] {
+        assert!(devices_of("a.json", text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_file_that_is_too_large_is_refused_unread() {
+    let directory = Directory::new(r#"[{"targets_files": ["sd/*.json", "sd/*.yml"]}]"#);
+    std::fs::create_dir(directory.path("sd")).unwrap();
+    for name in ["huge.json", "sd/a.json", "sd/b.yml"] {
+        let file = std::fs::File::create(directory.path(name)).unwrap();
+        file.set_len(6 << 40).unwrap();
+    }
+    let mut sources = sources_of(directory.root.path());
+    directory.write(
+        "push/push.json",
+        r#"{"sinks": [{"archive": {"url": "x", "token_file": "token"}}]}"#,
+    );
+    let token = std::fs::File::create(directory.path("push/token")).unwrap();
+    token.set_len(6 << 40).unwrap();
+    sources.push_config = Some(directory.path("push/push.json"));
+    let told = directory.shown(&load(&sources).unwrap_err().diagnostics);
+    for expected in [
+        "huge.json:1:1: the file is larger than 256 MiB",
+        "sd/a.json:1:1: the targets file is larger than 256 MiB",
+        "sd/b.yml:1:1: the targets file is larger than 256 MiB",
+        "push/token: is larger than 64 KiB",
+    ] {
+        assert!(told.contains(expected), "no {expected} in {told}");
+    }
+    directory.write("push/push.json", "");
+    let push = std::fs::File::create(directory.path("push/push.json")).unwrap();
+    push.set_len(6 << 40).unwrap();
+    let told = directory.shown(&load(&sources).unwrap_err().diagnostics);
+    assert!(told.contains("push.json:1:1: the file is larger"), "{told}");
+}

@@ -1,4 +1,4 @@
-//! Which command arguments without a command mean.
+//! Arguments as they stand, before clap sees them: which command is meant where none stands, and what may be a password.
 
 use std::ffi::OsString;
 
@@ -44,4 +44,26 @@ fn drop_help(arguments: &mut Vec<OsString>, from: usize) {
         at += 1;
         at <= from || !(word == "-h" || word == "--help")
     });
+}
+
+/// Words that follow the value of a `--set`, up to the next option that is known by its form: a value with spaces that lacks
+/// its quotes ends up there. The word right behind the value may even look like an option.
+pub(super) fn after_settings(arguments: &[OsString]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut words = arguments
+        .iter()
+        .map(|word| word.to_string_lossy())
+        .peekable();
+    while let Some(word) = words.next() {
+        if word == "--set" {
+            words.next();
+        } else if !word.starts_with("--set=") {
+            continue;
+        }
+        found.extend(words.peek().map(ToString::to_string));
+        while let Some(word) = words.next_if(|word| !word.starts_with('-')) {
+            found.push(word.into_owned());
+        }
+    }
+    found
 }

@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Measure all devices at their intervals and push the results, until stopped (the default)
     Run(RunArgs),
     /// Validate the configuration and print every problem
-    Check(FileArgs),
+    Check(CheckArgs),
     /// Measure all devices once; print the results, or push them with --push-config
     Once(FileArgs),
     /// Ping hosts, addresses, subnets or ranges now
@@ -71,6 +71,15 @@ pub(crate) struct FileArgs {
     /// Set a key over all files and the environment, such as conf.interval=10s or push.grouping=config
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<Assignment>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+    /// Also ask each sink's peer whether results would arrive; nothing is measured or stored there
+    #[arg(long)]
+    pub(crate) connect: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -243,10 +252,11 @@ pub(crate) enum LogFormat {
 pub(crate) fn parse(identity: Identity, arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
     let mut command = command(identity);
     let arguments = arguments::with_command(&command, arguments);
+    let secrets = arguments::after_settings(&arguments);
     let parsed = command
         .try_get_matches_from_mut(arguments)
         .and_then(|matches| Cli::from_arg_matches(&matches));
-    parsed.map_err(|error| better(error, &command))
+    parsed.map_err(|error| without_secrets(better(error, &command), &secrets))
 }
 
 /// Names of the environment variables that options fall back on.
@@ -318,6 +328,24 @@ fn better(mut error: clap::Error, command: &clap::Command) -> clap::Error {
     if let Some(tip) = tip {
         let tips = ContextValue::StyledStrs(vec![tip.into()]);
         error.insert(ContextKind::Suggested, tips);
+    }
+    error
+}
+
+/// The error without what may be a password: the value of `--set`, or what follows it where that lacks its quotes.
+fn without_secrets(mut error: clap::Error, secrets: &[String]) -> clap::Error {
+    let argument = words(&error, ContextKind::InvalidArg);
+    let argument = argument.first().map(String::as_str).unwrap_or_default();
+    let hidden = || ContextValue::String("…".to_owned());
+    if error.kind() == ErrorKind::ValueValidation && argument.starts_with("--set ") {
+        error.insert(ContextKind::InvalidValue, hidden());
+    } else if secrets.iter().any(|secret| secret == argument) {
+        error.insert(ContextKind::InvalidArg, hidden());
+        let tip = "write the value of --set in quotes if it has spaces".to_owned();
+        error.insert(
+            ContextKind::Suggested,
+            ContextValue::StyledStrs(vec![tip.into()]),
+        );
     }
     error
 }
@@ -506,6 +534,26 @@ mod tests {
             let error = parse_words(&["--configs", "d", "--set", bad]).unwrap_err();
             assert_eq!(error.exit_code(), 2);
         }
+    }
+
+    #[test]
+    fn what_may_be_a_password_is_not_shown() {
+        for words in [
+            &["--set", "push.pass_pushgateway:hunter2"][..],
+            &["--set", "=hunter2"],
+            &["--set==hunter2"],
+            &["--set", "push.pass_pushgateway=a", "hunter2"],
+            &["--set=push.pass_pushgateway=a", "hunter2"],
+            &["--set", "push.pass_pushgateway=a", "b", "hunter2"],
+            &["--set", "push.pass_pushgateway=a", "--hunter2"],
+        ] {
+            let words = [&["--configs", "d"], words].concat();
+            let text = parse_words(&words).unwrap_err().to_string();
+            assert!(!text.contains("hunter2"), "{text}");
+            assert!(text.contains("--set"), "{text}");
+        }
+        let text = parse_words(&["--configs", "d", "hunter2"]).unwrap_err();
+        assert!(text.to_string().contains("hunter2"));
     }
 
     #[test]

@@ -24,10 +24,7 @@ pub(crate) const GROUP_FILE: &[Key] = &[
 
 /// Keys of an entry of a targets file.
 pub(crate) const TARGET_GROUP: &[Key] = &[
-    required(Key::of::<Vec<TargetSpec>>(
-        "targets",
-        &["Addresses or host names; a port is dropped."],
-    )),
+    Key::of::<Vec<TargetSpec>>("targets", &["Addresses or host names; a port is dropped."]),
     Key::of::<BTreeMap<String, String>>(
         "labels",
         &[

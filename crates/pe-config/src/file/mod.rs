@@ -7,17 +7,19 @@ mod document;
 mod keys;
 mod read;
 mod syntax;
+mod yaml;
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 
 use jsonc_parser::ast;
 use pe_scrape::settings::Problem;
-use pe_scrape::{Diagnostic, Diagnostics, Severity};
+use pe_scrape::{Diagnostic, Diagnostics, Severity, printable};
 
 pub(crate) use document::Document;
 pub(crate) use keys::{GROUP_FILE, SCHEMA, TARGET_GROUP, open, resolve_paths};
-pub(crate) use read::{explain, regular_file};
+pub(crate) use read::{MOST_BYTES, MOST_SECRET_BYTES, explain, regular_file};
 pub(crate) use syntax::Syntax;
 
 /// Collects what is found in all files. Text of files that would act on a terminal is escaped.
@@ -73,29 +75,15 @@ impl DiagnosticsBuilder {
     }
 }
 
-/// Escapes what a terminal would act on: control characters, and those that turn the direction of the text around.
 fn escape(text: &mut String) {
-    let acts = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(acts) {
-        return;
+    if let Cow::Owned(escaped) = printable(text) {
+        *text = escaped;
     }
-    let mut escaped = String::with_capacity(text.len() + 8);
-    for character in text.chars() {
-        if acts(character) {
-            escaped.extend(character.escape_debug());
-        } else {
-            escaped.push(character);
-        }
-    }
-    *text = escaped;
 }
 
 /// Reads a file into a document; reports why it cannot be read.
 pub(crate) fn read_document(path: &Path, found: &DiagnosticsBuilder) -> Option<Document> {
-    let bytes = regular_file(path).map_err(|error| {
+    let bytes = regular_file(path, MOST_BYTES).map_err(|error| {
         Diagnostic::whole_file(Severity::Error, path, format!("the file {error}"), None)
     });
     bytes
@@ -116,7 +104,16 @@ pub(crate) struct Scope<'r, 'd> {
 impl<'d> Scope<'_, 'd> {
     /// Parses the document; reports that it is no JSON, or all keys that an object has twice.
     pub(crate) fn parse(&self) -> Option<ast::Value<'d>> {
-        let root = match self.document.parse() {
+        self.checked(self.document.parse())
+    }
+
+    /// The same of a document that is YAML.
+    pub(crate) fn parse_yaml(&self) -> Option<ast::Value<'d>> {
+        self.checked(yaml::parse(self.document))
+    }
+
+    fn checked(&self, parsed: Result<ast::Value<'d>, Diagnostic>) -> Option<ast::Value<'d>> {
+        let root = match parsed {
             Ok(root) => root,
             Err(problem) => {
                 self.found.push(problem);
@@ -180,17 +177,5 @@ impl<'d> Scope<'_, 'd> {
         let file = self.document.path();
         self.found
             .push(Diagnostic::at(severity, file, position, message, hint));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_terminal_would_act_on_is_escaped() {
-        let mut text = "a\u{1b}[31m\u{202e}\n\"é\\".to_owned();
-        escape(&mut text);
-        assert_eq!(text, "a\\u{1b}[31m\\u{202e}\\n\"é\\");
     }
 }

@@ -258,7 +258,11 @@ impl<'s, 'd, 'c> JobReader<'s, 'd, 'c> {
             found,
             document: &document,
         };
-        let Some(root) = scope.parse() else {
+        let parsed = match targets_file::is_yaml(document.path()) {
+            true => scope.parse_yaml(),
+            false => scope.parse(),
+        };
+        let Some(root) = parsed else {
             return false;
         };
         let groups = targets_file::read_groups(scope, Syntax::new(&root));

@@ -15,11 +15,15 @@ use pe_scrape::{
 };
 
 use crate::file::{
-    DiagnosticsBuilder, Document, Scope, Syntax, TARGET_GROUP, explain, open, regular_file,
+    DiagnosticsBuilder, Document, MOST_BYTES, Scope, Syntax, TARGET_GROUP, explain, open,
+    regular_file,
 };
 
 /// The label of a target that names the device.
 const DEVICE_LABEL: &str = "device";
+
+/// How the names of targets files end, as in Prometheus.
+const NAMES: &[&str] = &[".json", ".yml", ".yaml"];
 
 /// How a pattern matches a file name, as the shell does it: `*` matches no leading dot.
 const MATCHING: MatchOptions = MatchOptions {
@@ -93,8 +97,8 @@ impl FilePattern {
                 "wildcards are possible in the file name only, not in a directory".to_owned(),
             );
         }
-        if !name.ends_with(".json") {
-            return Err("the name of a targets file ends in `.json`".to_owned());
+        if !NAMES.iter().any(|ending| name.ends_with(ending)) {
+            return Err("the name of a targets file ends in `.json`, `.yml` or `.yaml`".to_owned());
         }
         let pattern = match is_wild(&name) {
             true => Some(Pattern::new(&name).map_err(|error| format!("bad pattern: {error}"))?),
@@ -148,9 +152,15 @@ impl FilePattern {
     }
 }
 
+/// Whether the file at `path` is YAML.
+pub(super) fn is_yaml(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "yml" || extension == "yaml")
+}
+
 /// Reads a targets file. Reports why it cannot be read.
 pub(super) fn read(path: &Path, found: &DiagnosticsBuilder) -> Option<Document> {
-    let document = regular_file(path)
+    let document = regular_file(path, MOST_BYTES)
         .map_err(|error| {
             let message = format!("the targets file {error}");
             Diagnostic::whole_file(Severity::Error, path, message, None)
@@ -182,13 +192,16 @@ pub(super) struct TargetGroup<'v> {
     pub(super) labels_at: Vec<usize>,
 }
 
-/// Reads the groups of a targets file; reports errors, and warns of labels that are not used.
+/// Reads the groups of a targets file; reports errors, and warns of labels that are not used. As for Prometheus, `null` is
+/// nothing: programs in Go write it for an empty list or object.
 pub(super) fn read_groups<'v>(scope: Scope<'_, '_>, root: Syntax<'v>) -> Vec<TargetGroup<'v>> {
     let mut unused = BTreeMap::new();
-    let groups = list(scope, root, "the targets file");
-    let groups = groups
-        .filter_map(|node| read_group(scope, node, &mut unused))
-        .collect();
+    let groups = match root.view() {
+        View::Null => Vec::new(),
+        _ => list(scope, root, "the targets file")
+            .filter_map(|node| read_group(scope, node, &mut unused))
+            .collect(),
+    };
     for (name, at) in unused {
         let message = format!("the label `{name}` is set by PingExporter; this one is not used");
         let hint = "rename the label to keep its value; a label `device` names the device";
@@ -211,7 +224,8 @@ fn read_group<'v>(
         labels: Vec::new(),
         labels_at: Vec::new(),
     };
-    if let Some(targets) = node.get("targets") {
+    let is_null = |node: &Syntax<'_>| node.view() == View::Null;
+    if let Some(targets) = node.get("targets").filter(|node| !is_null(node)) {
         let targets = list(scope, targets, "targets");
         group.targets.reserve_exact(targets.size_hint().0);
         for target in targets {
@@ -220,7 +234,7 @@ fn read_group<'v>(
             }
         }
     }
-    if let Some(labels) = node.get("labels") {
+    if let Some(labels) = node.get("labels").filter(|node| !is_null(node)) {
         read_labels(scope, labels, &mut group, unused);
     }
     Some(group)
@@ -267,6 +281,9 @@ fn read_labels<'v>(
     }
     for (name, value) in node.fields() {
         let at = node.key_start(name).unwrap_or(node.start());
+        if value.view() == View::Null {
+            continue;
+        }
         let View::Text(text) = value.view() else {
             let found = value.view().describe();
             let message = format!("label `{name}`: found {found}, expected a string");

@@ -11,7 +11,7 @@ use pe_scrape::settings::{
 use pe_scrape::{SinkConfig, SinkRegistry, Value};
 
 use super::{ParsedSink, Settings, Written};
-use crate::file::{Document, Scope, Syntax, regular_file, resolve_paths};
+use crate::file::{Document, MOST_SECRET_BYTES, Scope, Syntax, regular_file, resolve_paths};
 
 /// The list.
 pub(crate) const SINKS: Key = {
@@ -201,7 +201,7 @@ impl Secrets<'_> {
 
 /// The secret in a file: its text without a byte order mark and without the newline at the end.
 fn read_secret(path: &std::path::Path) -> Result<String, String> {
-    let bytes = regular_file(path).map_err(|error| error.to_string())?;
+    let bytes = regular_file(path, MOST_SECRET_BYTES).map_err(|error| error.to_string())?;
     let text = String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let text = text.strip_suffix('\n').unwrap_or(text);

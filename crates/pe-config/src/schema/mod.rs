@@ -68,11 +68,16 @@ pub fn push_schema(sinks: &SinkRegistry) -> Value {
 pub fn targets_schema() -> Value {
     let mut group = object(TARGET_GROUP);
     group["description"] = "Devices that share labels.".into();
+    // Programs in Go write `null` for what is empty.
+    group["properties"]["targets"]["type"] = json!(["array", "null"]);
+    let labels = &mut group["properties"]["labels"];
+    labels["type"] = json!(["object", "null"]);
+    labels["additionalProperties"]["type"] = json!(["string", "null"]);
     sorted(json!({
         "$schema": DRAFT,
         "title": "PingExporter targets file",
         "description": "A targets file in Prometheus' `file_sd` form.",
-        "type": "array",
+        "type": ["array", "null"],
         "items": group,
     }))
 }
