@@ -20,6 +20,9 @@ pe_scrape::metrics! {
     /// sequence.
         foreign: counter("pingexporter_icmp_replies_foreign_total", "ICMP echo replies that reached the socket and were not to a request of ours"),
 
+    /// Replies to a request of ours from an address that it was not sent to.
+        wrong_source: counter("pingexporter_icmp_replies_wrong_source_total", "ICMP echo replies to a request of ours that came from another address"),
+
     /// Replies with our cookie whose payload was changed on the way.
         altered: counter("pingexporter_icmp_replies_altered_total", "ICMP echo replies whose payload was changed on the way"),
 

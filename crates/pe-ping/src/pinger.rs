@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::channel::{self, Channel, ChannelSettings, IDENTIFIERS};
 use crate::driver::{self, Binding, Driver, PingCommand, Shared, SweepCommand};
-use crate::packet::{EchoTemplate, MAX_PAYLOAD};
+use crate::packet::{CookieKey, EchoTemplate, MAX_PAYLOAD};
 use crate::proto::filter::IdBlock;
 use crate::proto::{Nanos, nanos};
 use crate::sys::{self, SocketOptions};
@@ -330,11 +330,9 @@ impl PingerBuilder {
     /// [`OpenError`] when no socket can be opened, an option is refused, or a value makes no sense.
     pub fn build(self) -> Result<Pinger, OpenError> {
         self.check()?;
-        let random = rand::random::<[u8; 10]>();
-        let (secret, id) = random.split_at(8);
-        let ids = IdBlock::around(u16::from_ne_bytes([id[0], id[1]]), IDENTIFIERS);
-        let secret = secret.try_into().unwrap_or_default();
-        let template = EchoTemplate::new(secret, self.payload);
+        let ids = IdBlock::around(rand::random(), IDENTIFIERS);
+        let cookies = CookieKey::new(rand::random());
+        let template = EchoTemplate::new(cookies, self.payload);
         let settings = ChannelSettings {
             ids,
             options: self.options.clone(),

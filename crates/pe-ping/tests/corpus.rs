@@ -6,8 +6,8 @@ use std::path::Path;
 
 use pe_ping::control::Control;
 use pe_ping::packet::{
-    EchoTemplate, Message, Recognition, parse_v4, parse_v4_icmp, parse_v6, quote_v4, quote_v6,
-    quoted_request,
+    CookieKey, EchoTemplate, Message, Recognition, parse_v4, parse_v4_icmp, parse_v6, quote_v4,
+    quote_v6, quoted_request,
 };
 
 /// The random part of the cookie that the corpus' packets carry.
@@ -26,11 +26,11 @@ fn inputs(target: &str) -> Vec<Vec<u8>> {
 
 /// How many messages are replies to probes of ours, and how many are errors.
 fn judge<'a>(messages: impl Iterator<Item = Message<'a>>) -> (usize, usize) {
-    let template = EchoTemplate::new(SECRET, 56);
+    let template = EchoTemplate::new(CookieKey::new([0; 16]), 56);
     messages.fold((0, 0), |(ours, errors), message| match message {
         Message::EchoReply { payload, .. } => (
             ours + usize::from(matches!(
-                template.recognise(payload),
+                template.recognise(payload, SECRET),
                 Recognition::Ours { .. }
             )),
             errors,

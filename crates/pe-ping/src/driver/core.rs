@@ -4,11 +4,13 @@
 //! Takes every time as an argument; no I/O. Reading the sockets and the clock, and asking a socket for its drops, is left
 //! to the driver.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pe_scrape::Family;
+use tracing::warn;
 
 use super::Shared;
 use super::work::WorkList;
@@ -30,6 +32,9 @@ const LINGER: Nanos = 1_000_000_000;
 /// How long a stamp may have been on its way before the driver saw it.
 const STALE: Nanos = 1_000_000_000;
 
+/// Destinations for which somebody else answered that are remembered, at most; further ones are only counted.
+const MOST_REPLIERS: usize = 1024;
+
 /// Probes in flight, work, and what relates the clocks.
 pub(crate) struct Core {
     pub(crate) table: InFlight,
@@ -39,6 +44,8 @@ pub(crate) struct Core {
     shared: Arc<Shared>,
     /// For IPv4 and IPv6.
     drops: [Drops; 2],
+    /// Who answered last for a destination, where it was somebody else: told in the log once, and again when it changes.
+    repliers: HashMap<IpAddr, IpAddr>,
 }
 
 /// What is known of a reply before it is matched.
@@ -74,6 +81,7 @@ impl Core {
             base: TimeBase::new(pair),
             shared,
             drops: [Drops::default(), Drops::default()],
+            repliers: HashMap::new(),
         }
     }
 
@@ -147,8 +155,11 @@ impl Core {
                 let Some(block) = channel.block(id) else {
                     return counters.foreign.add_unshared(1);
                 };
-                match self.template.recognise(payload) {
-                    Recognition::Foreign => counters.foreign.add_unshared(1),
+                let secret = self.template.secret(source);
+                match self.template.recognise(payload, secret) {
+                    Recognition::Foreign => {
+                        self.not_from(source, ProbeId::new(block, sequence), payload);
+                    }
                     Recognition::Altered => counters.altered.add_unshared(1),
                     Recognition::Ours {
                         generation,
@@ -198,6 +209,29 @@ impl Core {
         }
     }
 
+    /// A reply without the cookie of requests to `source`. It may be to a request that went elsewhere: a device answered from
+    /// another of its addresses, or somebody else for it.
+    fn not_from(&mut self, source: IpAddr, id: ProbeId, payload: &[u8]) {
+        let counters = &self.shared.counters;
+        let asked = self.table.probe(id).filter(|(destination, generation)| {
+            let secret = self.template.secret(*destination);
+            let recognised = self.template.recognise(payload, secret);
+            matches!(
+                recognised,
+                Recognition::Ours { generation: told, .. } if told.is_none_or(|told| told == *generation)
+            )
+        });
+        let Some((destination, _)) = asked else {
+            return counters.foreign.add_unshared(1);
+        };
+        counters.wrong_source.add_unshared(1);
+        let is_new = self.repliers.get(&destination) != Some(&source);
+        if is_new && self.repliers.len() < MOST_REPLIERS {
+            self.repliers.insert(destination, source);
+            warn!(%destination, replier = %source, "a request is answered from another address");
+        }
+    }
+
     /// An ICMP error that came in as a packet.
     fn icmp_error(
         &mut self,
@@ -214,10 +248,9 @@ impl Core {
                 id: quote.id,
                 sequence: quote.sequence,
                 generation,
+                secret: self.template.secret(destination),
             };
-            let checksum = !channel.family.is_v6() && channel.kind == SocketKind::Raw;
-            let fits =
-                destination == quote.destination && self.template.fits_quote(quote, echo, checksum);
+            let fits = destination == quote.destination && self.template.fits_quote(quote, echo);
             fits.then(|| self.table.fail(id, now)).flatten()
         });
         let counters = &self.shared.counters;

@@ -191,6 +191,7 @@ impl Transmitter {
             id: channel.id(queued.id.block()),
             sequence: queued.id.sequence(),
             generation,
+            secret: template.secret(destination),
         };
         let bytes = self.batch.bytes(at);
         match channel.family {

@@ -199,7 +199,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::packet::{EchoKey, EchoTemplate, Message, parse_v4, parse_v6};
+    use crate::packet::{CookieKey, EchoKey, EchoTemplate, Message, parse_v4, parse_v6};
     use crate::proto::checksum::Sum;
 
     /// Runs a program as the kernel would. Returns whether the packet passes.
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn only_ours_pass() {
         let (v4, v6) = (v4(IDS), v6(IDS));
-        let template = EchoTemplate::new([1; 8], 20);
+        let template = EchoTemplate::new(CookieKey::new([1; 16]), 20);
         let mut request = vec![0; template.message_size()];
         template.prepare(&mut request);
         for (id, ours) in [
@@ -305,6 +305,7 @@ mod tests {
                         id,
                         sequence: 7,
                         generation: 1,
+                        secret: [1; 8],
                     },
                 );
                 let quoted = v4_packet(options, 8, &request[4..12]);

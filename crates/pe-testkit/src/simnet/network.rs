@@ -73,6 +73,7 @@ pub(super) struct Emission {
 struct Device {
     random: fastrand::Rng,
     requests: u32,
+    first_identifier: Option<u16>,
     kept: HashMap<(u16, u16), Outgoing>,
 }
 
@@ -113,6 +114,7 @@ impl Network {
                     .wrapping_mul(0x9e37_79b9_7f4a_7c15),
             ),
             requests: 0,
+            first_identifier: None,
             kept: HashMap::new(),
         };
         let devices = groups
@@ -286,6 +288,13 @@ fn answer(
                 truth.dropped += 1;
                 return;
             }
+            Action::DropFirstIdentifier => {
+                if *device.first_identifier.get_or_insert(request.identifier) == request.identifier
+                {
+                    truth.dropped += 1;
+                    return;
+                }
+            }
             Action::Hold(ms) => delay += milliseconds(*ms),
             Action::Duplicate {
                 copies: n,
@@ -405,6 +414,7 @@ fn quote_of(
     let at = request.message_at;
     let mut quote = packet.to_vec();
     match forged {
+        Some(Forgery::Checksum) => quote[at + 2] ^= 0x55,
         Some(Forgery::Identifier) => quote[at + 4] ^= 0x55,
         Some(Forgery::Sequence) => quote[at + 6] ^= 0x55,
         Some(Forgery::Destination) => quote[at - 1] ^= 0x55,

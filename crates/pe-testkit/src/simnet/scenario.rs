@@ -240,6 +240,9 @@ impl When {
 pub enum Action {
     /// Nothing comes back.
     Drop,
+    /// Nothing comes back to requests with the identifier that the device was sent first, as behind a middlebox whose entry
+    /// for it is stale.
+    DropFirstIdentifier,
     /// The reply comes later by so many milliseconds.
     Hold(f64),
     /// The reply comes again.
@@ -321,6 +324,8 @@ pub enum ErrorKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Forgery {
+    /// Another checksum.
+    Checksum,
     /// Another identifier.
     Identifier,
     /// Another sequence number.

@@ -7,7 +7,7 @@ mod echo;
 mod error;
 mod parse;
 
-pub use echo::{EchoKey, EchoTemplate, Recognition};
+pub use echo::{CookieKey, EchoKey, EchoTemplate, Recognition, Secret};
 pub use error::{IcmpError, Unreachable};
 pub use parse::{
     Message, Quote, Reject, V4Packet, parse_v4, parse_v4_icmp, parse_v6, quote_v4, quote_v6,

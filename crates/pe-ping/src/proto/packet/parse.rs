@@ -1,6 +1,6 @@
 //! Parsing received messages, and the requests that ICMP errors quote.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use pe_scrape::Family;
 
@@ -34,6 +34,8 @@ pub enum Message<'a> {
 pub struct Quote<'a> {
     /// Where the request was going.
     pub destination: IpAddr,
+    /// Where it came from, as far as the IP header is quoted.
+    pub source: Option<IpAddr>,
     /// The ICMP identifier.
     pub id: u16,
     /// The ICMP sequence number.
@@ -184,8 +186,13 @@ pub fn quote_v4(packet: &[u8]) -> Option<Quote<'_>> {
     if header[9] != next_header::ICMP || fragment_offset != 0 {
         return None;
     }
-    let destination = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
-    quoted_request(icmp, destination.into())
+    let address =
+        |at: usize| IpAddr::from([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let quote = quoted_request(icmp, address(16))?;
+    Some(Quote {
+        source: Some(address(12)),
+        ..quote
+    })
 }
 
 /// Parses the packet inside an ICMPv6 error: an IPv6 header, possibly extension headers, and the beginning of an echo
@@ -195,6 +202,7 @@ pub fn quote_v6(packet: &[u8]) -> Option<Quote<'_>> {
     if packet.first()? >> 4 != 6 {
         return None;
     }
+    let source: [u8; 16] = packet.get(8..24)?.try_into().ok()?;
     let destination: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
     let mut next = packet[6];
     let mut rest = &packet[40..];
@@ -202,8 +210,11 @@ pub fn quote_v6(packet: &[u8]) -> Option<Quote<'_>> {
     for _ in 0..4 {
         match next {
             next_header::ICMPV6 => {
-                let destination = Ipv6Addr::from(destination);
-                return quoted_request(rest, destination.into());
+                let quote = quoted_request(rest, destination.into())?;
+                return Some(Quote {
+                    source: Some(source.into()),
+                    ..quote
+                });
             }
             next_header::HOP_BY_HOP | next_header::ROUTING | next_header::DESTINATION_OPTIONS => {
                 let size = 8 + usize::from(*rest.get(1)?) * 8;
@@ -232,6 +243,7 @@ pub fn quoted_request(icmp: &[u8], destination: IpAddr) -> Option<Quote<'_>> {
     }
     Some(Quote {
         destination,
+        source: None,
         id: word(icmp, 4)?,
         sequence: word(icmp, 6)?,
         checksum: word(icmp, 2)?,
