@@ -10,11 +10,12 @@ use crate::proto::Nanos;
 use crate::proto::corruption::{Corruption, checksum_errors};
 use crate::proto::filter::{self, IdBlock};
 use crate::proto::icmp;
+use crate::proto::inflight::{FLOWS, wire_block};
 use crate::sys::{self, Absent, Socket, SocketOptions};
 use crate::{OpenError, OpenSocket, SocketKind, SocketRequest};
 
 /// How many identifiers an engine with raw sockets uses at most; 65,536 probes can be in flight under each.
-pub(crate) const IDENTIFIERS: u16 = 64;
+pub(crate) const IDENTIFIERS: u16 = FLOWS as u16;
 
 /// Bytes of an ICMP message that fits any link in one piece.
 const ATOMIC: usize = 100;
@@ -226,21 +227,30 @@ impl Channel {
         }
     }
 
-    /// The identifier of a block of the table.
+    /// The identifier of a probe of a flow in a block of the table. A datagram socket has but one.
     #[inline]
-    pub(crate) fn id(&self, block: u16) -> u16 {
+    pub(crate) fn id(&self, block: u16, flow: u8) -> u16 {
         match self.ids {
-            Identifiers::Block(ids) => ids.id(block),
+            Identifiers::Block(ids) => ids.id(wire_block(block, flow)),
             Identifiers::Port(port) => port,
         }
     }
 
-    /// The block of the table that an identifier stands for.
+    /// The position of an identifier among ours.
     #[inline]
     pub(crate) fn block(&self, id: u16) -> Option<u16> {
         match self.ids {
             Identifiers::Block(ids) => ids.position(id),
             Identifiers::Port(port) => (port == id).then_some(0),
+        }
+    }
+
+    /// The flow to send with, where another is wanted: a datagram socket has one identifier, and so one flow.
+    #[inline]
+    pub(crate) fn flow(&self, wanted: u8) -> u8 {
+        match self.ids {
+            Identifiers::Block(_) => wanted,
+            Identifiers::Port(_) => 0,
         }
     }
 

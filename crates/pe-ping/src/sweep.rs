@@ -23,6 +23,7 @@ pub struct Sweep {
     pub(crate) deadline: Option<Instant>,
     pub(crate) linger: Duration,
     pub(crate) scopes: Option<Arc<[u32]>>,
+    pub(crate) flows: Option<Arc<[u8]>>,
 }
 
 impl Sweep {
@@ -41,6 +42,7 @@ impl Sweep {
             deadline: None,
             linger: Duration::ZERO,
             scopes: None,
+            flows: None,
         }
     }
 
@@ -130,6 +132,24 @@ impl Sweep {
         scopes.map_or(0, |scopes| {
             scopes.get(target as usize).copied().unwrap_or(0)
         })
+    }
+
+    /// The flow that the probes of each target belong to, by number, in the order of the targets; 0 for what is not said.
+    ///
+    /// Each of the 64 flows has an ICMP identifier of its own (but for datagram sockets, which have one). A device that is lost
+    /// because a middlebox on the way holds a stale entry for an identifier answers to another.
+    #[must_use]
+    pub fn flows(mut self, flows: impl Into<Arc<[u8]>>) -> Self {
+        self.flows = Some(flows.into());
+        self
+    }
+
+    #[inline]
+    pub(crate) fn flow(&self, target: u32) -> u8 {
+        let flows = self.flows.as_deref();
+        flows
+            .and_then(|flows| flows.get(target as usize).copied())
+            .unwrap_or(0)
     }
 
     /// How many probes the sweep sends.

@@ -184,6 +184,42 @@ async fn names_that_fail_hide_nobody_else() {
     assert_eq!(count, Some(Cell::Value(1.0)));
 }
 
+/// A device behind a middlebox that lets nothing through for the identifier it has seen first.
+#[test]
+fn a_device_that_stays_lost_is_asked_with_another_identifier() {
+    pe_testkit::require!(Tun);
+    for family in [pe_testkit::Family::V4, pe_testkit::Family::V6] {
+        pe_testkit::in_namespace(|namespace| {
+            let scenario = r#"{ "about": "a stale entry", "devices": [
+                { "hosts": "1-20", "faults": [{ "do": "drop_first_identifier" }] },
+                { "hosts": "21-40" }
+            ] }"#;
+            let scenario = serde_json::from_str(scenario).unwrap();
+            let network = pe_testkit::Simnet::start(namespace, &scenario, family);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let mut settings = settings(Value::Null);
+            settings.timeout = Duration::from_millis(200);
+            let factory = PingScraperFactory::default();
+            let targets: Arc<[Target]> = (1..=40)
+                .map(|host| Target::from_ip(network.address(host)))
+                .collect();
+            runtime.block_on(async {
+                let scraper = factory.scraper(&settings).unwrap();
+                let mut ups = Vec::new();
+                for _ in 0..5 {
+                    let (frame, _) = measure(&scraper, targets.clone()).await;
+                    let up = (0..40).filter(|row| frame.value(*row, "ping_up") == Some(1.0));
+                    ups.push(up.count());
+                }
+                assert_eq!(ups, [20, 20, 20, 40, 40]);
+            });
+        });
+    }
+}
+
 #[tokio::test]
 async fn one_target_by_itself() {
     let factory = PingScraperFactory::default();

@@ -21,7 +21,7 @@ use crate::packet::{
 use crate::proto::Nanos;
 use crate::proto::control::Control;
 use crate::proto::drops::Drops;
-use crate::proto::inflight::{Ended, InFlight, Match, ProbeId};
+use crate::proto::inflight::{Ended, Flight, InFlight, Match};
 use crate::proto::timebase::{ClockPair, TimeBase};
 use crate::sys::{ReceiveBatch, Received};
 use crate::{EventKind, ProbeError, Reply, SocketKind};
@@ -158,7 +158,7 @@ impl Core {
                 let secret = self.template.secret(source);
                 match self.template.recognise(payload, secret) {
                     Recognition::Foreign => {
-                        self.not_from(source, ProbeId::new(block, sequence), payload);
+                        self.not_from(source, block, sequence, payload);
                     }
                     Recognition::Altered => counters.altered.add_unshared(1),
                     Recognition::Ours {
@@ -171,8 +171,7 @@ impl Core {
                             payload: payload.len(),
                             truncated,
                         };
-                        let id = ProbeId::new(block, sequence);
-                        let matched = self.table.reply(id, source, generation, time);
+                        let matched = self.table.reply(block, sequence, source, generation, time);
                         self.matched(matched, &arrival);
                     }
                 }
@@ -211,17 +210,18 @@ impl Core {
 
     /// A reply without the cookie of requests to `source`. It may be to a request that went elsewhere: a device answered from
     /// another of its addresses, or somebody else for it.
-    fn not_from(&mut self, source: IpAddr, id: ProbeId, payload: &[u8]) {
+    fn not_from(&mut self, source: IpAddr, block: u16, sequence: u16, payload: &[u8]) {
         let counters = &self.shared.counters;
-        let asked = self.table.probe(id).filter(|(destination, generation)| {
-            let secret = self.template.secret(*destination);
+        let asked = self.table.probes(block, sequence).find(|(_, flight)| {
+            let secret = self.template.secret(flight.destination);
             let recognised = self.template.recognise(payload, secret);
             matches!(
                 recognised,
-                Recognition::Ours { generation: told, .. } if told.is_none_or(|told| told == *generation)
+                Recognition::Ours { generation: told, .. }
+                    if told.is_none_or(|told| told == flight.generation)
             )
         });
-        let Some((destination, _)) = asked else {
+        let Some((_, Flight { destination, .. })) = asked else {
             return counters.foreign.add_unshared(1);
         };
         counters.wrong_source.add_unshared(1);
@@ -242,16 +242,18 @@ impl Core {
         now: Nanos,
     ) {
         let ended = channel.block(quote.id).and_then(|block| {
-            let id = ProbeId::new(block, quote.sequence);
-            let (destination, generation) = self.table.probe(id)?;
-            let echo = EchoKey {
-                id: quote.id,
-                sequence: quote.sequence,
-                generation,
-                secret: self.template.secret(destination),
-            };
-            let fits = destination == quote.destination && self.template.fits_quote(quote, echo);
-            fits.then(|| self.table.fail(id, now)).flatten()
+            let mut probes = self.table.probes(block, quote.sequence);
+            let (id, _) = probes.find(|(_, flight)| {
+                let echo = EchoKey {
+                    id: quote.id,
+                    sequence: quote.sequence,
+                    generation: flight.generation,
+                    secret: self.template.secret(flight.destination),
+                };
+                flight.destination == quote.destination && self.template.fits_quote(quote, echo)
+            })?;
+            drop(probes);
+            self.table.fail(id, now)
         });
         let counters = &self.shared.counters;
         let Some(ended) = ended else {

@@ -215,9 +215,13 @@ impl Driver {
                 core.work.end(due.owner, None, error, now);
                 continue;
             }
-            let added = core
-                .table
-                .add(due.destination, due.owner, now, due.deadline);
+            let added = core.table.add(
+                due.destination,
+                due.owner,
+                self.channels[at].flow(due.flow),
+                now,
+                due.deadline,
+            );
             if let Some((id, generation)) = added {
                 let channel = &self.channels[at];
                 self.outgoing[at].push(channel, &core.template, &due, id, generation, now);

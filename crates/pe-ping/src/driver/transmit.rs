@@ -12,7 +12,7 @@ use crate::channel::Channel;
 use crate::packet::{EchoKey, EchoTemplate};
 use crate::proto::Nanos;
 use crate::proto::departure::Departures;
-use crate::proto::inflight::{InFlight, ProbeId};
+use crate::proto::inflight::{Flight, InFlight, ProbeId};
 use crate::sys::{self, Layout, Outgoing, SendBatch};
 
 /// Packets that leave between two readings of the clock: the fewer, the more exact their departures, and the more they
@@ -152,8 +152,8 @@ impl Transmitter {
         self.refused.take(now, most, |queued| taken.push(queued));
         for queued in taken {
             // Its deadline may have come first.
-            if let Some((destination, generation)) = table.waiting(queued.id) {
-                self.write(channel, template, destination, queued, generation);
+            if let Some(flight) = table.waiting(queued.id) {
+                self.write(channel, template, queued, flight);
             }
         }
     }
@@ -173,7 +173,12 @@ impl Transmitter {
             scope: due.scope,
             ..Queued::new(id, due.latest, now)
         };
-        self.write(channel, template, due.destination, queued, generation);
+        let flight = Flight {
+            destination: due.destination,
+            generation,
+            flow: channel.flow(due.flow),
+        };
+        self.write(channel, template, queued, flight);
     }
 
     /// Writes a request into the batch.
@@ -182,13 +187,17 @@ impl Transmitter {
         &mut self,
         channel: &Channel,
         template: &EchoTemplate,
-        destination: IpAddr,
         queued: Queued,
-        generation: u32,
+        flight: Flight,
     ) {
+        let Flight {
+            destination,
+            generation,
+            flow,
+        } = flight;
         let at = self.queued.len();
         let echo = EchoKey {
-            id: channel.id(queued.id.block()),
+            id: channel.id(queued.id.block(), flow),
             sequence: queued.id.sequence(),
             generation,
             secret: template.secret(destination),
@@ -262,7 +271,8 @@ impl Transmitter {
                     self.sent += 1;
                     (self.retries, self.explained) = (0, 0);
                     if let Some(Queued { id, .. }) = lost {
-                        let error = refusal(&error, table.waiting(id).map(|(to, _)| to));
+                        let error =
+                            refusal(&error, table.waiting(id).map(|flight| flight.destination));
                         let at = before;
                         fail(table, Failure { id, error, at });
                     }

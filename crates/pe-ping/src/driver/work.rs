@@ -36,6 +36,8 @@ pub(crate) struct Due {
     /// The link of a link-local destination; 0 for that of the engine.
     pub(crate) scope: u32,
     pub(crate) owner: Owner,
+    /// Which flow it belongs to.
+    pub(crate) flow: u8,
     /// When it times out if it is sent now.
     pub(crate) deadline: Nanos,
     /// When it times out at the latest, however late it is sent.
@@ -254,6 +256,7 @@ impl WorkList {
                     target: 0,
                     round: 0,
                 },
+                flow: 0,
                 deadline: now.saturating_add(command.timeout),
                 latest: Nanos::MAX,
             });
@@ -279,6 +282,7 @@ impl WorkList {
                     target: running.target,
                     round: running.round,
                 },
+                flow: running.sweep.flow(running.target),
                 deadline: now.saturating_add(running.timeout).min(running.deadline),
                 latest: running.deadline,
             };

@@ -3,6 +3,7 @@
 mod address_info;
 mod columns;
 mod factory;
+mod flows;
 mod settings;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use address_info::AddressInfo;
 use columns::PingColumns;
 pub use factory::PingScraperFactory;
 use factory::SharedPinger;
+use flows::Flows;
 use settings::Resolved;
 pub use settings::{DEFAULT_BUCKETS, Histogram, HistogramShape, OneFamily, PingSettings};
 
@@ -41,6 +43,7 @@ pub struct PingScraper {
     addresses: AddressInfo,
     pinger: Arc<SharedPinger>,
     resolver: Arc<dyn Resolve>,
+    flows: Flows,
 }
 
 impl fmt::Debug for PingScraper {
@@ -60,6 +63,7 @@ impl PingScraper {
             settings,
             pinger,
             resolver,
+            flows: Flows::default(),
         }
     }
 
@@ -82,6 +86,10 @@ impl PingScraper {
             .probe_interval(settings.probe_interval)
             .timeout(settings.timeout)
             .linger(LINGER);
+        let sweep = match self.flows.of(&sweep.targets) {
+            Some(flows) => sweep.flows(flows),
+            None => sweep,
+        };
         pacers.iter().cloned().fold(sweep, Sweep::pacer)
     }
 
@@ -121,6 +129,7 @@ impl PingScraper {
         };
         let result = self.pinger.pinger.sweep_with(sweep, observer).await;
         let result = result.map_err(ScrapeError::local)?;
+        self.flows.note(result.iter(), Instant::now());
         for (row, stats) in rows.iter().zip(&result.stats) {
             let row = *row as usize;
             self.metrics
@@ -317,6 +326,7 @@ impl Scraper for PingScraper {
                 _ => {}
             }
         }
+        self.flows.note(result.iter(), Instant::now());
         let stats = result.stats.first().copied().unwrap_or_else(Stats::default);
         self.metrics.write(row, &stats, self.settings.down);
         Ok(())

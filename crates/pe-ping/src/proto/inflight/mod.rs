@@ -3,6 +3,9 @@
 //! A probe's slot in the table is its identifier and sequence number: looking up a reply is an index, not a hash. Each
 //! identifier gives 65,536 slots. A slot is used again as late as possible, and each use has its own generation, which
 //! travels in the cookie; so a duplicate or a late reply is known for what it is.
+//!
+//! A middlebox on the way may hold a stale entry for an identifier. So a probe belongs to a flow, a number by which its
+//! identifier is shifted among those of the engine, and slots move on: a target's sequence number is another each time.
 
 mod slots;
 
@@ -13,7 +16,22 @@ use pe_scrape::Family;
 use super::Nanos;
 use super::departure::{Departure, Doubt};
 use super::wheel::{Links, NONE, Wheel};
-use slots::{Slot, Slots, State, address, octets};
+use slots::{Slot, Slots, State, octets};
+
+/// How many flows there are: as many as the engine has identifiers.
+pub(crate) const FLOWS: u8 = 64;
+
+/// Slots that are used before any is used again.
+const FIRST_SLOTS: usize = 1024;
+
+/// How often slots move on, where the same targets are probed again and again.
+const MOVE_ON: Nanos = 1_000_000_000;
+
+/// The identifier, relative to the first, of a probe of a flow in the `block`-th 65,536 slots.
+#[inline]
+pub(crate) fn wire_block(block: u16, flow: u8) -> u16 {
+    (block + u16::from(flow)) % u16::from(FLOWS)
+}
 
 /// Who wants to know what becomes of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +64,15 @@ impl ProbeId {
     pub(crate) fn sequence(self) -> u16 {
         self.0 as u16
     }
+}
+
+/// A probe to send, or in flight, as far as its packets tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flight {
+    pub(crate) destination: IpAddr,
+    pub(crate) generation: u32,
+    /// By how many its identifier is shifted.
+    pub(crate) flow: u8,
 }
 
 /// The end of a probe: whose it was, and when it left.
@@ -81,6 +108,8 @@ pub(crate) struct InFlight {
     /// Of IPv4 and of IPv6.
     in_flight: [usize; 2],
     generation: u32,
+    /// When the slots were last moved on.
+    moved_at: Nanos,
     /// Ended slots, in the order of their end.
     free_head: u32,
     free_tail: u32,
@@ -97,6 +126,7 @@ impl InFlight {
             linger,
             in_flight: [0; 2],
             generation: 0,
+            moved_at: now,
             free_head: NONE,
             free_tail: NONE,
         }
@@ -117,13 +147,14 @@ impl InFlight {
         self.len() < self.limit
     }
 
-    /// Adds a probe at `sent`, that is about to be sent. Returns its id and its generation, or `None` when the table is
+    /// Adds a probe of a flow at `sent`, that is about to be sent. Returns its id and its generation, or `None` when the table is
     /// full.
     #[inline]
     pub(crate) fn add(
         &mut self,
         destination: IpAddr,
         owner: Owner,
+        flow: u8,
         sent: Nanos,
         deadline: Nanos,
     ) -> Option<(ProbeId, u32)> {
@@ -135,6 +166,7 @@ impl InFlight {
         slot.doubt = Doubt::default();
         slot.deadline = deadline;
         slot.owner = owner;
+        slot.flow = flow % FLOWS;
         slot.generation = self.generation;
         slot.state = State::Waiting;
         self.wheel.insert(&mut self.slots, index);
@@ -142,7 +174,8 @@ impl InFlight {
         Some((ProbeId(index), self.generation))
     }
 
-    /// Finds a slot: one that ended long enough ago, else a new one, else the one that ended first.
+    /// Finds a slot: one that ended long enough ago, else a new one, else the one that ended first. The first few are taken
+    /// one after the other in any case, so that few targets do not use the same ones again and again.
     #[inline]
     fn vacancy(&mut self, now: Nanos) -> Option<u32> {
         let head = self.free_head;
@@ -150,7 +183,8 @@ impl InFlight {
         if head != NONE {
             // `deadline` of an ended probe holds the moment of its end.
             let rested = self.slots[head].deadline.saturating_add(self.linger) <= now;
-            if rested || !can_grow {
+            if !can_grow || (rested && self.slots.len >= FIRST_SLOTS) {
+                let head = self.moved_on(head, now);
                 let next = self.slots[head].links.next;
                 self.free_head = next;
                 if next == NONE {
@@ -175,9 +209,45 @@ impl InFlight {
             generation: 0,
             links: Links::UNLINKED,
             doubt: Doubt::default(),
+            flow: 0,
             state: State::Free,
         });
         Some(index as u32)
+    }
+
+    /// From time to time, leaves out the first of the free slots `head`: targets that are probed in the same order again get
+    /// the slot after their last one. Returns the slot to use.
+    #[inline]
+    fn moved_on(&mut self, head: u32, now: Nanos) -> u32 {
+        let next = self.slots[head].links.next;
+        if now.saturating_sub(self.moved_at) < MOVE_ON || next == NONE {
+            return head;
+        }
+        self.moved_at = now;
+        self.slots[head].links.next = NONE;
+        self.slots[self.free_tail].links.next = head;
+        self.free_tail = head;
+        next
+    }
+
+    /// The slot of the probe with the `block`-th identifier and a sequence number. Where several flows have the same, the
+    /// one of that generation.
+    #[inline]
+    fn find(&self, block: u16, sequence: u16, generation: Option<u32>) -> Option<ProbeId> {
+        let id = ProbeId::new(block, sequence);
+        let fits = |slot: &Slot| generation.is_none_or(|told| told == slot.generation);
+        match self.slots.get(id.0) {
+            Some(slot) if slot.flow == 0 && fits(slot) => return Some(id),
+            _ => {}
+        }
+        let blocks = self.slots.len.div_ceil(1 << 16) as u16;
+        let shifted = (0..blocks).map(|at| ProbeId::new(at, sequence));
+        let of_flow = |id: &ProbeId| {
+            let slot = self.slots.get(id.0)?;
+            let is_its = wire_block(id.block(), slot.flow) == block;
+            (is_its && fits(slot)).then_some(*id)
+        };
+        shifted.into_iter().find_map(|id| of_flow(&id))
     }
 
     /// Notes the moment at which a probe left.
@@ -209,36 +279,46 @@ impl InFlight {
         self.wheel.insert(&mut self.slots, id.0);
     }
 
-    /// Where the probe at `id` goes and its generation, if it is in flight.
-    #[inline]
-    pub(crate) fn probe(&self, id: ProbeId) -> Option<(IpAddr, u32)> {
-        let slot = self.slots.get(id.0)?;
-        (slot.state == State::InFlight).then(|| (address(slot.address), slot.generation))
+    /// The probes in flight with the `block`-th identifier and a sequence number: one, but for flows that have the same.
+    pub(crate) fn probes(
+        &self,
+        block: u16,
+        sequence: u16,
+    ) -> impl Iterator<Item = (ProbeId, Flight)> + '_ {
+        let blocks = self.slots.len.div_ceil(1 << 16) as u16;
+        (0..blocks).filter_map(move |at| {
+            let id = ProbeId::new(at, sequence);
+            let slot = self.slots.get(id.0)?;
+            let is_its = wire_block(at, slot.flow) == block && slot.state == State::InFlight;
+            is_its.then(|| (id, slot.flight()))
+        })
     }
 
-    /// Where the probe at `id` goes and its generation, if it waits to be sent.
-    pub(crate) fn waiting(&self, id: ProbeId) -> Option<(IpAddr, u32)> {
+    /// The probe at `id`, if it waits to be sent.
+    pub(crate) fn waiting(&self, id: ProbeId) -> Option<Flight> {
         let slot = self.slots.get(id.0)?;
-        (slot.state == State::Waiting).then(|| (address(slot.address), slot.generation))
+        (slot.state == State::Waiting).then(|| slot.flight())
     }
 
-    /// Takes a reply that arrived at `received`. `generation` is what its cookie says, `None` where the payload is too
+    /// Takes a reply with the `block`-th identifier that arrived at `received`. `generation` is what its cookie says, `None` where the payload is too
     /// small to say it.
     #[inline]
     pub(crate) fn reply(
         &mut self,
-        id: ProbeId,
+        block: u16,
+        sequence: u16,
         source: IpAddr,
         generation: Option<u32>,
         received: Nanos,
     ) -> Match {
-        let Some(slot) = self.slots.get(id.0) else {
-            return Match::Unknown;
+        let Some(id) = self.find(block, sequence, generation) else {
+            // If the cookie is ours, the slot is another probe's by now.
+            return match generation {
+                Some(_) => Match::Late(None),
+                None => Match::Unknown,
+            };
         };
-        if generation.is_some_and(|generation| generation != slot.generation) {
-            // The cookie is ours, the slot is another probe's by now.
-            return Match::Late(None);
-        }
+        let slot = &self.slots[id.0];
         if slot.address != octets(source) {
             return Match::Unknown;
         }

@@ -5,7 +5,7 @@ use std::ops::{Index, IndexMut};
 
 use pe_scrape::Family;
 
-use super::{Ended, Owner};
+use super::{Ended, Flight, Owner};
 use crate::proto::Nanos;
 use crate::proto::departure::{Departure, Doubt};
 use crate::proto::wheel::{Entries, Links};
@@ -41,6 +41,8 @@ pub(super) struct Slot {
     pub(super) generation: u32,
     pub(super) links: Links,
     pub(super) doubt: Doubt,
+    /// By how many the identifier is shifted.
+    pub(super) flow: u8,
     pub(super) state: State,
 }
 
@@ -53,6 +55,14 @@ impl Slot {
             Family::V4
         } else {
             Family::V6
+        }
+    }
+
+    pub(super) fn flight(&self) -> Flight {
+        Flight {
+            destination: Ipv6Addr::from(self.address).to_canonical(),
+            generation: self.generation,
+            flow: self.flow,
         }
     }
 
@@ -139,9 +149,4 @@ pub(super) fn octets(address: IpAddr) -> [u8; 16] {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
     }
-}
-
-#[inline]
-pub(super) fn address(octets: [u8; 16]) -> IpAddr {
-    Ipv6Addr::from(octets).to_canonical()
 }

@@ -19,6 +19,19 @@ fn owner(number: u32) -> Owner {
     }
 }
 
+/// Takes a reply to the probe at `id` with the identifier of a flow.
+fn reply(
+    table: &mut InFlight,
+    id: ProbeId,
+    flow: u8,
+    source: IpAddr,
+    generation: Option<u32>,
+    received: Nanos,
+) -> Match {
+    let block = wire_block(id.block(), flow);
+    table.reply(block, id.sequence(), source, generation, received)
+}
+
 fn left_at(early: Nanos) -> Departure {
     Departure {
         early,
@@ -33,6 +46,7 @@ enum Step {
         device: u8,
         timeout: Nanos,
         sent: bool,
+        flow: u8,
     },
     /// A reply to one of the probes so far, from the right device or the next one.
     Reply {
@@ -46,8 +60,8 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        5 => (0..4_u8, 0..80_000_000_u64, prop::bool::weighted(0.9))
-            .prop_map(|(device, timeout, sent)| Step::Add { device, timeout, sent }),
+        5 => (0..4_u8, 0..80_000_000_u64, prop::bool::weighted(0.9), 0..3_u8)
+            .prop_map(|(device, timeout, sent, flow)| Step::Add { device, timeout, sent, flow }),
         4 => (any::<prop::sample::Index>(), prop::bool::weighted(0.9), any::<bool>())
             .prop_map(|(which, honest, counted)| Step::Reply { which, honest, counted }),
         1 => any::<prop::sample::Index>().prop_map(Step::Fail),
@@ -60,6 +74,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Known {
     id: ProbeId,
     generation: u32,
+    flow: u8,
     device: u32,
     sent: Nanos,
     deadline: Nanos,
@@ -78,19 +93,19 @@ proptest! {
         for step in steps {
             now += 1_000;
             match step {
-                Step::Add { device: number, timeout, sent } => {
+                Step::Add { device: number, timeout, sent, flow } => {
                     let in_flight = all.iter().filter(|known| known.end.is_none()).count();
                     prop_assert_eq!(table.len(), in_flight);
                     let number = u32::from(number);
                     let deadline = now + timeout;
-                    let added = table.add(device(number), owner(all.len() as u32), now, deadline);
+                    let added = table.add(device(number), owner(all.len() as u32), flow, now, deadline);
                     prop_assert_eq!(added.is_some(), in_flight < limit);
                     let Some((id, generation)) = added else { continue };
                     prop_assert!(all.iter().all(|known| known.end.is_some() || known.id != id));
                     if sent {
                         table.set_sent(id, left_at(now));
                     }
-                    all.push(Known { id, generation, device: number, sent: now, deadline, left: sent, end: None });
+                    all.push(Known { id, generation, flow, device: number, sent: now, deadline, left: sent, end: None });
                 }
                 Step::Reply { which, honest, counted } if !all.is_empty() => {
                     let at = which.index(all.len());
@@ -99,7 +114,7 @@ proptest! {
                     let source = device(known.device + u32::from(!honest));
                     let counted = counted || newest != at;
                     let generation = counted.then_some(known.generation);
-                    let got = table.reply(known.id, source, generation, now);
+                    let got = reply(&mut table, known.id, known.flow, source, generation, now);
                     if newest != at {
                         prop_assert_eq!(got, Match::Late(None));
                     } else if !honest || !known.left {
@@ -157,7 +172,9 @@ proptest! {
 #[test]
 fn a_wait_before_sending_is_made_up_for() {
     let mut table = InFlight::new(0, 10, 0);
-    let (id, _) = table.add(device(1), owner(1), 0, 50_000_000).expect("room");
+    let (id, _) = table
+        .add(device(1), owner(1), 0, 0, 50_000_000)
+        .expect("room");
     assert!(table.waits(id));
     table.postpone(id, 100_000_000, 120_000_000);
     table.set_sent(id, left_at(100_000_000));
@@ -173,18 +190,24 @@ fn a_table_of_many_blocks_knows_each_probe_and_is_full_at_its_limit() {
     let mut table = InFlight::new(0, limit, 1_000);
     let ids: Vec<(ProbeId, u32)> = (0..limit as u32)
         .map(|number| {
-            let added = table.add(device(number), owner(number), 10, 1_000_000);
+            let added = table.add(device(number), owner(number), 0, 10, 1_000_000);
             let added = added.expect("room for it");
             table.set_sent(added.0, left_at(10));
             added
         })
         .collect();
     assert!(!table.has_room());
-    assert_eq!(table.add(device(0), owner(0), 10, 1_000_000), None);
+    assert_eq!(table.add(device(0), owner(0), 0, 10, 1_000_000), None);
     for (number, (id, generation)) in ids.iter().enumerate() {
         let number = number as u32;
-        assert_eq!(table.probe(*id), Some((device(number), *generation)));
-        match table.reply(*id, device(number), Some(*generation), 5_000) {
+        let flight = Flight {
+            destination: device(number),
+            generation: *generation,
+            flow: 0,
+        };
+        let found: Vec<_> = table.probes(id.block(), id.sequence()).collect();
+        assert_eq!(found, [(*id, flight)]);
+        match reply(&mut table, *id, 0, device(number), Some(*generation), 5_000) {
             Match::Reply(ended) => assert_eq!(ended.owner, owner(number)),
             other => panic!("{other:?}"),
         }
@@ -192,16 +215,23 @@ fn a_table_of_many_blocks_knows_each_probe_and_is_full_at_its_limit() {
     assert_eq!(table.len(), 0);
     // The slot that was free first is the first to be used again, and its old probe's reply is known to be late.
     let (id, generation) = table
-        .add(device(0), owner(0), 10_000, 1_000_000)
+        .add(device(0), owner(0), 0, 10_000, 1_000_000)
         .expect("room");
     assert_eq!(id, ids[0].0);
     assert_ne!(generation, ids[0].1);
     assert_eq!(
-        table.reply(id, device(0), Some(ids[0].1), 11_000),
+        reply(&mut table, id, 0, device(0), Some(ids[0].1), 11_000),
         Match::Late(None)
     );
     assert_eq!(
-        table.reply(ProbeId(limit as u32), device(0), None, 11_000),
+        reply(
+            &mut table,
+            ProbeId(limit as u32),
+            0,
+            device(0),
+            None,
+            11_000
+        ),
         Match::Unknown
     );
     assert_eq!(
@@ -209,4 +239,65 @@ fn a_table_of_many_blocks_knows_each_probe_and_is_full_at_its_limit() {
         Some(owner(0))
     );
     assert_eq!(table.len_of(Family::V6), 0);
+}
+
+/// Adds one probe for each device, has all answered, and returns their slots.
+fn cycle(table: &mut InFlight, devices: u32, now: Nanos) -> Vec<u32> {
+    let added: Vec<_> = (0..devices)
+        .map(|number| {
+            let owner = owner(number);
+            let (id, generation) = table
+                .add(device(number), owner, 0, now, now + 1_000)
+                .unwrap();
+            table.set_sent(id, left_at(now));
+            (id, generation)
+        })
+        .collect();
+    for (number, (id, generation)) in added.iter().enumerate() {
+        let source = device(number as u32);
+        let got = reply(table, *id, 0, source, Some(*generation), now + 500);
+        assert!(matches!(got, Match::Reply(_)), "{got:?}");
+    }
+    added.into_iter().map(|(id, _)| id.0).collect()
+}
+
+#[test]
+fn sequence_numbers_move_on_however_rarely_and_however_many_are_probed() {
+    for devices in [1, 2, 1_000, 1_024, 3_000] {
+        let mut table = InFlight::new(0, 1 << 22, 1_000_000_000);
+        let mut before = Vec::new();
+        for at in 0..20 {
+            let ids = cycle(&mut table, devices, at * 60_000_000_000);
+            let same = ids.iter().zip(&before).filter(|(id, old)| id == old);
+            assert_eq!(same.count(), 0, "{devices} devices, cycle {at}");
+            before = ids;
+        }
+        assert!(table.slots.len <= 1_024.max(devices as usize + 1));
+    }
+}
+
+#[test]
+fn flows_that_share_an_identifier_and_a_sequence_number_are_told_apart() {
+    let mut table = InFlight::new(0, 1 << 22, 1_000);
+    let mut first = None;
+    for number in 0..(1 << 16) + 1 {
+        // The first one of the second block has the sequence number of the first of all, and its flow gives it the same
+        // identifier.
+        let flow = if number == 0 { 1 } else { 0 };
+        let added = table
+            .add(device(number), owner(number), flow, 10, 1_000_000)
+            .unwrap();
+        table.set_sent(added.0, left_at(10));
+        first = first.or(Some(added));
+        if number == 1 << 16 {
+            assert_eq!(added.0, ProbeId::new(1, 0));
+            assert_eq!(table.probes(1, 0).count(), 2);
+            for (number, generation) in [(0, first.unwrap().1), (number, added.1)] {
+                match table.reply(1, 0, device(number), Some(generation), 500) {
+                    Match::Reply(ended) => assert_eq!(ended.owner, owner(number)),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
 }
