@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use crate::proto::nanos;
 use crate::{Outcome, ProbeError, Reason};
 
 /// Counts and moments over the probes of one target.
 ///
 /// Mean and standard deviation are computed as the replies come in (Welford's method), so nothing is kept for each
-/// probe.
+/// probe. All times are given in whole nanoseconds, which is as exact as they are, and so that a decimal number shows no
+/// digits beyond.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Stats {
     replies: u32,
@@ -16,11 +18,12 @@ pub struct Stats {
     duplicates: u32,
     late: u32,
     truncated: u32,
+    /// Nanoseconds, as all times here.
     mean: f64,
     squares: f64,
-    best: f64,
-    worst: f64,
-    last: f64,
+    best: u64,
+    worst: u64,
+    last: u64,
     jitter: f64,
     errors: [u16; Reason::ALL.len()],
     ttl: Option<u8>,
@@ -34,7 +37,7 @@ impl Stats {
                 self.sent += 1;
                 self.truncated += u32::from(reply.truncated);
                 self.ttl = reply.ttl.or(self.ttl);
-                self.record_rtt(reply.rtt.as_secs_f64());
+                self.record_rtt(nanos(reply.rtt));
             }
             Err(error) => {
                 self.sent += u32::from(error.was_sent());
@@ -45,9 +48,9 @@ impl Stats {
         }
     }
 
-    fn record_rtt(&mut self, rtt: f64) {
+    fn record_rtt(&mut self, rtt: u64) {
         self.replies += 1;
-        let difference = (rtt - self.last).abs();
+        let difference = rtt.abs_diff(self.last) as f64;
         match self.replies {
             1 => (self.best, self.worst) = (rtt, rtt),
             2 => self.jitter = difference,
@@ -56,6 +59,7 @@ impl Stats {
         self.last = rtt;
         self.best = self.best.min(rtt);
         self.worst = self.worst.max(rtt);
+        let rtt = rtt as f64;
         let deviation = rtt - self.mean;
         self.mean += deviation / f64::from(self.replies);
         self.squares += deviation * (rtt - self.mean);
@@ -138,26 +142,26 @@ impl Stats {
     /// The shortest RTT, in seconds.
     #[must_use]
     pub fn best(&self) -> Option<f64> {
-        self.is_up().then_some(self.best)
+        self.is_up().then(|| seconds(self.best))
     }
 
     /// The longest RTT, in seconds.
     #[must_use]
     pub fn worst(&self) -> Option<f64> {
-        self.is_up().then_some(self.worst)
+        self.is_up().then(|| seconds(self.worst))
     }
 
     /// The mean RTT, in seconds.
     #[must_use]
     pub fn mean(&self) -> Option<f64> {
-        self.is_up().then_some(self.mean)
+        self.is_up().then(|| seconds(whole(self.mean)))
     }
 
     /// The population standard deviation of the RTTs, in seconds; 0 for one reply.
     #[must_use]
     pub fn std_deviation(&self) -> Option<f64> {
-        self.is_up()
-            .then(|| (self.squares / f64::from(self.replies)).max(0.0).sqrt())
+        let variance = || (self.squares / f64::from(self.replies)).max(0.0);
+        self.is_up().then(|| seconds(whole(variance().sqrt())))
     }
 
     /// The jitter, in seconds, once there are two replies: as in RFC 3550, section 6.4.1, the smoothed mean of the
@@ -165,7 +169,7 @@ impl Stats {
     /// with the first difference instead of 0, so that a handful of probes gives a fair value.
     #[must_use]
     pub fn jitter(&self) -> Option<f64> {
-        (self.replies > 1).then_some(self.jitter)
+        (self.replies > 1).then(|| seconds(whole(self.jitter)))
     }
 
     /// The TTL or hop limit of the latest reply.
@@ -177,8 +181,23 @@ impl Stats {
     /// The mean RTT as a duration.
     #[must_use]
     pub fn mean_rtt(&self) -> Option<Duration> {
-        self.mean().map(Duration::from_secs_f64)
+        self.is_up().then(|| Duration::from_nanos(whole(self.mean)))
     }
+}
+
+/// Whole nanoseconds.
+fn whole(nanos: f64) -> u64 {
+    nanos.round() as u64
+}
+
+/// Nanoseconds in seconds: one division of an integer, so that the result is the number nearest to the decimal one.
+pub(crate) fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// A duration in milliseconds, likewise.
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    nanos(duration) as f64 / 1e6
 }
 
 impl Extend<Outcome> for Stats {
@@ -251,15 +270,28 @@ mod tests {
     }
 
     proptest! {
+        /// Each time is a decimal number of whole nanoseconds, in seconds and in milliseconds.
+        #[test]
+        fn no_time_shows_digits_beyond_nanoseconds(nanos in proptest::collection::vec(1..20_000_000_000_u64, 1..20)) {
+            let reply = |nanos: &u64| Ok(Reply { rtt: Duration::from_nanos(*nanos), ttl: None, payload: 0, truncated: false });
+            let stats = of(nanos.iter().map(reply));
+            let digits = |value: f64| value.to_string().split_once('.').map_or(0, |(_, digits)| digits.len());
+            for value in [stats.best(), stats.worst(), stats.mean(), stats.std_deviation(), stats.jitter()] {
+                prop_assert!(digits(value.unwrap_or_default()) <= 9, "{value:?}");
+            }
+            prop_assert!(digits(milliseconds(stats.mean_rtt().unwrap())) <= 6);
+        }
+
         #[test]
         fn moments_agree_with_their_definitions(micros in proptest::collection::vec(1..10_000_000_u64, 1..200)) {
             let stats = of(micros.iter().copied().map(reply));
-            let seconds: Vec<f64> = micros.iter().map(|&us| Duration::from_micros(us).as_secs_f64()).collect();
+            let seconds: Vec<f64> = micros.iter().map(|us| seconds(us * 1_000)).collect();
             let n = seconds.len() as f64;
             let mean = seconds.iter().sum::<f64>() / n;
             let variance = seconds.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / n;
-            prop_assert!((stats.mean().unwrap() - mean).abs() < 1e-9);
-            prop_assert!((stats.std_deviation().unwrap() - variance.sqrt()).abs() < 1e-9);
+            // Half a nanosecond of rounding, and the arithmetic's own error.
+            prop_assert!((stats.mean().unwrap() - mean).abs() < 0.6e-9);
+            prop_assert!((stats.std_deviation().unwrap() - variance.sqrt()).abs() < 0.6e-9);
             prop_assert_eq!(stats.best().unwrap(), seconds.iter().copied().fold(f64::MAX, f64::min));
             prop_assert_eq!(stats.worst().unwrap(), seconds.iter().copied().fold(0.0, f64::max));
             prop_assert_eq!(stats.loss_ratio(), Some(0.0));

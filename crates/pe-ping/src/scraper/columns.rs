@@ -5,6 +5,8 @@ use std::sync::Arc;
 use pe_scrape::{Columns, HistogramSpec, Metric, MetricDescriptor, Row, Unit};
 
 use super::settings::Down;
+use crate::proto::nanos;
+use crate::stats;
 use crate::{Reason, Reply, Stats};
 
 /// The metrics, each by its handle.
@@ -104,7 +106,7 @@ impl PingColumns {
     /// Writes a reply as it comes in.
     pub(super) fn reply<'r>(&self, row: impl FnOnce() -> Row<'r>, reply: &Reply) {
         if let Some(histogram) = self.histogram {
-            row().observe(histogram, reply.rtt.as_secs_f64());
+            row().observe(histogram, stats::seconds(nanos(reply.rtt)));
         }
     }
 
@@ -115,8 +117,8 @@ impl PingColumns {
 
     /// Writes what the probes of one cycle add up to. Duplicates and the histogram are written as they come in.
     pub(super) fn write(&self, row: Row<'_>, stats: &Stats, down: Down) {
-        if let Some(mean) = stats.mean() {
-            row.set(self.dev_ping, mean * 1e3);
+        if let Some(mean) = stats.mean_rtt() {
+            row.set(self.dev_ping, stats::milliseconds(mean));
             row.set(self.up, 1.0);
         } else if !stats.is_unknown() || down.includes_unknown {
             self.write_down(row, down);

@@ -250,7 +250,8 @@ impl GroupSettings {
             timeout,
             value_dev_down: self
                 .value_dev_down
-                .unwrap_or(timeout.as_secs_f64() * 1000.0),
+                // One division, so that no digits appear that nobody wrote.
+                .unwrap_or(timeout.as_micros() as f64 / 1e3),
             unknown_is_down: self.unknown_is_down,
             count: self.count,
             probe_interval: self.probe_interval,
