@@ -172,6 +172,7 @@ pub struct MetricDescriptor {
     labels: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     sparse: bool,
     up: bool,
+    hidden: bool,
 }
 
 impl MetricDescriptor {
@@ -189,6 +190,7 @@ impl MetricDescriptor {
             labels: Vec::new(),
             sparse: false,
             up: false,
+            hidden: false,
         }
     }
 
@@ -243,6 +245,20 @@ impl MetricDescriptor {
     pub fn up(mut self) -> Self {
         self.up = true;
         self
+    }
+
+    /// A cell with codes of single round-trip times, see [`push_rtt_code`](crate::push_rtt_code), that sinks may use and no
+    /// exposition shows. It is a gauge.
+    #[must_use]
+    pub fn hidden(mut self) -> Self {
+        self.hidden = true;
+        self
+    }
+
+    /// Whether no exposition shows it.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.hidden
     }
 
     /// The metric's name.
@@ -466,6 +482,16 @@ impl Columns {
     #[must_use]
     pub fn up(&self) -> Option<Metric> {
         self.up
+    }
+
+    /// All metrics with their handles, in the scraper's order.
+    pub fn metrics(&self) -> impl Iterator<Item = (&MetricDescriptor, Metric)> {
+        let places = self.offsets.iter().enumerate();
+        let handles = places.map(|(index, offset)| Metric {
+            index: index as u32,
+            column: *offset as u32,
+        });
+        self.descriptors.iter().zip(handles)
     }
 
     /// The first metric of that name.

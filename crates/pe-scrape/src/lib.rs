@@ -58,6 +58,7 @@ mod pacer;
 mod registry;
 mod report;
 pub mod resolve;
+mod rtt_codes;
 mod scraper;
 mod secret;
 pub mod settings;
@@ -97,6 +98,7 @@ pub use registry::{
     SinkConfig, SinkFactory, SinkRegistry, SinkSettings, scraper_factory,
 };
 pub use report::{AGENT_JOB, CycleReport, DeviceStates};
+pub use rtt_codes::{push_rtt_code, rtt_code, rtt_codes, rtt_of_code};
 pub use scraper::{Batch, Progress, ScrapeError, Scraper};
 pub use secret::Secret;
 #[doc(hidden)]

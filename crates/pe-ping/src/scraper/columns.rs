@@ -2,12 +2,27 @@
 
 use std::sync::Arc;
 
-use pe_scrape::{Columns, HistogramSpec, Metric, MetricDescriptor, Row, Unit};
+use pe_scrape::{
+    Columns, HistogramSpec, Metric, MetricDescriptor, Row, Unit, push_rtt_code, rtt_code,
+};
 
 use super::settings::Down;
 use crate::proto::nanos;
 use crate::stats;
 use crate::{Reason, Reply, Stats};
+
+/// Codes that a cell holds, and cells at most: the times of 24 probes.
+const CODES_IN_CELL: u32 = 6;
+const MOST_CELLS: u32 = 4;
+
+/// The cells for the codes of a cycle of `count` probes.
+fn code_cells(count: u32) -> u32 {
+    if count > 1 {
+        count.div_ceil(CODES_IN_CELL).min(MOST_CELLS)
+    } else {
+        0
+    }
+}
 
 /// The metrics, each by its handle.
 #[derive(Debug, Clone)]
@@ -28,10 +43,13 @@ pub(super) struct PingColumns {
     /// In the order of [`Reason::ALL`].
     errors: [Metric; Reason::ALL.len()],
     histogram: Option<Metric>,
+    /// Cells for the codes of single round-trip times; none where a cycle has one probe, whose time is the mean.
+    codes: Vec<Metric>,
 }
 
 impl PingColumns {
-    pub(super) fn new(histogram: Option<&HistogramSpec>) -> Self {
+    /// For cycles of `count` probes.
+    pub(super) fn new(histogram: Option<&HistogramSpec>, count: u32) -> Self {
         let gauge = MetricDescriptor::gauge;
         let seconds = |name, help| gauge(name, help).with_unit(Unit::Seconds);
         let mut all = Columns::builder();
@@ -97,6 +115,12 @@ impl PingColumns {
                 );
                 all.add(times.with_unit(Unit::Seconds))
             }),
+            codes: (0..code_cells(count))
+                .map(|cell| {
+                    let codes = gauge("ping_rtt_codes", "Codes of single round-trip times");
+                    all.add(codes.with_label("cell", cell.to_string()).hidden())
+                })
+                .collect(),
             columns: all
                 .build()
                 .expect("the names are literals, and a test builds them"),
@@ -104,9 +128,20 @@ impl PingColumns {
     }
 
     /// Writes a reply as it comes in.
-    pub(super) fn reply<'r>(&self, row: impl FnOnce() -> Row<'r>, reply: &Reply) {
+    pub(super) fn reply<'r>(&self, row: impl Fn() -> Row<'r>, reply: &Reply) {
         if let Some(histogram) = self.histogram {
             row().observe(histogram, stats::seconds(nanos(reply.rtt)));
+        }
+        if !self.codes.is_empty() {
+            let row = row();
+            let code = rtt_code(reply.rtt.as_secs_f64());
+            // With more probes than fit the first ones stand for all.
+            for cell in &self.codes {
+                if let Some(packed) = push_rtt_code(row.get(*cell), code) {
+                    row.set(*cell, packed);
+                    break;
+                }
+            }
         }
     }
 
@@ -177,7 +212,7 @@ mod tests {
 
     /// `dev_ping` and `ping_up` after a probe that ended so.
     fn shown(error: ProbeError, down: Down) -> (Option<f64>, Option<f64>) {
-        let ping = PingColumns::new(None);
+        let ping = PingColumns::new(None, 5);
         let table = Table::new(ping.columns.clone(), 1);
         ping.write(table.row(0), &Stats::from(error), down);
         (table.row(0).get(ping.dev_ping), table.row(0).get(ping.up))
@@ -205,7 +240,7 @@ mod tests {
     #[test]
     fn errors_are_counted_under_their_reason() {
         let spec = HistogramSpec::classic(super::super::settings::DEFAULT_BUCKETS);
-        let ping = PingColumns::new(Some(&spec));
+        let ping = PingColumns::new(Some(&spec), 1);
         let table = Table::new(ping.columns.clone(), 1);
         let row = table.row(0);
         ping.write(row, &Stats::from(ProbeError::NoRoute), DOWN);

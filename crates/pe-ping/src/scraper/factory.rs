@@ -85,7 +85,7 @@ impl ScraperFactory for PingScraperFactory {
     fn describe(&self, settings: &ScraperSettings) -> Result<Arc<Columns>, SettingsError> {
         // Without opening sockets: a configuration can be checked where it could not run.
         let settings = Resolved::new(settings)?;
-        Ok(PingColumns::new(settings.histogram.as_ref()).columns)
+        Ok(PingColumns::new(settings.histogram.as_ref(), settings.count).columns)
     }
 
     fn review(&self, settings: &ScraperSettings) -> Vec<Problem> {

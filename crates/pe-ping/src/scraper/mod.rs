@@ -58,7 +58,7 @@ impl fmt::Debug for PingScraper {
 impl PingScraper {
     fn new(settings: Resolved, pinger: Arc<SharedPinger>, resolver: Arc<dyn Resolve>) -> Self {
         Self {
-            metrics: PingColumns::new(settings.histogram.as_ref()),
+            metrics: PingColumns::new(settings.histogram.as_ref(), settings.count),
             addresses: AddressInfo::new(),
             settings,
             pinger,

@@ -56,6 +56,9 @@ pub fn families<'a>(blocks: &'a [Block<'a>]) -> Vec<MetricFamily<'a>> {
     let mut by_name: HashMap<&str, usize> = HashMap::new();
     for block in blocks {
         for (metric, descriptor) in block.frame.columns().descriptors().iter().enumerate() {
+            if descriptor.is_hidden() {
+                continue;
+            }
             let index = *by_name.entry(descriptor.name()).or_insert_with(|| {
                 families.push(MetricFamily {
                     descriptor,
