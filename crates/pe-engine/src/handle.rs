@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use pe_scrape::exposition::Format;
-use pe_scrape::{Config, DeviceEntry, Diagnostic, Diagnostics, Group, Severity};
+use pe_scrape::{Config, DeviceEntry, Diagnostic, Diagnostics, Group, Severity, SinkStatus};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::shared::Shared;
@@ -201,6 +201,19 @@ impl EngineHandle {
     /// [`EngineError::Stopped`].
     pub async fn answers(&self) -> Result<(), EngineError> {
         self.order(Order::Nothing).await.map(drop)
+    }
+
+    /// The sinks in force, those of the configuration with their kind, and how each fares.
+    #[must_use]
+    pub fn sinks(&self) -> Vec<(Arc<str>, Option<Arc<str>>, SinkStatus)> {
+        let sinks = self.shared.sinks.all();
+        sinks
+            .iter()
+            .map(|slot| {
+                let kind = slot.config.as_ref().map(|config| config.kind.clone());
+                (slot.name.clone(), kind, slot.status())
+            })
+            .collect()
     }
 
     async fn order(&self, order: Order) -> Result<Changed, EngineError> {

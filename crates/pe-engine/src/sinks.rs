@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use pe_scrape::{CloseReason, CycleReport, Frame, Sink, SinkConfig, panic_message};
+use pe_scrape::{CloseReason, CycleReport, Frame, Sink, SinkConfig, SinkStatus, panic_message};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -62,6 +62,11 @@ impl SinkSlot {
     /// Its own metrics; none while it panics.
     pub(crate) fn metrics(&self) -> Vec<Frame> {
         self.contain(|| self.sink.metrics()).unwrap_or_default()
+    }
+
+    /// How it fares; nothing is known while it panics.
+    pub(crate) fn status(&self) -> SinkStatus {
+        self.contain(|| self.sink.status()).unwrap_or_default()
     }
 
     /// Hands on what comes until the queue is closed and empty.
