@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pe_engine::{Engine, EngineError, EngineHandle};
 use pe_resolve::CachingResolver;
-use pe_web::{ListenAddress, Server, WebSettings};
+use pe_web::{History, ListenAddress, Server, WebSettings};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -19,6 +19,9 @@ use crate::service_manager::ServiceManager;
 use crate::signals::{Signals, Stop};
 use crate::supervise::{keep_running, why};
 use crate::watch::{self, Watcher};
+
+/// The name of the sink that the pages read. No sink of a configuration can have it, since a file's names start with a letter.
+const HISTORY: &str = "(history)";
 
 /// What a service is started with.
 pub(crate) struct Service {
@@ -58,21 +61,26 @@ pub(crate) async fn run(service: Service) -> Result<(), Failure> {
         .map(|sink| &*sink.settings.name)
         .collect();
     let sinks = (!sinks.is_empty()).then(|| sinks.join(","));
-    let engine = Engine::builder(loader.scrapers.clone())
+    let addresses = addresses(&web.listen)?;
+    // Only the pages show it.
+    let history = (!addresses.is_empty()).then(|| Arc::new(History::default()));
+    let mut engine = Engine::builder(loader.scrapers.clone())
         .config(loaded.config)
         .sinks(loader.sinks.clone())
         .metrics({
             let metrics = metrics.clone();
             move || [resolver.metrics(), metrics.frames()].concat()
-        })
-        .build()?;
+        });
+    if let Some(history) = &history {
+        engine = engine.sink(HISTORY, history.clone());
+    }
+    let engine = engine.build()?;
     let handle = engine.handle();
 
     // Whatever is in here never ends before the program does.
     let mut parts = JoinSet::new();
     let mut url = None;
     let (request_reload, reload_requests) = mpsc::channel(1);
-    let addresses = addresses(&web.listen)?;
     if addresses.is_empty() {
         if sinks.is_none() {
             warn!(
@@ -83,6 +91,7 @@ pub(crate) async fn run(service: Service) -> Result<(), Failure> {
         let mut settings = WebSettings::new(addresses);
         settings.telemetry_path = web.telemetry_path;
         settings.config_file = web.config_file;
+        settings.history = history;
         settings.reload = web.enable_lifecycle.then(|| request_reload.clone());
         let server = Server::bind(settings.clone()).await?;
         warn_about_openness(&settings, &server);

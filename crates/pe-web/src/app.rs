@@ -1,13 +1,15 @@
 //! Which request gets which answer, and what holds for all of them: passwords, a bound on how many are answered at one
 //! time, and headers for browsers.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Path, Query, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
@@ -18,6 +20,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use pe_engine::EngineHandle;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -25,12 +28,21 @@ use tower_http::compression::CompressionLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::connections::{Place, REQUESTS, Responding};
+use crate::events::events;
 use crate::exposition::Expositions;
+use crate::query::{DeviceQuery, Parameters};
 use crate::secure::Secure;
+use crate::view::{Source, Span};
 use crate::{WebSettings, page, respond};
 
 /// The longest body of a request. None has one that is read.
 const LONGEST_BODY: usize = 64 << 10;
+
+/// Pages and lists that are put together at one time. Others wait, so that they never take all processors.
+const VIEWS: usize = 1;
+
+/// Streams of events at one time.
+const STREAMS: usize = 64;
 
 const HEALTHY: &str = "/-/healthy";
 const READY: &str = "/-/ready";
@@ -65,6 +77,9 @@ pub(crate) struct Shared {
     pub(crate) engine: EngineHandle,
     pub(crate) settings: WebSettings,
     expositions: Expositions,
+    pub(crate) source: Arc<Source>,
+    views: Arc<Semaphore>,
+    pub(crate) streams: Arc<Semaphore>,
 }
 
 /// Marks a response that has no end, so that no timeout ends it.
@@ -72,12 +87,22 @@ pub(crate) struct Shared {
 pub(crate) struct Endless;
 
 impl App {
-    pub(crate) fn new(engine: EngineHandle, settings: WebSettings, secure: Arc<Secure>) -> Self {
+    pub(crate) fn new(
+        engine: EngineHandle,
+        settings: WebSettings,
+        addresses: Vec<SocketAddr>,
+        secure: Arc<Secure>,
+    ) -> Self {
         let telemetry_path = settings.telemetry_path.clone();
         let has_reload = settings.reload.is_some();
         let pages = Router::new()
             .route("/", get(overview))
+            .route("/device/{id}", get(device))
+            .route("/api/v1/status", get(api_status))
+            .route("/api/v1/devices", get(api_devices))
+            .route("/api/v1/devices/{id}", get(api_device))
             .layer(CompressionLayer::new());
+        let pages = pages.route("/api/v1/events", get(events));
         // Its body is compressed where it is written, in a thread that may wait.
         let mut router = pages
             .route(&telemetry_path, get(metrics))
@@ -98,9 +123,17 @@ impl App {
             })
             .layer(RequestBodyLimitLayer::new(LONGEST_BODY))
             .with_state(Arc::new(Shared {
+                source: Arc::new(Source {
+                    engine: engine.clone(),
+                    history: settings.history.clone(),
+                    addresses,
+                    started: SystemTime::now(),
+                }),
                 engine,
                 settings,
                 expositions: Expositions::default(),
+                views: Arc::new(Semaphore::new(VIEWS)),
+                streams: Arc::new(Semaphore::new(STREAMS)),
             }));
         Self {
             router,
@@ -200,9 +233,126 @@ async fn metrics(
     context.expositions.respond(engine, &method, &headers)
 }
 
-async fn overview(State(context): State<Arc<Shared>>) -> Response<Body> {
-    let html = "text/html; charset=utf-8";
-    respond::with_type(StatusCode::OK, html, page::status(&context.engine))
+/// How a page is wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PageParameters {
+    span: String,
+    scale: String,
+    refresh: Option<u32>,
+}
+
+impl PageParameters {
+    /// Seconds between two loads without scripts.
+    fn refresh(&self) -> Option<u32> {
+        self.refresh.map(|seconds| seconds.clamp(5, 3600))
+    }
+}
+
+impl Shared {
+    /// Puts something together in the blocking pool, since it takes time that grows with the devices.
+    async fn view<T: Send + 'static>(
+        &self,
+        make: impl FnOnce(&Source) -> T + Send + 'static,
+    ) -> Option<T> {
+        let _turn = self.views.acquire().await.ok()?;
+        let source = self.source.clone();
+        tokio::task::spawn_blocking(move || make(&source))
+            .await
+            .ok()
+    }
+}
+
+fn html(page: Option<String>) -> Response<Body> {
+    let Some(page) = page else {
+        return failed();
+    };
+    let mut response = respond::with_type(StatusCode::OK, "text/html; charset=utf-8", page);
+    if let Ok(policy) = HeaderValue::from_str(&page::POLICY) {
+        response
+            .headers_mut()
+            .insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+fn json<T: Serialize>(view: Option<T>) -> Response<Body> {
+    match view.map(|view| serde_json::to_vec(&view)) {
+        Some(Ok(text)) => respond::with_type(StatusCode::OK, "application/json", text),
+        _ => failed(),
+    }
+}
+
+fn failed() -> Response<Body> {
+    let words = "this could not be put together; the log says why\n";
+    respond::text(StatusCode::INTERNAL_SERVER_ERROR, words)
+}
+
+fn no_device() -> Response<Body> {
+    respond::text(StatusCode::NOT_FOUND, "there is no such device\n")
+}
+
+async fn overview(
+    State(shared): State<Arc<Shared>>,
+    Query(parameters): Query<Parameters>,
+    Query(page): Query<PageParameters>,
+) -> Response<Body> {
+    let query = DeviceQuery::from(parameters);
+    let path = shared.settings.telemetry_path.clone();
+    let made = shared.view(move |source| {
+        let (status, list) = (source.status(), source.devices(&query));
+        page::overview(&status, &list, &query, &path, page.refresh())
+    });
+    html(made.await)
+}
+
+async fn device(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    Query(page): Query<PageParameters>,
+) -> Response<Body> {
+    let path = shared.settings.telemetry_path.clone();
+    let made = shared.view(move |source| {
+        let span = Span::parse(&page.span);
+        let view = source.device(&id, span)?;
+        let is_log = page.scale == "log";
+        Some(page::device(
+            &source.status(),
+            &view,
+            span,
+            is_log,
+            &path,
+            page.refresh(),
+        ))
+    });
+    match made.await {
+        Some(None) => no_device(),
+        made => html(made.flatten()),
+    }
+}
+
+async fn api_status(State(shared): State<Arc<Shared>>) -> Response<Body> {
+    json(shared.view(Source::status).await)
+}
+
+async fn api_devices(
+    State(shared): State<Arc<Shared>>,
+    Query(parameters): Query<Parameters>,
+) -> Response<Body> {
+    let query = DeviceQuery::from(parameters);
+    json(shared.view(move |source| source.devices(&query)).await)
+}
+
+async fn api_device(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    Query(page): Query<PageParameters>,
+) -> Response<Body> {
+    let made = shared.view(move |source| source.device(&id, Span::parse(&page.span)));
+    match made.await {
+        Some(None) => no_device(),
+        made => json(made.flatten()),
+    }
 }
 
 async fn ready(State(context): State<Arc<Shared>>) -> Response<Body> {

@@ -14,7 +14,9 @@
 //!
 //! | request | answer |
 //! | --- | --- |
-//! | `GET /` | a status page |
+//! | `GET /`, `GET /device/{id}` | the status page, and that of a device |
+//! | `GET /api/v1/status`, `devices`, `devices/{id}` | the same as JSON |
+//! | `GET /api/v1/events` | finished cycles and changes of state as they happen |
 //! | `GET /metrics` | all latest results, as text, OpenMetrics or protobuf by the `Accept` header |
 //! | `GET /-/healthy` | 200 while the program runs |
 //! | `GET /-/ready` | 200 once every group has finished a cycle, 503 before |
@@ -26,15 +28,20 @@
 
 mod app;
 mod connections;
+mod events;
 mod exposition;
+mod history;
 mod listen;
 mod page;
+mod query;
 mod respond;
 mod secure;
 mod server;
 mod settings;
 mod stream;
+mod view;
 
+pub use history::History;
 pub use listen::{ListenAddress, WebError};
 pub use server::Server;
 pub use settings::{ReloadRequests, WebSettings};

@@ -112,11 +112,11 @@ impl Server {
     pub async fn serve(self, engine: EngineHandle, shutdown: impl Future<Output = ()>) {
         let Self {
             listeners,
+            addresses,
             settings,
             secure,
-            ..
         } = self;
-        let app = App::new(engine, settings, secure.clone());
+        let app = App::new(engine, settings, addresses, secure.clone());
         let connections = Connections::default();
         let mut tasks = JoinSet::new();
         let mut trouble = AcceptTrouble::default();

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ListenAddress;
+use crate::{History, ListenAddress};
 
 /// Asks whoever owns the configuration to load it again; the result goes to the sender in the message. The text says why it
 /// was refused.
@@ -32,6 +33,8 @@ pub struct WebSettings {
     pub config_file: Option<PathBuf>,
     /// Where `POST /-/reload` goes; without it there is no such request. None unless set.
     pub reload: Option<ReloadRequests>,
+    /// What happened lately, for the pages and the API; it is a sink of the engine too. None unless set.
+    pub history: Option<Arc<History>>,
 }
 
 impl WebSettings {
@@ -43,6 +46,7 @@ impl WebSettings {
             telemetry_path: "/metrics".into(),
             config_file: None,
             reload: None,
+            history: None,
         }
     }
 }
