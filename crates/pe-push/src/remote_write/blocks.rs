@@ -340,7 +340,11 @@ fn full_labels(row: &LabelSet, own: &[(Arc<str>, Arc<str>)]) -> LabelSet {
 /// The flat columns of a frame's columns.
 fn metrics(columns: &Columns) -> Vec<SampleMetric> {
     let mut metrics = Vec::new();
-    for descriptor in columns.descriptors() {
+    for descriptor in columns
+        .descriptors()
+        .iter()
+        .filter(|descriptor| !descriptor.is_hidden())
+    {
         match descriptor.kind() {
             MetricKind::Gauge | MetricKind::Counter => {
                 metrics.push(metric(descriptor, "", None));
@@ -380,7 +384,8 @@ fn metric(descriptor: &MetricDescriptor, suffix: &str, le: Option<String>) -> Sa
 fn flatten(frame: &Frame) -> Vec<Vec<f64>> {
     let rows = frame.rows().len();
     let mut columns = Vec::new();
-    for (index, descriptor) in frame.columns().descriptors().iter().enumerate() {
+    let descriptors = frame.columns().descriptors().iter().enumerate();
+    for (index, descriptor) in descriptors.filter(|(_, descriptor)| !descriptor.is_hidden()) {
         match descriptor.kind() {
             MetricKind::Gauge | MetricKind::Counter => {
                 let cells = (0..rows).map(|row| frame.cell(row, index));
