@@ -9,6 +9,7 @@ mod licences;
 mod log;
 mod metadata;
 mod packages;
+mod soak;
 mod steps;
 mod tutorials;
 
@@ -23,6 +24,7 @@ Chores:
   test      All steps below, in their order, up to the first that fails; then how many tests passed and
             were skipped. Where CI=true, a skipped test is a failure
   deny      Run `cargo deny check`, advisories included (needs cargo-deny and a network)
+  soak [N]  N random schedules of crashes and failures against the queue, 100,000 unless told
   help      Print this
 
 Steps, which are chores of their own too:
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
     let result = match chores[..] {
         ["test"] => steps::run(&steps::STEPS.iter().collect::<Vec<_>>()),
         ["deny"] => deny::deny(),
+        ["soak"] => soak::soak(None),
+        ["soak", count] => soak::soak(Some(count)),
         ["help" | "--help" | "-h"] => {
             print!("{}", help());
             return ExitCode::SUCCESS;

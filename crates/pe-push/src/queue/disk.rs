@@ -168,6 +168,13 @@ impl MemoryDisk {
         Self::default()
     }
 
+    /// Changes a byte.
+    #[cfg(test)]
+    pub(crate) fn flip(&self, name: &str, at: usize) {
+        let mut files = self.files();
+        files.get_mut(name).expect("a file")[at] ^= 0x10;
+    }
+
     fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -20,6 +20,7 @@
 //! | --- | --- |
 //! | appending and reading from async code | [`QueueHandle`], [`QueueReader`] |
 //! | the same without a thread, on any disk | [`Queue`] |
+//! | looking from outside | [`inspect`], [`verify`], [`drop_sink`], [`drop_all`] |
 //! | where the bytes are | [`Directory`], [`MemoryDisk`], any other [`Disk`] |
 //!
 //! # Promises
@@ -40,6 +41,7 @@ mod cursor;
 mod disk;
 mod format;
 mod handle;
+mod inspect;
 mod recovery;
 mod segment;
 mod shape;
@@ -53,6 +55,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use self::core::Queue;
 pub use disk::{Directory, Disk, MemoryDisk};
 pub use handle::{QueueHandle, QueueReader};
+pub use inspect::{QueueReport, SegmentReport, Verification, drop_all, drop_sink, inspect, verify};
 pub use recovery::Recovery;
 pub use types::{BlockId, DropReason, Order, QueueCounters, QueueError, QueueLimits};
 

@@ -27,6 +27,15 @@ impl Default for QueueLimits {
 }
 
 impl QueueLimits {
+    /// No limits: for looking at a queue.
+    pub(crate) fn unlimited() -> Self {
+        Self {
+            bytes: u64::MAX,
+            age: Duration::MAX,
+            ..Self::default()
+        }
+    }
+
     /// The limits of a queue that is kept in memory: 64 MB.
     #[must_use]
     pub fn in_memory() -> Self {
