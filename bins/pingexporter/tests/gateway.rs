@@ -88,7 +88,7 @@ fn names_arrive_intact_in_both_groupings() {
         );
         assert!(output.stdout.is_empty());
         let groups = gateway.groups();
-        let mut expected: Vec<&str> = vec!["Plant/1 \"north\""];
+        let mut expected: Vec<&str> = vec!["Plant/1 \"north\"", "pingexporter"];
         if grouping == "device" {
             expected.extend(names);
         }
@@ -189,19 +189,19 @@ fn a_reload_withdraws_what_is_gone_and_a_bad_file_changes_nothing() {
     let requests =
         || value(&gateway.metrics(), "ping_requests_total{device=\"stays\"").unwrap_or(0.0);
     wait::until_true("all groups", || {
-        gateway.groups().len() == 5 && requests() >= 2.0
+        gateway.groups().len() == 6 && requests() >= 2.0
     });
 
     // Without a signal: the changed file is noticed.
     fs::write(files.configs().join("a.json"), "{ \"conf\": 1").unwrap();
     agent.await_log("the one before stays in force");
     agent.await_log("a.json:1:");
-    assert_eq!(gateway.groups().len(), 5);
+    assert_eq!(gateway.groups().len(), 6);
 
     let before = requests();
     files.write_group("a.json", &group("p", &both[..1]));
     fs::remove_file(files.configs().join("b.json")).unwrap();
-    wait::until_true("the groups to go", || gateway.groups().len() == 2);
+    wait::until_true("the groups to go", || gateway.groups().len() == 3);
     assert!(requests() >= before, "counters go on");
     let metrics = gateway.metrics();
     assert!(

@@ -7,15 +7,20 @@ use pe_scrape::{ScraperRegistry, SinkRegistry};
 
 /// What is told of a file with one device of these metrics, less the file's name.
 fn refused(metrics: &str, labels: &str) -> String {
-    let mut scrapers = ScraperRegistry::new();
-    scrapers.register("one", Yields::create).unwrap();
-    scrapers.register("two", Yields::create).unwrap();
-    let directory = tempfile::tempdir().unwrap();
     let file = format!(
         r#"{{"conf": {{"prom_id": "a", "interval": 10}},
 "jobs": [{{"job": "d", "ip": "127.0.0.1", "labels": {labels},
 "metrics": {metrics}}}]}}"#
     );
+    refused_file(&file)
+}
+
+/// What is told of a file, less its name.
+fn refused_file(file: &str) -> String {
+    let mut scrapers = ScraperRegistry::new();
+    scrapers.register("one", Yields::create).unwrap();
+    scrapers.register("two", Yields::create).unwrap();
+    let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("a.json"), file).unwrap();
     let sinks = SinkRegistry::new();
     let mut sources = Sources::new(directory.path(), &scrapers, &sinks);
@@ -56,6 +61,22 @@ fn each_refusal_has_its_place() {
         assert!(told.contains(expected), "{expected}: {told}");
         assert!(told.starts_with("3:"), "on the line of `metrics`: {told}");
     }
+}
+
+#[test]
+fn the_name_of_the_agents_own_metrics_is_refused_at_its_place() {
+    let told = refused_file(
+        r#"{"conf": {"interval": 10,
+  "prom_id": "pingexporter"},
+"jobs": [{"job": "d", "ip": "127.0.0.1", "metrics": ["one"]}]}"#,
+    );
+    assert!(
+        told.starts_with("2:")
+            && told.contains(
+                "prom_id `pingexporter` is taken: the agent's own metrics leave under it"
+            ),
+        "{told}"
+    );
 }
 
 #[test]

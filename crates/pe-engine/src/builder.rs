@@ -1,12 +1,13 @@
 //! How an engine is put together.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pe_scrape::{Config, Frame, Group, ScraperRegistry, Sink, SinkRegistry};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Timing};
 use crate::metrics::EngineMetrics;
 use crate::prepare::{Prepared, Running, prepare};
 use crate::reload::ReloadState;
@@ -26,6 +27,7 @@ pub struct EngineBuilder {
     sinks: Vec<Arc<SinkSlot>>,
     sources: Vec<FrameSource>,
     grace: Duration,
+    own_interval: Option<Duration>,
 }
 
 impl EngineBuilder {
@@ -37,6 +39,7 @@ impl EngineBuilder {
             sinks: Vec::new(),
             sources: Vec::new(),
             grace: DEFAULT_GRACE,
+            own_interval: None,
         }
     }
 
@@ -79,7 +82,7 @@ impl EngineBuilder {
     }
 
     /// Adds metrics of the program itself to [`EngineHandle::exposition`](crate::EngineHandle::exposition). A panic of the
-    /// function is contained: its metrics are missing then.
+    /// function is contained: its metrics are missing then. They go to the sinks, too.
     pub fn metrics(mut self, source: impl Fn() -> Vec<Frame> + Send + Sync + 'static) -> Self {
         self.sources.push(Arc::new(source));
         self
@@ -89,6 +92,15 @@ impl EngineBuilder {
     /// that. 5 seconds each unless set.
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// How often the agent's own metrics go to the sinks: those that
+    /// [`EngineHandle::exposition`](crate::EngineHandle::exposition) shows beside the results, in a report of their own
+    /// ([`CycleReport::is_agent`](pe_scrape::CycleReport::is_agent)). As often as the group with the shortest interval is measured,
+    /// but at most every 15 seconds, unless set.
+    pub fn own_metrics_interval(mut self, interval: Duration) -> Self {
+        self.own_interval = Some(interval);
         self
     }
 
@@ -125,7 +137,13 @@ impl EngineBuilder {
             groups: Mutex::new(BTreeMap::new()),
             config: Mutex::new(config),
             publishing: Mutex::default(),
+            own_reports: AtomicU64::new(0),
+            config_changed: tokio::sync::Notify::new(),
         };
-        Ok(Engine::new(Arc::new(shared), plans, self.grace))
+        let timing = Timing {
+            grace: self.grace,
+            own_interval: self.own_interval,
+        };
+        Ok(Engine::new(Arc::new(shared), plans, timing))
     }
 }

@@ -13,6 +13,7 @@ use crate::builder::EngineBuilder;
 use crate::changes::PlanChanges;
 use crate::groups::{GroupTasks, runner};
 use crate::handle::{Changed, Command, EngineHandle, Order, change_panicked};
+use crate::own;
 use crate::plan::Plan;
 use crate::prepare::{Prepared, Running, prepare};
 use crate::shared::Shared;
@@ -28,10 +29,18 @@ const WAITING_ORDERS: usize = 4;
 pub struct Engine {
     shared: Arc<Shared>,
     plans: Vec<Arc<Plan>>,
-    grace: Duration,
+    timing: Timing,
     commands: mpsc::Receiver<Command>,
     handle: EngineHandle,
     alive: Alive,
+}
+
+/// The times that the builder sets.
+pub(crate) struct Timing {
+    /// How long measurements may go on after the shutdown signal, and sinks after that.
+    pub(crate) grace: Duration,
+    /// How often the agent's own metrics go to the sinks, where that is set.
+    pub(crate) own_interval: Option<Duration>,
 }
 
 /// Ends subscriptions when the engine is gone, however it ends.
@@ -49,14 +58,14 @@ impl Engine {
         EngineBuilder::new(scrapers)
     }
 
-    pub(crate) fn new(shared: Arc<Shared>, plans: Vec<Arc<Plan>>, grace: Duration) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, plans: Vec<Arc<Plan>>, timing: Timing) -> Self {
         let (sender, commands) = mpsc::channel(WAITING_ORDERS);
         Self {
             handle: EngineHandle::new(shared.clone(), sender),
             alive: Alive(shared.results.clone()),
             shared,
             plans,
-            grace,
+            timing,
             commands,
         }
     }
@@ -87,16 +96,20 @@ impl Engine {
         let Self {
             shared,
             plans,
-            grace,
+            timing,
             mut commands,
             handle,
             alive,
         } = self;
         // Of the handles only those of others keep the engine reachable.
         drop(handle);
+        let Timing {
+            grace,
+            own_interval,
+        } = timing;
         let stop = watch::Sender::new(false);
         let sinks = SinkTasks::start(shared.clone(), stop.subscribe(), grace);
-        let background = background(&shared, &stop);
+        let background = background(&shared, &stop, own_interval);
         let mut groups = GroupTasks::new(shared.clone(), stop, grace);
         groups.start(plans);
         let mut tasks = Tasks { groups, sinks };
@@ -131,13 +144,14 @@ impl Engine {
         drop(commands);
         tasks.groups.stop().await;
         drop(background);
+        own::publish(&shared).await;
         let flushed = shared.sinks.flush(grace).await;
         shared.sinks.close(grace).await;
         drop(alive);
         flushed.map_err(EngineError::Flush)
     }
 
-    /// Runs one cycle of every group, all at once, and hands the results on. Returns the reports, ordered by group.
+    /// Runs one cycle of every group, all at once, and hands the results and the agent's own metrics on. Returns the reports, ordered by group.
     ///
     /// # Cancel safety
     /// As [`run`](Self::run).
@@ -147,7 +161,8 @@ impl Engine {
     /// the same.
     pub async fn once(self) -> Result<Vec<Arc<CycleReport>>, EngineError> {
         let stop = watch::Sender::new(false);
-        let _sinks = SinkTasks::start(self.shared.clone(), stop.subscribe(), self.grace);
+        let grace = self.timing.grace;
+        let _sinks = SinkTasks::start(self.shared.clone(), stop.subscribe(), grace);
         let mut running = JoinSet::new();
         for plan in &self.plans {
             running.spawn(runner(&self.shared, plan.clone()).once());
@@ -157,20 +172,31 @@ impl Engine {
                 error!(%error, "the cycle of a group panicked; it has no results");
             }
         }
-        let flushed = self.shared.sinks.flush(self.grace).await;
+        own::publish(&self.shared).await;
+        let flushed = self.shared.sinks.flush(grace).await;
         flushed.map_err(EngineError::Flush)?;
         Ok(self.shared.results.latest())
     }
 }
 
 /// Starts what the engine does beside groups and sinks. It ends when the set is dropped.
-fn background(shared: &Arc<Shared>, stop: &watch::Sender<bool>) -> JoinSet<()> {
+fn background(
+    shared: &Arc<Shared>,
+    stop: &watch::Sender<bool>,
+    own_interval: Option<Duration>,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let (shared, stop) = (shared.clone(), stop.subscribe());
+    let (watched, stopped) = (shared.clone(), stop.subscribe());
     tasks.spawn(async move {
         let name = TaskName::of_engine(staleness::TASK);
-        let start = || staleness::watch(shared.clone());
-        keep_running(name, &shared.metrics, stop, start).await;
+        let start = || staleness::watch(watched.clone());
+        keep_running(name, &watched.metrics, stopped, start).await;
+    });
+    let (shared, stopped) = (shared.clone(), stop.subscribe());
+    tasks.spawn(async move {
+        let name = TaskName::of_engine(own::TASK);
+        let start = || own::run(shared.clone(), own_interval);
+        keep_running(name, &shared.metrics, stopped, start).await;
     });
     tasks
 }
@@ -203,6 +229,7 @@ impl Tasks {
         shared.change_config(config);
         self.sinks.change(sinks, &shared.results);
         self.groups.start(changes.added);
+        shared.config_changed.notify_one();
         if change.is_reload {
             shared.reloads.note(true, warnings, &shared.metrics);
         }

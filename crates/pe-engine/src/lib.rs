@@ -51,6 +51,7 @@ mod groups;
 mod handle;
 mod lane;
 mod metrics;
+mod own;
 mod plan;
 mod prepare;
 mod process;

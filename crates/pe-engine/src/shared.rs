@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use pe_scrape::exposition::{Block, Format, encode_to};
-use pe_scrape::{Config, CycleReport, Frame, LabelSet, ScraperRegistry, SinkRegistry};
+use pe_scrape::{AGENT_JOB, Config, CycleReport, Frame, LabelSet, ScraperRegistry, SinkRegistry};
+use tokio::sync::Notify;
 use tracing::info;
 
 use crate::Results;
@@ -34,6 +36,10 @@ pub(crate) struct Shared {
     pub(crate) config: Mutex<Arc<Config>>,
     /// Held while something is published, so that results and all sinks get the reports of a group in one order.
     pub(crate) publishing: Mutex<()>,
+    /// Reports of the agent's own metrics so far.
+    pub(crate) own_reports: AtomicU64,
+    /// Wakes the task that publishes them.
+    pub(crate) config_changed: Notify,
 }
 
 impl Shared {
@@ -112,9 +118,24 @@ impl Shared {
         groups.retain(|group, _| known.contains(&**group));
     }
 
-    /// The groups in force.
+    /// What is in force, as sinks are told it: the groups, and the agent itself.
     pub(crate) fn group_names(&self) -> Arc<[Arc<str>]> {
         group_names(&self.config())
+    }
+
+    /// Hands the metrics of engine, process, scrapers, sinks and program to the sinks.
+    pub(crate) fn publish_own(&self) {
+        let tick = self.own_reports.fetch_add(1, Ordering::Relaxed);
+        let mut report = CycleReport::new(AGENT_JOB, tick, SystemTime::now());
+        report.is_agent = true;
+        report.exporter = self.own_frames();
+        let label: Arc<str> = "sink".into();
+        for slot in &*self.sinks.all() {
+            let frames = slot.metrics().into_iter();
+            let labelled = frames.map(|frame| frame.with_label(&label, &slot.name));
+            report.exporter.extend(labelled);
+        }
+        self.sinks.publish(&Arc::new(report));
     }
 
     /// All latest results, labelled with `exporter`, and all metrics of engine, scrapers, sinks and program.
@@ -154,5 +175,6 @@ impl Shared {
 
 fn group_names(config: &Config) -> Arc<[Arc<str>]> {
     let groups = config.groups.iter();
-    groups.map(|group| group.name().into()).collect()
+    let names = groups.map(|group| group.name().into());
+    names.chain([AGENT_JOB.into()]).collect()
 }

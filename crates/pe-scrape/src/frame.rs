@@ -96,6 +96,18 @@ impl Frame {
         self
     }
 
+    /// The same with a further label on every row; as it is where a row has one of that name already.
+    #[must_use]
+    pub fn with_label(mut self, name: &Arc<str>, value: &Arc<str>) -> Self {
+        let rows = self.rows.iter();
+        let label = || [(name.clone(), value.clone())];
+        let labelled: Result<_, _> = rows.map(|row| row.with(label())).collect();
+        if let Ok(rows) = labelled {
+            self.rows = rows;
+        }
+        self
+    }
+
     /// Gives the allocation back for the next [`freeze_into`](Self::freeze_into).
     #[must_use]
     pub fn into_buffer(self) -> Vec<f64> {
@@ -259,6 +271,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_label_is_added_unless_it_is_there() {
+        let frame = FrameBuilder::new(&[MetricDescriptor::gauge("up", "")]).unwrap();
+        let kind = LabelSet::new([("kind", "a")]).unwrap();
+        let frame = frame.row(kind, &[1.0]).row(LabelSet::empty(), &[2.0]);
+        let frame = frame
+            .build()
+            .with_label(&"sink".into(), &"west".into())
+            .with_label(&"sink".into(), &"east".into());
+        let rows: Vec<String> = frame.rows().iter().map(|row| format!("{row:?}")).collect();
+        assert_eq!(rows, [r#"[kind="a", sink="west"]"#, r#"[sink="west"]"#]);
+    }
 
     #[test]
     fn rows_that_follow_later_are_left_out_with_their_counters() {

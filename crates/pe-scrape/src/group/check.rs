@@ -10,8 +10,8 @@ use super::{Group, ScraperConfig, check_address};
 use crate::registry::{RegistryError, ScraperRegistry};
 use crate::settings::{Bounds, Problem, Problems, Setting, Step, suggestion};
 use crate::{
-    Address, Columns, Diagnostic, Diagnostics, Family, Frame, Label, LabelSet, MetricDescriptor,
-    OnlyFamily, Severity, Target,
+    AGENT_JOB, Address, Columns, Diagnostic, Diagnostics, Family, Frame, Label, LabelSet,
+    MetricDescriptor, OnlyFamily, Severity, Target,
 };
 
 /// Labels that say which device a series is of, and who measured it: no scraper may give them a value.
@@ -160,6 +160,7 @@ impl<'r> Checks<'r> {
         let origin = group.origin();
         let mut problems = Problems::default();
         group.settings.check(&Bounds::NONE, &mut problems);
+        let _ = refuse_agent_name(group.name(), &mut problems);
         let mut found: Vec<Diagnostic> = super::told(&origin, problems).into_iter().collect();
         let mut seen = HashSet::with_capacity(group.devices.len());
         for device in &group.devices {
@@ -271,6 +272,19 @@ impl<'r> Checks<'r> {
         }
         problems.into_iter()
     }
+}
+
+/// A name that no group may have, since the agent's own metrics leave under it.
+pub(super) fn refuse_agent_name(name: &str, problems: &mut Problems) -> Option<()> {
+    if name != AGENT_JOB {
+        return Some(());
+    }
+    let message = format!("prom_id `{name}` is taken: the agent's own metrics leave under it");
+    let hint = "choose another name, so that the two do not replace each other";
+    problems.within("prom_id", |problems| {
+        problems.error(message, hint.to_owned());
+    });
+    None
 }
 
 /// The problem below the position `index` of a list.

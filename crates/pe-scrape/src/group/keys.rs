@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::check::refuse_agent_name;
 use super::spec::{Exclusion, TargetSpec, parse_exclusion, parse_target};
 use crate::registry::ScraperSettings;
 use crate::settings::{Bounds, Kind, Node, Problems, Setting, View, show_duration};
@@ -259,6 +260,7 @@ impl GroupSettings {
             burst: pacer.and_then(|pacer| pacer.burst),
             own: Value::Null,
         };
+        refuse_agent_name(&self.prom_id, problems)?;
         refuse_long_timeout(&common, problems)?;
         warn_overrun(&common, "count", problems);
         Some(common)

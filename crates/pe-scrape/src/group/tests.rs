@@ -59,6 +59,10 @@ fn what_files_refuse_is_refused_in_code() {
     for (group, expected) in [
         (Group::builder("", SECOND).build(), "prom_id: is empty"),
         (
+            Group::builder("pingexporter", SECOND).build(),
+            "prom_id `pingexporter` is taken: the agent's own metrics leave under it",
+        ),
+        (
             Group::builder("x", Duration::ZERO).build(),
             "interval: must be greater than zero",
         ),
@@ -214,8 +218,12 @@ fn what_would_blind_a_prometheus_is_refused() {
 fn what_was_changed_after_the_build_is_checked_again() {
     let registry = ScraperRegistry::new();
     type Change = fn(&mut Group);
-    let changed: [(Change, &str); 4] = [
+    let changed: [(Change, &str); 5] = [
         (|g| g.settings.prom_id.clear(), "prom_id: is empty"),
+        (
+            |g| g.settings.prom_id = "pingexporter".to_owned(),
+            "prom_id `pingexporter` is taken: the agent's own metrics leave under it",
+        ),
         (
             |g| g.settings.interval = Duration::ZERO,
             "interval: must be greater than zero",
