@@ -14,6 +14,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("nginx", "nginx-light"),
     ("openssl", "openssl"),
     ("curl", "curl"),
+    ("chromium", "chromium"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("tcpdump", "tcpdump"),

@@ -243,6 +243,7 @@ pub(crate) struct GroupHistory {
     changes: HashMap<u32, VecDeque<Change>>,
     /// The most requests that a device was sent in a cycle.
     probes: u16,
+    counts: [u32; 5],
 }
 
 impl Default for GroupHistory {
@@ -263,6 +264,7 @@ impl Default for GroupHistory {
             errors: HashMap::new(),
             changes: HashMap::new(),
             probes: 1,
+            counts: [0; 5],
         }
     }
 }
@@ -338,11 +340,7 @@ impl GroupHistory {
 
     /// Devices by kind.
     pub(crate) fn counts(&self) -> [u32; 5] {
-        let mut counts = [0; 5];
-        for now in &self.now {
-            counts[now.state.kind() as usize] += 1;
-        }
-        counts
+        self.counts
     }
 
     /// Takes a finished cycle in, and returns the devices whose state changed.
@@ -534,6 +532,10 @@ impl GroupHistory {
                 let labels = self.labels[index].clone();
                 changed.push((device_id(&report.group, &labels), labels, state));
             }
+        }
+        self.counts = [0; 5];
+        for now in &self.now {
+            self.counts[now.state.kind() as usize] += 1;
         }
         changed
     }
