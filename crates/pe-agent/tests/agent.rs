@@ -129,21 +129,18 @@ impl Scraper for Up {
     }
 }
 
-/// Makes sinks that keep state, and says where that is.
+/// Refuses to make sinks that keep state, in words that say where that is.
 struct Keeper(Option<PathBuf>);
 
 impl SinkFactory for Keeper {
     fn create(&self, _: &SinkSettings) -> Result<Arc<dyn Sink>, SettingsError> {
-        fs::write(meeting().join("state"), format!("{:?}", self.0)).unwrap();
-        Ok(Arc::new(Nowhere))
+        Err(SettingsError::new(format!("state in {:?}", self.0)))
     }
 
     fn keeps_state() -> bool {
         true
     }
 }
-
-struct Nowhere;
 
 /// A sink whose peer answers as the settings say.
 struct Peer(String);
@@ -172,11 +169,6 @@ impl Sink for Peer {
     }
 }
 
-#[async_trait]
-impl Sink for Nowhere {
-    fn publish(&self, _: Arc<CycleReport>) {}
-}
-
 /// An agent, and the directory of its files. Killed with the value.
 struct Running {
     child: Child,
@@ -197,6 +189,9 @@ impl Running {
             .args(["--listen", &address.to_string()])
             .env(ROLE, role)
             .env(MEETING, files.path())
+            // A service may write nowhere else.
+            .arg("--state-dir")
+            .arg(files.path())
             .stderr(File::create(files.path().join("log")).unwrap());
         let child = pe_testkit::start(command).unwrap();
         Self {
@@ -320,26 +315,20 @@ fn state_directory() {
     write_group(files.path(), "before");
     fs::write(path("push.json"), r#"{"sinks": [{"keeper": {}}]}"#).unwrap();
     let state_of = |arguments: &[&str], variables: &[(&str, &str)]| {
-        let _ = fs::remove_file(path("state"));
-        let mut command = pe_testkit::command(current_exe().unwrap().to_str().unwrap());
-        command
+        let output = Command::new(current_exe().unwrap())
             .args(arguments)
             .arg("--configs")
             .arg(path("configs"))
             .arg("--push-config")
             .arg(path("push.json"))
             .env(ROLE, "state")
-            .env(MEETING, files.path())
             .envs(variables.iter().copied())
-            .stderr(File::create(path("log")).unwrap());
-        let mut child = pe_testkit::start(command).unwrap();
-        let state = wait::until("the sink", || {
-            let state = fs::read_to_string(path("state")).ok();
-            state.filter(|state| !state.is_empty())
-        });
-        let _ = child.kill();
-        let _ = child.wait();
-        state
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let told = String::from_utf8(output.stderr).unwrap();
+        let (_, state) = told.split_once("state in ").unwrap();
+        state.trim_end().to_owned()
     };
     let run = ["run", "--listen", "none"];
     assert_eq!(state_of(&run, &[]), r#"Some("pingexporter-data")"#);
