@@ -210,6 +210,8 @@ impl Queue {
                 DropReason::WriteFailed
             };
             self.abandon();
+            // All of the record may be in the file after all: its number must not name another block.
+            self.next += 1;
             let room = is_full && self.drop_oldest(DropReason::DiskFull);
             if !room {
                 failures += 1;
