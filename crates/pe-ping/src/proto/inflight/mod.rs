@@ -250,6 +250,14 @@ impl InFlight {
         shifted.into_iter().find_map(|id| of_flow(&id))
     }
 
+    /// Whether a slot of that sequence number has this generation, whatever its identifier.
+    fn holds(&self, sequence: u16, generation: u32) -> bool {
+        let blocks = self.slots.len.div_ceil(1 << 16) as u16;
+        (0..blocks)
+            .filter_map(|at| self.slots.get(ProbeId::new(at, sequence).0))
+            .any(|slot| slot.generation == generation)
+    }
+
     /// Notes the moment at which a probe left.
     #[inline]
     pub(crate) fn set_sent(&mut self, id: ProbeId, departure: Departure) {
@@ -312,10 +320,10 @@ impl InFlight {
         received: Nanos,
     ) -> Match {
         let Some(id) = self.find(block, sequence, generation) else {
-            // If the cookie is ours, the slot is another probe's by now.
+            // If the cookie is ours, the slot is another probe's by now, unless only the identifier is wrong.
             return match generation {
-                Some(_) => Match::Late(None),
-                None => Match::Unknown,
+                Some(told) if !self.holds(sequence, told) => Match::Late(None),
+                _ => Match::Unknown,
             };
         };
         let slot = &self.slots[id.0];
