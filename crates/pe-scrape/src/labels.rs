@@ -30,6 +30,9 @@ pub fn is_metric_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
 }
 
+/// The one reserved name that a label set may have: receivers tell the agents of a pair apart by it, and keep the samples of one.
+pub const REPLICA_LABEL: &str = "__replica__";
+
 /// Label names that PingExporter's own series carry, sorted: a configured label of that name would clash or be
 /// overwritten without a word (the Pushgateway does so with `job`).
 pub const RESERVED_LABELS: &[&str] = &[
@@ -208,7 +211,7 @@ impl fmt::Debug for Label {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LabelError {
-    /// The name does not match `[a-zA-Z_][a-zA-Z0-9_]*` or starts with `__`.
+    /// The name does not match `[a-zA-Z_][a-zA-Z0-9_]*`, or starts with `__` and is not [`REPLICA_LABEL`].
     #[error(
         "label name {0:?} is not allowed: use letters, digits and '_', starting with a letter or a single '_'"
     )]
@@ -238,7 +241,7 @@ impl LabelSet {
                 name: name.into(),
                 value: value.into(),
             };
-            if !is_label_name(&label.name) {
+            if !is_label_name(&label.name) && *label.name != *REPLICA_LABEL {
                 return Err(LabelError::Name(label.name.to_string()));
             }
             if all.iter().any(|known| known.name == label.name) {
@@ -360,6 +363,7 @@ mod tests {
             LabelSet::new([("a-b", "1")]),
             Err(LabelError::Name("a-b".into()))
         );
+        assert!(LabelSet::new([(REPLICA_LABEL, "a")]).is_ok());
         let set = LabelSet::new([("b", "1"), ("a", "")]).unwrap();
         assert_eq!((set.get("a"), set.get("c")), (Some(""), None));
     }
