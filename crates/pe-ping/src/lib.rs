@@ -110,3 +110,9 @@ pub use stats::Stats;
 pub use subnet::SubnetError;
 pub use sweep::zone_index;
 pub use sweep::{EventKind, ProbeEvent, Sweep, SweepResult};
+
+/// Whether the kernel says that the machine's wall clock is synchronised; `None` where it does not say. Source: adjtimex(2).
+#[must_use]
+pub fn clock_is_synchronized() -> Option<bool> {
+    sys::is_synchronized()
+}

@@ -36,3 +36,25 @@ pub(crate) fn clock_pair() -> ClockPair {
         after,
     }
 }
+
+/// Whether the kernel says that the wall clock is synchronised, as NTP clients tell it to (adjtimex(2)); `None` where it does
+/// not say.
+pub(crate) fn is_synchronized() -> Option<bool> {
+    // SAFETY: a timex is integers only, for which zeros are values.
+    let mut times: libc::timex = unsafe { std::mem::zeroed() };
+    // Without modes nothing is set, which anybody may do.
+    // SAFETY: `times` is a writable timex.
+    let state = unsafe { libc::adjtimex(&raw mut times) };
+    let is_synchronized = state != libc::TIME_ERROR && times.status & libc::STA_UNSYNC == 0;
+    (state >= 0).then_some(is_synchronized)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_says_whether_the_clock_is_synchronised() {
+        assert!(is_synchronized().is_some());
+    }
+}

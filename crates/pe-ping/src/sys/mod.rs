@@ -11,6 +11,6 @@ mod socket;
 mod wake;
 
 pub(crate) use batch::{Layout, Outgoing, ReceiveBatch, Received, SendBatch};
-pub(crate) use clock::{clock_pair, monotonic};
+pub(crate) use clock::{clock_pair, is_synchronized, monotonic};
 pub(crate) use socket::{Absent, Socket, SocketOptions, interface_index, is_broadcast};
 pub(crate) use wake::{Wake, wait};
