@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use pe_agent::Agent;
 use pe_ping::PingScraperFactory;
-use pe_push::PushgatewayFactory;
+use pe_push::{PushgatewayFactory, RemoteWriteFactory};
 
 fn main() -> ExitCode {
     Agent::new("pingexporter", env!("CARGO_PKG_VERSION"))
@@ -15,6 +15,12 @@ fn main() -> ExitCode {
             PushgatewayFactory::new()
                 .resolver(context.resolver())
                 .state_dir(context.state_dir())
+        })
+        .sink_with("remote_write", |context| {
+            RemoteWriteFactory::new()
+                .resolver(context.resolver())
+                .state_dir(context.state_dir())
+                .clock(pe_ping::clock_is_synchronized)
         })
         .main()
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use common::{Files, device, fixture, push_to};
-use pe_testkit::{Gateway, require, wait};
+use pe_testkit::{Gateway, WriteAnswer, WriteReceiver, require, wait};
 use serde_json::json;
 
 /// `# HELP` and `# TYPE` lines, of a program that shows everything it can: histograms, pushes, errors.
@@ -21,19 +21,26 @@ fn shown() -> Vec<String> {
             device("named", "localhost"),
         ],
     });
-    let files = Files::new()
-        .group("g.json", &group)
-        .push(&push_to(&gateway.url()));
+    // What the receiver says of its time has seconds; ours is ahead by decades, which is not waited for.
+    let taken = WriteAnswer::status(204, "").with_header("Date: Sun, 06 Nov 1994 08:49:37 GMT");
+    let receiver = WriteReceiver::answering(move |_| taken.clone());
+    let mut push = push_to(&gateway.url());
+    push["sinks"] = json!([{"remote_write": {"url": receiver.url(), "clock_wait": "1ms"}}]);
+    let files = Files::new().group("g.json", &group).push(&push);
+    let state = tempfile::tempdir().unwrap();
+    let state = state.path().to_str().unwrap();
     // Nobody listens there, so nobody answers for the name.
     let nobody = pe_testkit::free_port().unwrap().to_string();
-    let (agent, address) = files.serve(&["--dns-servers", &nobody]);
+    let (agent, address) = files.serve(&["--dns-servers", &nobody, "--state-dir", state]);
     let text = wait::until("all metrics", || {
         let text = pe_testkit::http::get(address, "/metrics").ok()?.text();
         let late = [
             "reason=\"dns_unanswered\"",
-            "pingexporter_push_last_success_timestamp_seconds ",
+            "\npingexporter_push_last_success_timestamp_seconds",
             "ping_rtt_jitter_seconds{",
             "ping_address_info{",
+            "\npingexporter_remote_write_last_success_timestamp_seconds",
+            "\npingexporter_clock_ahead_of_receiver_seconds",
         ];
         late.iter().all(|part| text.contains(part)).then_some(text)
     });

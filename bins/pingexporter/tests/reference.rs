@@ -16,6 +16,9 @@ fn registries() -> (ScraperRegistry, SinkRegistry) {
     sinks
         .register("pushgateway", pe_push::PushgatewayFactory::default())
         .unwrap();
+    sinks
+        .register("remote_write", pe_push::RemoteWriteFactory::default())
+        .unwrap();
     (scrapers, sinks)
 }
 

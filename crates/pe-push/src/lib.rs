@@ -89,6 +89,9 @@ pub use pushgateway::{
     PushgatewaySink,
 };
 #[cfg(feature = "remote-write")]
+#[doc(hidden)]
+pub use remote_write::WireBench;
+#[cfg(feature = "remote-write")]
 pub use remote_write::{
     ClockProbe, Protocol, RemoteWriteFactory, RemoteWriteSettings, RemoteWriteSink, SendOrder,
 };

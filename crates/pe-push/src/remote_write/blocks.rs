@@ -263,6 +263,17 @@ impl Shape {
         }
     }
 
+    /// The shape of a block that was made before.
+    pub(crate) fn of(block: &SampleBlock) -> Self {
+        Self {
+            metrics: block.metrics.clone(),
+            rows: block.rows.clone(),
+            sent: Vec::new(),
+            columns: Columns::new(&[]).expect("no column contradicts another"),
+            frame_rows: block.rows.clone(),
+        }
+    }
+
     /// The flat columns without what the filter leaves out.
     fn filtered(&self, columns: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
         let columns = columns.into_iter().zip(&self.sent);

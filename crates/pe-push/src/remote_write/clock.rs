@@ -59,10 +59,13 @@ impl ClockTruth {
         }
     }
 
-    /// Takes in what the system says of its clock; `None` where it says nothing.
-    pub(crate) fn note_synchronized(&mut self, synchronized: Option<bool>) {
+    /// Takes in what the system says of its clock; `None` where it says nothing. Returns whether it says for the first time, in
+    /// all runs, that it is synchronised.
+    pub(crate) fn note_synchronized(&mut self, synchronized: Option<bool>) -> bool {
         self.synchronized = synchronized;
-        self.was_synchronized |= synchronized == Some(true);
+        let is_first = synchronized == Some(true) && !self.was_synchronized;
+        self.was_synchronized |= is_first;
+        is_first
     }
 
     /// Takes in an answer, with the receiver's time where it told it.

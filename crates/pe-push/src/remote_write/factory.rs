@@ -1,6 +1,7 @@
 //! Making sinks from what a configuration says.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pe_scrape::resolve::{Resolve, SystemResolver};
@@ -8,6 +9,7 @@ use pe_scrape::settings::Table;
 use pe_scrape::{Group, Remark, SettingsError, Sink, SinkFactory, SinkSettings};
 
 use super::sink::{Parts, RemoteWriteSink};
+use super::store::Stores;
 use super::{ClockProbe, RemoteWriteSettings};
 
 /// Makes [`RemoteWriteSink`]s, to be registered under the name `remote_write`.
@@ -21,6 +23,7 @@ use super::{ClockProbe, RemoteWriteSettings};
 pub struct RemoteWriteFactory {
     resolver: Arc<dyn Resolve>,
     clock: ClockProbe,
+    stores: Arc<Stores>,
 }
 
 impl RemoteWriteFactory {
@@ -30,7 +33,16 @@ impl RemoteWriteFactory {
         Self {
             resolver: Arc::new(SystemResolver),
             clock: Arc::new(|| None),
+            stores: Arc::default(),
         }
+    }
+
+    /// Keeps what waits to be sent in a [`StateDir`](crate::StateDir). It is opened with the first results; while it cannot be
+    /// used, 64 MB of samples are kept in memory for each sink. `None` is memory only.
+    #[must_use]
+    pub fn state_dir(mut self, path: Option<PathBuf>) -> Self {
+        self.stores = Arc::new(Stores::in_directory(path));
+        self
     }
 
     /// Resolves the names of receivers and proxies with `resolver`.
@@ -70,9 +82,15 @@ impl SinkFactory for RemoteWriteFactory {
                 external_labels: settings.external_labels.clone(),
                 resolver: self.resolver.clone(),
                 clock: self.clock.clone(),
+                store: self.stores.store(&settings.name),
             },
         )?;
         Ok(Arc::new(sink))
+    }
+
+    fn check(&self, settings: &SinkSettings) -> Result<(), SettingsError> {
+        let own: RemoteWriteSettings = settings.parse()?;
+        own.prepare(self.resolver.clone()).map(drop)
     }
 
     fn review(&self, settings: &SinkSettings, _: &[Group]) -> Vec<Remark> {

@@ -9,6 +9,7 @@ use pe_scrape::{
 };
 
 use crate::ResultKind;
+use crate::queue::{DropReason, QueueCounters};
 
 /// Upper bounds of the buckets of a request's duration, in seconds.
 const BOUNDS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -66,6 +67,14 @@ pe_scrape::metrics! {
     }
 }
 
+/// The class of a result, as the label `result`.
+fn result(kind: ResultKind) -> &'static str {
+    match kind {
+        ResultKind::GatewayError => "server_error",
+        kind => kind.as_str(),
+    }
+}
+
 /// What the sink's task is called.
 pub(crate) const TASK: &str = "remote_write";
 
@@ -93,7 +102,7 @@ impl WriteMetrics {
     pub(crate) fn new() -> Self {
         let counts = Counts::default();
         for kind in ResultKind::ALL {
-            counts.requests.of(kind.as_str());
+            counts.requests.of(result(kind));
         }
         for reason in Lost::ALL {
             counts.lost.of(reason.as_str());
@@ -111,7 +120,7 @@ impl WriteMetrics {
 
     /// Counts an answered request, or one that was not.
     pub(crate) fn request(&self, kind: ResultKind, took: Duration) {
-        self.counts.requests.of(kind.as_str()).add(1);
+        self.counts.requests.of(result(kind)).add(1);
         self.duration.row(0).observe(DURATION.1, took.as_secs_f64());
     }
 
@@ -156,7 +165,19 @@ impl WriteMetrics {
     }
 
     /// All of them, with what waits.
-    pub(crate) fn frames(&self, backlog: Backlog, now: SystemTime) -> Vec<Frame> {
+    pub(crate) fn frames(
+        &self,
+        backlog: Backlog,
+        queue: Option<QueueCounters>,
+        now: SystemTime,
+    ) -> Vec<Frame> {
+        // The queue counts by itself, so that its numbers are taken over, not added.
+        let queue = queue.unwrap_or_default();
+        for reason in DropReason::ALL {
+            let counter = self.counts.lost.of(reason.as_str());
+            let (_, samples) = queue.dropped(reason);
+            counter.add(samples.saturating_sub(counter.get()));
+        }
         self.counts.queue_bytes.set(backlog.bytes as f64);
         self.counts.queue_samples.set(backlog.samples as f64);
         let age = backlog

@@ -2,7 +2,7 @@
 //!
 //! What decides does no I/O: `blocks` makes sample blocks of reports, and `stale` adds the markers of series that have ended.
 //! `wire` encodes blocks, `work` cuts them into requests, `verdict` says what an answer means, `clock` which times can be
-//! believed, and `pace` how fast to send. The driver is [`RemoteWriteSink`] with its `sender`.
+//! believed, and `pace` how fast to send. `store` keeps what outlives a sink. The driver is [`RemoteWriteSink`] with its `sender`.
 
 mod blocks;
 mod clock;
@@ -14,6 +14,7 @@ mod sender;
 mod settings;
 mod sink;
 mod stale;
+mod store;
 mod system;
 #[cfg(test)]
 mod testing;
@@ -25,3 +26,5 @@ pub use factory::RemoteWriteFactory;
 pub use settings::{RemoteWriteSettings, SendOrder};
 pub use sink::{ClockProbe, RemoteWriteSink};
 pub use wire::Protocol;
+#[doc(hidden)]
+pub use wire::WireBench;

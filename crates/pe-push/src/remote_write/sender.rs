@@ -135,7 +135,7 @@ impl Sender {
             backoff: Backoff::default(),
             pace: Pace::default(),
             outage: Outage::default(),
-            truth: ClockTruth::new(settings.clock_wait, shared.was_synchronized),
+            truth: ClockTruth::new(settings.clock_wait, false),
             splits: SplitBudget::default(),
             refused: HashMap::new(),
             excluded: Excluded::new(),
@@ -149,7 +149,10 @@ impl Sender {
 
     /// Sends what there is, and what comes.
     pub(super) async fn run(mut self) {
-        self.shared.reader.lock().await.rewind();
+        let store = self.shared.store.clone();
+        let _lease = store.lease.lock().await;
+        self.shared.rewind().await;
+        self.truth = ClockTruth::new(self.shared.settings.clock_wait, store.was_synchronized());
         loop {
             let appended = self.shared.appended();
             self.take_blocks().await;
@@ -190,7 +193,7 @@ impl Sender {
             };
             let next = match carried {
                 Some(carried) => Some(carried),
-                None => self.shared.reader.lock().await.try_next().await,
+                None => self.shared.next_block().await,
             };
             let Some((id, block)) = next else { break };
             let is_old = seen.is_some_and(|seen| id <= seen);
@@ -287,7 +290,12 @@ impl Sender {
         let mut has_waited = false;
         loop {
             let synchronized = self.shared.settings.synchronized();
-            self.truth.note_synchronized(synchronized);
+            if self.truth.note_synchronized(synchronized) {
+                let store = self.shared.store.clone();
+                let noted = tokio::task::spawn_blocking(move || store.note_synchronized());
+                // It is noted or logged there.
+                let _ = noted.await;
+            }
             self.shared.metrics.synchronized(synchronized);
             let Some(rest) = self.truth.hold(now()) else {
                 break;
@@ -312,7 +320,7 @@ impl Sender {
             self.carried.clear();
             self.latest.clear();
             self.newest = None;
-            self.shared.reader.lock().await.rewind();
+            self.shared.rewind().await;
         }
         has_waited
     }
@@ -335,7 +343,7 @@ impl Sender {
                     // Not more than this is held in memory; the queue has it.
                     self.deliveries.clear();
                     self.carried.clear();
-                    self.shared.reader.lock().await.rewind();
+                    self.shared.rewind().await;
                 }
             }
         }

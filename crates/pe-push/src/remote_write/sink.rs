@@ -3,32 +3,34 @@
 use std::error::Error;
 use std::fmt;
 use std::future::pending;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use futures_util::future::{Either, select};
 use pe_scrape::resolve::{Resolve, SystemResolver};
 use pe_scrape::{
-    AGENT_JOB, Backlog, CycleReport, Frame, Labels, SettingsError, Sink, SinkOutage, SinkStatus,
-    TaskFailure, supervise,
+    AGENT_JOB, Backlog, CloseReason, CycleReport, Frame, Labels, SettingsError, Sink, SinkOutage,
+    SinkStatus, TaskFailure, supervise,
 };
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::task::JoinHandle;
-use tracing::error;
+use tracing::{debug, error};
 
 use super::RemoteWriteSettings;
 use super::blocks::BlockMaker;
 use super::metrics::{TASK, WriteMetrics};
 use super::peer::Peer;
 use super::sender::Sender;
-use super::stale::StaleTracker;
+use super::store::{Store, Stores};
 use super::system::now;
 use super::verdict::Verdict;
 use super::wire::{Encoder, Protocol};
 use crate::SampleBlock;
 use crate::host::host_name;
-use crate::queue::{BlockId, Order, QueueHandle, QueueLimits, QueueReader};
+use crate::queue::{BlockId, Order, QueueReader};
 
 /// Says whether the system's clock is synchronised; `None` where it does not say.
 pub type ClockProbe = Arc<dyn Fn() -> Option<bool> + Send + Sync>;
@@ -64,12 +66,12 @@ pub(super) struct Parts {
     pub(super) external_labels: Labels,
     pub(super) resolver: Arc<dyn Resolve>,
     pub(super) clock: ClockProbe,
+    pub(super) store: Arc<Store>,
 }
 
 /// From reports to blocks.
 struct Input {
     maker: BlockMaker,
-    tracker: StaleTracker,
     created: SystemTime,
 }
 
@@ -88,12 +90,12 @@ pub(super) struct Shared {
     pub(super) name: Arc<str>,
     pub(super) peer: Peer,
     pub(super) settings: SendSettings,
-    pub(super) was_synchronized: bool,
+    pub(super) store: Arc<Store>,
     pub(super) metrics: WriteMetrics,
     /// Wakes a sender that waits before its next try.
     pub(super) hurry: Notify,
-    pub(super) reader: AsyncMutex<QueueReader>,
-    queue: QueueHandle,
+    /// There once the sender has the store to itself.
+    reader: AsyncMutex<Option<QueueReader>>,
     appended: Notify,
     /// Blocks that were appended since the sender last looked.
     fresh: AtomicU64,
@@ -137,12 +139,14 @@ impl RemoteWriteSink {
         name: impl Into<Arc<str>>,
         settings: &RemoteWriteSettings,
     ) -> Result<Self, SettingsError> {
+        let name = name.into();
         let parts = Parts {
             external_labels: Labels::default(),
             resolver: Arc::new(SystemResolver),
             clock: Arc::new(|| None),
+            store: Stores::default().store(&name),
         };
-        Self::with_parts(name.into(), settings, parts)
+        Self::with_parts(name, settings, parts)
     }
 
     pub(super) fn with_parts(
@@ -152,7 +156,6 @@ impl RemoteWriteSink {
     ) -> Result<Self, SettingsError> {
         let (client, filter) = settings.prepare(parts.resolver)?;
         let order = settings.order.into();
-        let queue = QueueHandle::in_memory(QueueLimits::in_memory());
         let shared = Shared {
             peer: Peer::new(client),
             settings: SendSettings {
@@ -162,11 +165,10 @@ impl RemoteWriteSink {
                 clock_wait: settings.clock_wait,
                 clock: parts.clock,
             },
-            was_synchronized: false,
+            store: parts.store,
             metrics: WriteMetrics::new(),
             hurry: Notify::new(),
-            reader: AsyncMutex::new(queue.reader(&name, order)),
-            queue,
+            reader: AsyncMutex::default(),
             appended: Notify::new(),
             fresh: AtomicU64::new(0),
             backlog: Mutex::default(),
@@ -178,7 +180,6 @@ impl RemoteWriteSink {
             shared: Arc::new(shared),
             input: Mutex::new(Input {
                 maker: BlockMaker::new(parts.external_labels, &host_name(), filter),
-                tracker: StaleTracker::default(),
                 created: SystemTime::now(),
             }),
             worker: OnceLock::new(),
@@ -189,11 +190,21 @@ impl RemoteWriteSink {
     fn start(&self) {
         self.worker.get_or_init(|| {
             let shared = self.shared.clone();
+            shared.store.queue();
+            if let Ok(_lease) = shared.store.lease.try_lock() {
+                // So that nothing is appended before there is a reader.
+                shared.take_reader();
+            }
             Worker(tokio::spawn(async move {
                 let start = || {
                     let sender = Sender::new(shared.clone());
-                    async {
-                        sender.run().await;
+                    let store = shared.store.clone();
+                    async move {
+                        let (sending, moving) = (pin!(sender.run()), pin!(store.move_to_disk()));
+                        match select(sending, moving).await {
+                            Either::Left(_) => {}
+                            Either::Right(((), sending)) => sending.await,
+                        }
                         Ok(())
                     }
                 };
@@ -217,35 +228,56 @@ impl Sink for RemoteWriteSink {
             return;
         }
         let blocks = input.maker.make(&report, now);
-        let blocks = input.tracker.track(&report, blocks, now);
-        // In the order of reports: the lock is held.
+        let mut tracker = self.shared.store.tracker();
+        let blocks = tracker.track(&report, blocks, now);
+        // In the order of reports: the locks are held.
         self.shared.append(blocks);
     }
 
     fn retain(&self, groups: &[Arc<str>]) {
         self.start();
         let is_wanted = |group: &str| group == AGENT_JOB || groups.iter().any(|it| &**it == group);
-        let mut input = self.input();
-        let blocks = input.tracker.retain(is_wanted, now());
-        input.maker.retain(is_wanted);
+        self.input().maker.retain(is_wanted);
+        let mut tracker = self.shared.store.tracker();
+        let blocks = tracker.retain(is_wanted, now());
         self.shared.append(blocks);
     }
 
     async fn flush(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         self.start();
+        let sent = self.shared.drained().await;
+        self.shared.store.queue().flush().await;
+        sent.map_err(Into::into)
+    }
+
+    async fn close(&self, reason: CloseReason) {
+        // A successor has the store too, and goes on with the series.
+        let has_successor = Arc::strong_count(&self.shared.store) > 1;
+        if reason == CloseReason::Removed && has_successor {
+            return;
+        }
+        self.start();
         {
-            let mut input = self.input();
-            let blocks = input.tracker.end(now());
+            let mut tracker = self.shared.store.tracker();
+            let blocks = tracker.end(now());
             self.shared.append(blocks);
         }
         let sent = self.shared.drained().await;
-        self.shared.queue.flush().await;
-        sent.map_err(Into::into)
+        let queue = self.shared.store.queue();
+        match reason {
+            CloseReason::Removed => queue.retain(&[]),
+            _ => queue.flush().await,
+        }
+        if let Err(error) = sent {
+            debug!(sink = &*self.shared.name, error, "the last samples wait");
+        }
     }
 
     fn metrics(&self) -> Vec<Frame> {
         let now = SystemTime::now();
-        self.shared.metrics.frames(self.shared.backlog_now(), now)
+        let queue = self.shared.store.counters();
+        let backlog = self.shared.backlog_now();
+        self.shared.metrics.frames(backlog, queue, now)
     }
 
     fn status(&self) -> SinkStatus {
@@ -293,7 +325,7 @@ impl Shared {
         self.progress.send_modify(|progress| progress.appended += 1);
         self.fresh.fetch_add(blocks.len() as u64, Ordering::Relaxed);
         for block in blocks {
-            self.queue.append(Arc::new(block));
+            self.store.queue().append(Arc::new(block));
         }
         self.appended.notify_one();
     }
@@ -312,23 +344,54 @@ impl Shared {
         self.appended.notified().await;
     }
 
+    /// The reader, which there is while the sender runs.
+    pub(super) fn take_reader(&self) {
+        if let Ok(mut reader) = self.reader.try_lock() {
+            let queue = self.store.queue();
+            *reader = Some(queue.reader(&self.name, self.settings.order));
+        }
+    }
+
+    /// Reads again what was not acknowledged.
+    pub(super) async fn rewind(&self) {
+        let mut reader = self.reader.lock().await;
+        match &mut *reader {
+            Some(reader) => reader.rewind(),
+            None => {
+                let queue = self.store.queue();
+                *reader = Some(queue.reader(&self.name, self.settings.order));
+            }
+        }
+    }
+
+    pub(super) async fn next_block(&self) -> Option<(BlockId, Arc<SampleBlock>)> {
+        self.reader.lock().await.as_mut()?.try_next().await
+    }
+
     pub(super) async fn acknowledge(&self, ids: impl IntoIterator<Item = BlockId>) {
-        let reader = self.reader.lock().await;
-        reader.acknowledge(ids);
+        if let Some(reader) = &*self.reader.lock().await {
+            reader.acknowledge(ids);
+        }
     }
 
     /// What waits, and keeps it for pages that ask while the reader is at work.
     pub(super) async fn backlog(&self) -> Backlog {
-        let backlog = self.reader.lock().await.backlog();
-        *self.backlog.lock().unwrap_or_else(PoisonError::into_inner) = backlog;
-        backlog
+        let reader = self.reader.lock().await;
+        let backlog = reader.as_ref().map(QueueReader::backlog);
+        self.keep_backlog(backlog)
     }
 
     fn backlog_now(&self) -> Backlog {
+        let reader = self.reader.try_lock();
+        let backlog = reader
+            .ok()
+            .and_then(|it| it.as_ref().map(QueueReader::backlog));
+        self.keep_backlog(backlog)
+    }
+
+    fn keep_backlog(&self, backlog: Option<Backlog>) -> Backlog {
         let mut known = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(reader) = self.reader.try_lock() {
-            *known = reader.backlog();
-        }
+        *known = backlog.unwrap_or(*known);
         *known
     }
 

@@ -25,7 +25,6 @@ use crate::{SampleBlock, SampleTime};
 pub(crate) const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 
 /// Whether a value ends its series.
-#[cfg(test)]
 pub(crate) fn is_stale(value: f64) -> bool {
     value.to_bits() == STALE.to_bits()
 }
@@ -40,9 +39,6 @@ pub(crate) struct StaleTracker {
 #[derive(Debug, Default)]
 struct Living {
     shapes: HashMap<usize, LivingShape>,
-    /// Cycles seen, 2 at most.
-    cycles: u8,
-    tick: u64,
 }
 
 /// A shape that was not there before.
@@ -60,6 +56,7 @@ struct LivingShape {
     /// Cells, row by row: those that live, and those that were written with `time`.
     living: Bits,
     written: Bits,
+    is_of_earlier_run: bool,
     /// Rows that were without any value in the latest frame, though some of their cells live.
     pending: Vec<u32>,
 }
@@ -73,10 +70,6 @@ impl StaleTracker {
         now: Now,
     ) -> Vec<SampleBlock> {
         let group = self.groups.entry(report.group.clone()).or_default();
-        if group.cycles == 0 || group.tick != report.tick {
-            group.cycles = group.cycles.saturating_add(1).min(2);
-            group.tick = report.tick;
-        }
         let mut out = Vec::with_capacity(blocks.fresh.len());
         let fresh = blocks.fresh.iter().map(|shaped| &shaped.shape);
         let standing: HashSet<usize> = fresh.chain(&blocks.kept).map(id).collect();
@@ -125,14 +118,34 @@ impl StaleTracker {
         gone.flat_map(|group| group.end(now)).collect()
     }
 
-    /// Ends all series, at the end of the agent. Those of a group of which one cycle was seen go on: it was a single run, and
-    /// the next may follow.
+    /// Ends all series, at the end of the agent.
     pub(crate) fn end(&mut self, now: Now) -> Vec<SampleBlock> {
         let groups = std::mem::take(&mut self.groups).into_values();
-        groups
-            .filter(|group| group.cycles > 1)
-            .flat_map(|group| group.end(now))
-            .collect()
+        groups.flat_map(|group| group.end(now)).collect()
+    }
+
+    /// Takes over what an earlier run left: the latest blocks of its series. Those that do not go on get markers a millisecond
+    /// after their last samples.
+    pub(crate) fn adopt(&mut self, blocks: Vec<SampleBlock>) {
+        for block in blocks {
+            let Some(group) = block.rows.first().and_then(|row| row.get("job")) else {
+                continue;
+            };
+            let group = self.groups.entry(group.into()).or_default();
+            let width = block.metrics.len();
+            let shape = Arc::new(Shape::of(&block));
+            let mut former = LivingShape::new(shape.clone(), block.time);
+            former.time = block.time;
+            former.is_of_earlier_run = true;
+            for (column, values) in block.columns.iter().enumerate() {
+                for (row, value) in values.iter().enumerate() {
+                    if !is_absent(*value) && !is_stale(*value) {
+                        former.living.set(row * width + column);
+                    }
+                }
+            }
+            group.shapes.insert(id(&shape), former);
+        }
     }
 }
 
@@ -269,6 +282,7 @@ impl LivingShape {
             },
             living: Bits::new(cells),
             written: Bits::new(cells),
+            is_of_earlier_run: false,
             pending: Vec::new(),
         }
     }
@@ -283,10 +297,15 @@ impl LivingShape {
     /// Ends all living cells, at the first of `times` that is later than the last sample.
     fn end(&mut self, times: [SampleTime; 2]) -> Option<SampleBlock> {
         let last = self.time.wall_ms;
-        let later = times.into_iter().find(|time| time.wall_ms > last);
+        let mut later = times.into_iter().filter(|_| !self.is_of_earlier_run);
+        let later = later.find(|time| time.wall_ms > last);
         let time = later.unwrap_or(SampleTime {
             wall_ms: last.saturating_add(1),
-            ..times[1]
+            ..if self.is_of_earlier_run {
+                self.time
+            } else {
+                times[1]
+            }
         });
         self.markers(0..self.shape.rows.len(), time)
     }
@@ -538,13 +557,37 @@ mod tests {
     }
 
     #[test]
-    fn all_series_end_with_the_agent_and_with_their_group() {
+    fn series_of_an_earlier_run_go_on_or_end_just_after_their_last_sample() {
+        let mut maker = BlockMaker::new(Labels::default(), "host", Filter::default());
+        let mut before = |group: &str, frame: Frame| {
+            let made = maker.make(&report(group, [frame]), now(1_000));
+            made.fresh[0].block.clone()
+        };
+        let latest = vec![
+            before("plant", frame(1, &[("a", 0.5, 1.0), ("b", STALE, 1.0)])),
+            before("gone", frame(1, &[("c", 0.5, 1.0)])),
+        ];
         let mut agent = Agent::new();
-        agent.cycle(1, &[&frame(1, &[("a", 0.5, 1.0)])], &[]);
-        assert!(
-            agent.end(1).is_empty(),
-            "a single run is followed by another"
+        agent.tracker.adopt(latest);
+        let mut sent = agent.cycle(90, &[&frame(90, &[("a", 0.6, 1.0)])], &[]);
+        sent.sort();
+        assert_eq!(
+            sent,
+            [
+                "rtt a 0.6@90000",
+                "sent_total a 1@90000",
+                "sent_total b stale@1001"
+            ]
         );
+        let ended = agent.tracker.retain(|group| group == "plant", now(91_000));
+        assert_eq!(
+            series(&ended),
+            ["rtt c stale@1001", "sent_total c stale@1001"]
+        );
+    }
+
+    #[test]
+    fn all_series_end_with_the_agent_and_with_their_group() {
         let mut agent = Agent::new();
         agent.cycle(1, &[&frame(1, &[("a", 0.5, 1.0)])], &[]);
         agent.cycle(2, &[&frame(2, &[("a", NONE, 1.0)])], &[]);

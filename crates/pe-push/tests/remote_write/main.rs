@@ -5,4 +5,5 @@
 mod compliance;
 mod faults;
 mod fleet;
+mod restarts;
 mod servers;

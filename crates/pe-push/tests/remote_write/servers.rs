@@ -1,6 +1,6 @@
 //! Debian's Prometheus and VictoriaMetrics.
 
-use pe_scrape::Sink;
+use pe_scrape::{CloseReason, Sink};
 use pe_testkit::{Prometheus, PrometheusOptions, Server, require, wait};
 use serde_json::{Value, json};
 
@@ -55,6 +55,7 @@ async fn prometheus_has_what_was_measured_sample_for_sample() {
             sink.publish(fleet.report(cycle, &[]));
         }
         sink.flush().await.unwrap();
+        sink.close(CloseReason::Shutdown).await;
         let selector = format!("{{job=\"{group}\"}}");
         assert_eq!(stored(&prometheus, &selector), fleet.expected(0..60));
         // Staleness markers end the series at once.

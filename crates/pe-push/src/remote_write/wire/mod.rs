@@ -400,5 +400,25 @@ fn metric_type(kind: &str) -> u8 {
     }
 }
 
+/// Makes all requests of a block, for the crate's benchmark.
+#[doc(hidden)]
+#[derive(Default)]
+pub struct WireBench(Encoder);
+
+impl WireBench {
+    /// The bytes of all bodies together.
+    pub fn encode(&mut self, block: &Arc<SampleBlock>, protocol: Protocol, bytes: usize) -> usize {
+        let mut parts = VecDeque::from([Part::whole([block.clone()])]);
+        let form = Form {
+            protocol,
+            bytes,
+            with_metadata: false,
+            excluded: None,
+        };
+        let batches = std::iter::from_fn(|| self.0.next_batch(&mut parts, form));
+        batches.map(|batch| batch.body.len()).sum()
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,100 @@
+//! What outlives a sink: with a state directory the end of the program, else a reload.
+
+use std::sync::Arc;
+
+use pe_push::RemoteWriteFactory;
+use pe_scrape::{CloseReason, Sink, SinkFactory, SinkSettings};
+use pe_testkit::{WriteAnswer, WriteReceiver, wait};
+use serde_json::json;
+
+use crate::fleet::{Fleet, by_series};
+
+fn sink(factory: &RemoteWriteFactory, url: &str, timeout: &str) -> Arc<dyn Sink> {
+    let own = json!({"url": url, "timeout": timeout});
+    factory.create(&SinkSettings::new("central", own)).unwrap()
+}
+
+fn all(receiver: &WriteReceiver) -> crate::fleet::Samples {
+    by_series(&receiver.samples()).0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samples_that_wait_survive_the_end_of_the_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = Some(directory.path().to_owned());
+    let receiver = WriteReceiver::answering(|_| WriteAnswer::status(503, "down"));
+    let fleet = Fleet::until_now(3, 8);
+    let first = RemoteWriteFactory::new().state_dir(state.clone());
+    let before = sink(&first, &receiver.url(), "2s");
+    for cycle in 0..4 {
+        before.publish(fleet.report(cycle, &[]));
+    }
+    before.flush().await.unwrap_err();
+    drop((before, first));
+    receiver.answer(|_| WriteAnswer::Taken);
+    let mut fewer = fleet.clone();
+    fewer.devices.truncate(2);
+    let second = RemoteWriteFactory::new().state_dir(state);
+    let after = sink(&second, &receiver.url(), "2s");
+    // The former one gives the directory free when its task has ended.
+    for cycle in 4..8 {
+        after.publish(fewer.report(cycle, &[]));
+    }
+    let mut expected = fewer.expected(0..8);
+    let gone = fleet.expected(0..4);
+    expected.extend(
+        gone.into_iter()
+            .filter(|((_, device), _)| device == "device-2"),
+    );
+    wait::until_true("all samples of both runs", || all(&receiver) == expected);
+    let (_, markers) = by_series(&receiver.samples());
+    let markers: Vec<_> = markers.into_iter().collect();
+    let just_after = fleet.time_ms(3) + 1;
+    let marker = |metric: &str| ((metric.to_owned(), "device-2".to_owned()), just_after);
+    assert_eq!(markers, [marker("rtt"), marker("sent_total")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_with_other_settings_goes_on_where_the_former_was() {
+    let receiver = WriteReceiver::answering(|_| WriteAnswer::status(503, "down"));
+    let fleet = Fleet::until_now(3, 8);
+    let factory = RemoteWriteFactory::new();
+    let former = sink(&factory, &receiver.url(), "2s");
+    for cycle in 0..4 {
+        former.publish(fleet.report(cycle, &[]));
+    }
+    wait::until_true("a failure", || former.status().outage.is_some());
+    let successor = sink(&factory, &receiver.url(), "3s");
+    for cycle in 4..6 {
+        successor.publish(fleet.report(cycle, &[]));
+    }
+    former.flush().await.unwrap_err();
+    former.close(CloseReason::Removed).await;
+    drop(former);
+    receiver.answer(|_| WriteAnswer::Taken);
+    successor.publish(fleet.report(6, &[]));
+    let expected = fleet.expected(0..7);
+    wait::until_true("all samples", || all(&receiver) == expected);
+    let (_, markers) = by_series(&receiver.samples());
+    assert!(markers.is_empty(), "{markers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_another_agent_has_the_directory_samples_are_kept_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    // A file where a directory should be.
+    let path = directory.path().join("state");
+    std::fs::write(&path, "").unwrap();
+    let receiver = WriteReceiver::start();
+    let factory = RemoteWriteFactory::new().state_dir(Some(path.clone()));
+    let sink = sink(&factory, &receiver.url(), "2s");
+    let fleet = Fleet::until_now(3, 8);
+    sink.publish(fleet.report(0, &[]));
+    let expected = fleet.expected(0..1);
+    wait::until_true("the first samples", || all(&receiver) == expected);
+    std::fs::remove_file(&path).unwrap();
+    wait::until_true("the queue on disk", || path.join("queue-central").is_dir());
+    sink.publish(fleet.report(1, &[]));
+    let expected = fleet.expected(0..2);
+    wait::until_true("all samples", || all(&receiver) == expected);
+}
