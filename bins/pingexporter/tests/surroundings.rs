@@ -43,8 +43,18 @@ fn variables_of_one_command_do_not_disturb_another() {
     require!(Root);
     let schema = pingexporter(&["schema"], &VARIABLES);
     assert!(schema.status.success(), "{}", text(&schema.stderr));
-    let ping = pingexporter(&["ping", "-c", "1", "127.0.0.1"], &VARIABLES);
+    let of_others: Vec<(&str, &str)> = VARIABLES
+        .into_iter()
+        .filter(|(name, _)| *name != "PINGEXPORTER_DNS_SERVERS")
+        .collect();
+    let ping = pingexporter(&["ping", "-c", "1", "127.0.0.1"], &of_others);
     assert!(ping.status.success(), "{}", text(&ping.stderr));
+    let ping = pingexporter(&["ping", "-c", "1", "127.0.0.1"], &VARIABLES);
+    let told = text(&ping.stderr);
+    assert_eq!(ping.status.code(), Some(2), "{told}");
+    for expected in ["'nonsense'", "--dns-servers", "PINGEXPORTER_DNS_SERVERS"] {
+        assert!(told.contains(expected), "no {expected} in {told}");
+    }
 
     let files = files();
     let configs = files.configs();

@@ -49,6 +49,31 @@ pub(crate) enum Command {
     Ping(PingArgs),
     /// Print the JSON Schema of the configuration files, for editors
     Schema(SchemaArgs),
+    /// Print what makes a shell complete commands and options
+    Completions(CompletionsArgs),
+    /// Print the manual page, for man(1)
+    Man,
+    /// Ask a running program whether it is healthy; for containers
+    Healthcheck(HealthcheckArgs),
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HealthcheckArgs {
+    /// Address that the program serves on
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "PINGEXPORTER_LISTEN",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:9516"
+    )]
+    pub(crate) listen: Vec<Listen>,
 }
 
 /// Which configuration to read.
@@ -275,7 +300,8 @@ pub(crate) fn variables() -> Vec<String> {
     names
 }
 
-fn command(identity: Identity) -> clap::Command {
+/// All commands and options.
+pub(crate) fn command(identity: Identity) -> clap::Command {
     let Identity {
         name,
         version,
@@ -365,7 +391,10 @@ fn variable_with(
     value: Option<&String>,
 ) -> Option<String> {
     let (option, value) = (option?, value?);
-    let commands = std::iter::once(command).chain(command.get_subcommands());
+    // An argument can be shown only once its command is built, and clap builds the one that is used.
+    let mut command = command.clone();
+    command.build();
+    let commands = std::iter::once(&command).chain(command.get_subcommands());
     let mut options = commands.flat_map(clap::Command::get_arguments);
     let option = options.find(|known| known.to_string() == *option)?;
     let variable = option.get_env()?.to_str()?;
