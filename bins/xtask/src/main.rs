@@ -8,6 +8,7 @@ mod fuzz;
 mod licences;
 mod log;
 mod metadata;
+mod package;
 mod packages;
 mod soak;
 mod steps;
@@ -23,6 +24,7 @@ Usage: cargo xtask <CHORE>...
 Chores:
   test      All steps below, in their order, up to the first that fails; then how many tests passed and
             were skipped. Where CI=true, a skipped test is a failure
+  package   Build the program and its Debian package for a release, with checksums
   deny      Run `cargo deny check`, advisories included (needs cargo-deny and a network)
   soak [N]  N random schedules of crashes and failures against the queue, 100,000 unless told
   help      Print this
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let chores: Vec<&str> = chores.iter().map(String::as_str).collect();
     let result = match chores[..] {
         ["test"] => steps::run(&steps::STEPS.iter().collect::<Vec<_>>()),
+        ["package"] => package::package(),
         ["deny"] => deny::deny(),
         ["soak"] => soak::soak(None),
         ["soak", count] => soak::soak(Some(count)),

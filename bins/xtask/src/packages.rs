@@ -22,6 +22,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("dnsmasq", "dnsmasq-base"),
     ("setpriv", "util-linux"),
     ("setcap", "libcap2-bin"),
+    ("systemd-nspawn", "systemd-container"),
 ];
 
 /// Installs what is missing, or says what to install.

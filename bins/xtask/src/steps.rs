@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::log::Log;
-use crate::{arrows, counts, features, fuzz, licences, packages, tutorials};
+use crate::{arrows, counts, features, fuzz, licences, package, packages, tutorials};
 
 /// One check of the repository.
 pub(crate) struct Step {
@@ -67,6 +67,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "tutorials",
         about: "The programs of docs/tutorials, built and run outside of the workspace",
         run: tutorials::step,
+    },
+    Step {
+        name: "service",
+        about: "The Debian package, installed, started by systemd in its sandbox, upgraded and removed, in a container",
+        run: package::step,
     },
     Step {
         name: "docs",

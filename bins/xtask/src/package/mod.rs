@@ -1,0 +1,190 @@
+//! The Debian package: made for a release, and tried in a container that systemd has booted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::log::Log;
+use crate::metadata;
+use crate::steps::cargo;
+
+/// The version of cargo-deb that the package was written for.
+const CARGO_DEB: &str = "3.8.0";
+
+/// Where files of the package come from that the program writes itself, below the program's crate.
+const GENERATED: &str = "bins/pingexporter/packaging/generated";
+
+/// Those files, and the arguments that print them.
+const PAGES: [(&str, &[&str]); 4] = [
+    ("pingexporter.1", &["man"]),
+    ("pingexporter.bash", &["completions", "bash"]),
+    ("_pingexporter", &["completions", "zsh"]),
+    ("pingexporter.fish", &["completions", "fish"]),
+];
+
+/// Worst exposure that systemd may find in the unit, in tenths.
+const EXPOSURE: &str = "20";
+
+/// What container.sh prints where systemd cannot be booted.
+const NO_BOOT: &str = "systemd does not boot here";
+
+/// The directories of the repository.
+struct Places {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+impl Places {
+    fn new() -> Result<Self, String> {
+        let metadata = metadata::read(&["--no-deps"])?;
+        let place = |name| PathBuf::from(metadata::text(&metadata, name));
+        Ok(Self {
+            root: place("workspace_root"),
+            target: place("target_directory"),
+        })
+    }
+}
+
+/// `cargo xtask package`: the package of a release, and its checksum.
+pub(crate) fn package() -> Result<(), String> {
+    let places = Places::new()?;
+    let log = Log::new("package")?;
+    log.run(cargo("build").args(["--release", "--locked", "--package", "pingexporter"]))?;
+    generate(&log, &places, "release")?;
+    let packages = places.target.join("package");
+    let _ = fs::remove_dir_all(&packages);
+    make(&log, &places, "release", "1", &packages)?;
+    let sums = Command::new("sh")
+        .args(["-c", "sha256sum *.deb | tee SHA256SUMS"])
+        .current_dir(&packages)
+        .status();
+    match sums {
+        Ok(status) if status.success() => {}
+        other => return Err(format!("cannot write checksums: {other:?}")),
+    }
+    println!("{}", packages.display());
+    Ok(())
+}
+
+/// Makes the package twice, with two versions, from the program that the tests use, and tries them.
+pub(crate) fn step(log: &mut Log) -> Result<(), String> {
+    let places = Places::new()?;
+    let unit = places
+        .root
+        .join("bins/pingexporter/packaging/pingexporter.service");
+    let needs = [
+        ("systemd-analyze", "systemd"),
+        ("systemd-nspawn", "systemd-container"),
+    ];
+    if let Some((_, package)) = needs.iter().find(|(program, _)| !runs(program)) {
+        log.notes.push(format!(
+            "The Debian package is not tried: that needs the package {package}."
+        ));
+        return Ok(());
+    }
+    log.run(
+        Command::new("systemd-analyze")
+            .args(["security", "--offline=yes", "--threshold", EXPOSURE])
+            .arg(unit),
+    )?;
+    log.run(cargo("build").args(["--locked", "--package", "pingexporter"]))?;
+    generate(log, &places, "debug")?;
+    let packages = places.target.join("package-test");
+    let _ = fs::remove_dir_all(&packages);
+    let first = make(log, &places, "dev", "1", &packages)?;
+    let second = make(log, &places, "dev", "2", &packages)?;
+    try_in_container(log, &places, &first, &second)
+}
+
+fn runs(program: &str) -> bool {
+    let output = Command::new(program).arg("--version").output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// Writes what the program says of itself: its manual page and completions.
+fn generate(log: &Log, places: &Places, directory: &str) -> Result<(), String> {
+    let program = places.target.join(directory).join("pingexporter");
+    let generated = places.root.join(GENERATED);
+    fs::create_dir_all(&generated).map_err(|error| error.to_string())?;
+    for (name, arguments) in PAGES {
+        let output = Command::new(&program)
+            .args(arguments)
+            .output()
+            .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+        if !output.status.success() || output.stdout.is_empty() {
+            return Err(format!("pingexporter {arguments:?} printed nothing"));
+        }
+        fs::write(generated.join(name), output.stdout).map_err(|error| error.to_string())?;
+    }
+    log.run(Command::new("ls").arg("-l").arg(generated))
+}
+
+/// Makes a package of a program that is built already.
+fn make(
+    log: &Log,
+    places: &Places,
+    profile: &str,
+    revision: &str,
+    packages: &Path,
+) -> Result<PathBuf, String> {
+    fs::create_dir_all(packages).map_err(|error| error.to_string())?;
+    let package = packages.join(format!("pingexporter-{revision}.deb"));
+    let mut command = Command::new(cargo_deb(log, places)?);
+    command
+        .args(["--package", "pingexporter", "--no-build", "--locked"])
+        .args(["--profile", profile, "--deb-revision", revision])
+        .arg("--output")
+        .arg(&package)
+        .current_dir(&places.root);
+    if profile == "dev" {
+        command.arg("--no-strip");
+    }
+    log.run(&mut command)?;
+    Ok(package)
+}
+
+/// The program cargo-deb, installed below the target directory where it is not there.
+fn cargo_deb(log: &Log, places: &Places) -> Result<PathBuf, String> {
+    let tools = places.target.join("tools");
+    let program = tools.join("bin/cargo-deb");
+    if !program.is_file() {
+        log.run(
+            cargo("install")
+                .args(["cargo-deb", "--version", CARGO_DEB, "--locked", "--debug"])
+                .arg("--root")
+                .arg(&tools)
+                .env("CARGO_TARGET_DIR", tools.join("target")),
+        )?;
+        // Several times as large as the program.
+        let _ = fs::remove_dir_all(tools.join("target"));
+    }
+    Ok(program)
+}
+
+fn try_in_container(
+    log: &mut Log,
+    places: &Places,
+    first: &Path,
+    second: &Path,
+) -> Result<(), String> {
+    let directory =
+        std::env::temp_dir().join(format!("pingexporter-package-{}", std::process::id()));
+    fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
+    let scripts = places.root.join("bins/xtask/src/package");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh"])
+        .arg(scripts.join("container.sh"))
+        .arg(&directory)
+        .args([first, second])
+        .arg(scripts.join("inside.sh"));
+    let result = log.run(&mut command);
+    let _ = fs::remove_dir(&directory);
+    if result.is_err() && log.text().contains(NO_BOOT) {
+        log.notes.push(format!(
+            "The Debian package is made, but not installed: {NO_BOOT}."
+        ));
+        return Ok(());
+    }
+    result
+}
