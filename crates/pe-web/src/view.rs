@@ -92,6 +92,8 @@ pub(crate) struct GroupView {
     pub(crate) states: BTreeMap<&'static str, usize>,
     pub(crate) interval: f64,
     pub(crate) cycle: Option<f64>,
+    /// Ticks of the latest hour that brought no full measurement, because an earlier cycle was still running.
+    pub(crate) overruns_1h: u64,
     pub(crate) finished: Option<f64>,
     pub(crate) is_stale: bool,
 }
@@ -165,6 +167,8 @@ pub(crate) struct DeviceRow {
     pub(crate) id: String,
     pub(crate) device: String,
     pub(crate) ip: String,
+    /// The address in use of a device with a host name.
+    pub(crate) address: Option<String>,
     pub(crate) group: String,
     pub(crate) state: &'static str,
     pub(crate) reason: Option<String>,
@@ -187,6 +191,11 @@ pub(crate) struct TracePoint {
 pub(crate) struct DeviceView {
     #[serde(flatten)]
     pub(crate) row: DeviceRow,
+    /// Its place in its group, from 1, how many devices that has, and those before and after it there.
+    pub(crate) number: usize,
+    pub(crate) of: usize,
+    pub(crate) previous: Option<NeighbourView>,
+    pub(crate) next: Option<NeighbourView>,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) interval: f64,
     /// The latest values of all its metrics.
@@ -195,6 +204,12 @@ pub(crate) struct DeviceView {
     pub(crate) changes: Vec<ChangeView>,
     pub(crate) errors: Vec<ErrorView>,
     pub(crate) history: HistoryView,
+}
+
+#[derive(Serialize)]
+pub(crate) struct NeighbourView {
+    pub(crate) id: String,
+    pub(crate) device: String,
 }
 
 #[derive(Serialize)]
@@ -225,6 +240,9 @@ pub(crate) struct HistoryView {
     pub(crate) span: &'static str,
     /// `probes`: quantiles are those of the probes' own round-trip times.
     pub(crate) basis: &'static str,
+    /// How many slots the span has, once all are there.
+    #[serde(skip)]
+    pub(crate) length: usize,
     pub(crate) slots: Vec<SlotView>,
 }
 
@@ -344,6 +362,10 @@ impl Source {
             devices: group.devices.len(),
             states: by_name(counts),
             interval: group.interval().as_secs_f64(),
+            overruns_1h: self.history.as_ref().map_or(0, |history| {
+                let overruns = history.read(group.name(), |known| known.overruns(now));
+                overruns.unwrap_or_default()
+            }),
             cycle: latest.map(|report| report.duration.as_secs_f64()),
             finished: finished.map(unix_seconds),
             is_stale,
@@ -553,7 +575,7 @@ impl Source {
         self.sort(&mut keys, &config, query);
         let limit = query.limit;
         let page = keys.iter().skip(query.offset).take(limit);
-        let devices = page
+        let mut devices: Vec<DeviceRow> = page
             .map(|key| {
                 let group = &config.groups[key.group as usize];
                 self.row(
@@ -563,6 +585,7 @@ impl Source {
                 )
             })
             .collect();
+        self.add_addresses(&mut devices);
         DevicesView {
             total: keys.len(),
             offset: query.offset,
@@ -647,6 +670,7 @@ impl Source {
             id: format!("{id:016x}"),
             device: text("device"),
             ip: text("ip"),
+            address: None,
             group: group.name().to_owned(),
             state: now.state.kind().as_str(),
             reason: self.reason(now.state.reason()),
@@ -658,25 +682,61 @@ impl Source {
         }
     }
 
+    /// Notes the addresses in use of those devices that have host names.
+    fn add_addresses(&self, rows: &mut [DeviceRow]) {
+        let mut named: HashMap<String, Vec<&mut DeviceRow>> = HashMap::new();
+        for row in rows {
+            if row.ip.parse::<IpAddr>().is_err() {
+                named.entry(row.group.clone()).or_default().push(row);
+            }
+        }
+        for (group, mut rows) in named {
+            let Some(report) = self.engine.results().get(&group) else {
+                continue;
+            };
+            for (labels, address) in addresses_in_use(&report) {
+                let is_of = |row: &&mut &mut DeviceRow| {
+                    labels.get("device") == Some(&row.device) && labels.get("ip") == Some(&row.ip)
+                };
+                for row in rows.iter_mut().filter(is_of) {
+                    row.address = Some(address.to_owned());
+                }
+            }
+        }
+    }
+
     /// One device, if there is one with this id.
     pub(crate) fn device(&self, id: &str, span: Span) -> Option<DeviceView> {
         let id = u64::from_str_radix(id, 16)
             .ok()
             .filter(|_| id.len() == 16)?;
         let config = self.engine.config();
-        let (group, device) = config.groups.iter().find_map(|group| {
+        let (group, place) = config.groups.iter().find_map(|group| {
             let mut devices = group.devices.iter();
             let found =
-                devices.find(|device| device_id(group.name(), device.target.labels()) == id);
+                devices.position(|device| device_id(group.name(), device.target.labels()) == id);
             Some((group, found?))
         })?;
-        let labels = device.target.labels();
+        let labels = group.devices[place].target.labels();
+        let neighbour = |place: Option<usize>| {
+            let labels = group.devices.get(place?)?.target.labels();
+            Some(NeighbourView {
+                id: format!("{:016x}", device_id(group.name(), labels)),
+                device: labels.get("device").unwrap_or_default().to_owned(),
+            })
+        };
         let (mut changes, mut errors, mut slots) = (Vec::new(), Vec::new(), Vec::new());
         let mut now = Now::default();
+        let mut length = 0;
         if let Some(history) = &self.history {
             history.read(group.name(), |known| {
                 let Some(device) = known.device(id) else {
                     return;
+                };
+                length = match span {
+                    Span::Cycles => known.spans.cycles,
+                    Span::Hours => known.spans.short.0,
+                    Span::Day => known.spans.long.0,
                 };
                 now = known.now[device];
                 changes.extend(known.changes(device).rev());
@@ -712,8 +772,14 @@ impl Source {
             at: count.at,
         });
         let report = self.engine.results().get(group.name());
+        let mut row = self.row(group, labels, now);
+        self.add_addresses(std::slice::from_mut(&mut row));
         Some(DeviceView {
-            row: self.row(group, labels, now),
+            row,
+            number: place + 1,
+            of: group.devices.len(),
+            previous: neighbour(place.checked_sub(1)),
+            next: neighbour(Some(place + 1)),
             labels: labels
                 .iter()
                 .map(|label| (label.name().to_owned(), label.value().to_owned()))
@@ -729,10 +795,21 @@ impl Source {
             history: HistoryView {
                 span: span.as_str(),
                 basis: "probes",
+                length,
                 slots,
             },
         })
     }
+}
+
+/// The addresses in use of devices with host names, with their labels.
+fn addresses_in_use(report: &pe_scrape::CycleReport) -> impl Iterator<Item = (&LabelSet, &str)> {
+    let told = report.frames().filter(|frame| {
+        let mut metrics = frame.columns().metrics();
+        metrics.any(|(descriptor, _)| descriptor.name().ends_with("_address_info"))
+    });
+    told.flat_map(|frame| frame.rows().iter())
+        .filter_map(|labels| Some((labels, labels.get("address")?)))
 }
 
 /// The latest values of all gauges and counters of a device.

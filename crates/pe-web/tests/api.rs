@@ -82,11 +82,11 @@ async fn the_shapes_are_those_that_are_documented() {
         "build.version devices.down devices.history[].down devices.history[].losing devices.history[].start \
          devices.history[].unknown devices.losing devices.loss_bands[] devices.reasons.down[][] devices.total \
          devices.unknown devices.up devices.waiting groups[].cycle groups[].devices groups[].file groups[].finished \
-         groups[].interval groups[].is_stale groups[].name groups[].states.down groups[].states.losing \
-         groups[].states.unknown groups[].states.up groups[].states.waiting listen[] newest_result now problems \
+         groups[].interval groups[].is_stale groups[].name groups[].overruns_1h groups[].states.down \
+         groups[].states.losing groups[].states.unknown groups[].states.up groups[].states.waiting listen[] newest_result now problems \
          process.resident_bytes reload.attempted reload.diagnostics reload.successful sinks site started state"
     );
-    let row = "device group id ip jitter loss_recent reason rtt since state trace[].loss trace[].rtt trace[].state";
+    let row = "address device group id ip jitter loss_recent reason rtt since state trace[].loss trace[].rtt trace[].state";
     let list = json(address, "/api/v1/devices?limit=2").await;
     let rows: Vec<String> = row
         .split(' ')
@@ -98,10 +98,10 @@ async fn the_shapes_are_those_that_are_documented() {
     let id = list["devices"][0]["id"].as_str().unwrap();
     assert_eq!(
         shape(&json(address, &format!("/api/v1/devices/{id}")).await),
-        "changes[].at changes[].reason changes[].state device errors group history.basis history.slots[].is_best_to_worst \
+        "address changes[].at changes[].reason changes[].state device errors group history.basis history.slots[].is_best_to_worst \
          history.slots[].loss history.slots[].median history.slots[].quantiles[] history.slots[].seconds \
          history.slots[].start history.slots[].state history.span id interval ip jitter labels[][] latest[].help \
-         latest[].name latest[].value loss_recent measured reason rtt since state trace[].loss \
+         latest[].name latest[].value loss_recent measured next number of previous.device previous.id reason rtt since state trace[].loss \
          trace[].rtt trace[].state"
     );
 }

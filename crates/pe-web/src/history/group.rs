@@ -18,6 +18,9 @@ const LOSING: f64 = 0.02;
 /// What a lost share is multiplied with to fit into a byte.
 const LOSS_SCALE: f64 = 250.0;
 
+/// Minutes for which overruns are counted.
+const OVERRUN_MINUTES: u64 = 60;
+
 /// Changes of state that are kept of a device, of one among many devices.
 const CHANGES: usize = 20;
 const FEW_CHANGES: usize = 6;
@@ -244,6 +247,9 @@ pub(crate) struct GroupHistory {
     /// The most requests that a device was sent in a cycle.
     probes: u16,
     counts: [u32; 5],
+    /// Minutes with overruns and how many; and how many there were in all at the latest cycle.
+    overruns: VecDeque<(u64, u64)>,
+    all_overruns: u64,
 }
 
 impl Default for GroupHistory {
@@ -265,6 +271,8 @@ impl Default for GroupHistory {
             changes: HashMap::new(),
             probes: 1,
             counts: [0; 5],
+            overruns: VecDeque::new(),
+            all_overruns: 0,
         }
     }
 }
@@ -338,6 +346,35 @@ impl GroupHistory {
         errors.map_or(&[], Vec::as_slice)
     }
 
+    /// Ticks of the hour before `now` that brought no full measurement, because an earlier cycle was still running.
+    pub(crate) fn overruns(&self, now: SystemTime) -> u64 {
+        let first = (seconds(now) / 60).saturating_sub(OVERRUN_MINUTES - 1);
+        let counted = self.overruns.iter().filter(|(minute, _)| *minute >= first);
+        counted.map(|(_, count)| count).sum()
+    }
+
+    fn note_overruns(&mut self, report: &CycleReport) {
+        let mut values = report.exporter.iter();
+        let all = values.find_map(|frame| frame.value(0, "pingexporter_cycle_overruns_total"));
+        let Some(all) = all.map(|all| all as u64) else {
+            return;
+        };
+        // Less than before: it is counted anew.
+        let new = all.checked_sub(self.all_overruns).unwrap_or(all);
+        self.all_overruns = all;
+        if new == 0 {
+            return;
+        }
+        let minute = seconds(report.started) / 60;
+        match self.overruns.back_mut() {
+            Some((last, count)) if *last == minute => *count += new,
+            _ => self.overruns.push_back((minute, new)),
+        }
+        if self.overruns.len() > OVERRUN_MINUTES as usize {
+            self.overruns.pop_front();
+        }
+    }
+
     /// Devices by kind.
     pub(crate) fn counts(&self) -> [u32; 5] {
         self.counts
@@ -352,6 +389,7 @@ impl GroupHistory {
     ) -> Vec<(u64, LabelSet, State)> {
         self.arrange(report, spans);
         self.advance(report.started);
+        self.note_overruns(report);
         let cycle = self.cycle_of(report);
         let mut kinds = vec![Kind::Unknown; self.len()];
         for frame in report.frames() {
@@ -746,4 +784,36 @@ fn with_running(
             false => (number * length, record),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pe_scrape::{FrameBuilder, MetricDescriptor};
+
+    use super::*;
+
+    #[test]
+    fn overruns_are_those_of_the_latest_hour() {
+        let mut group = GroupHistory::default();
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let at = |minutes: u64| start + Duration::from_secs(60 * minutes);
+        let mut note = |minutes: u64, all: f64| {
+            let mut report = CycleReport::new("plant", 0, at(minutes));
+            let name = "pingexporter_cycle_overruns_total";
+            let columns = Columns::new(&[MetricDescriptor::counter(name, "Overruns")]).unwrap();
+            let frame = FrameBuilder::with_columns(columns).row(LabelSet::default(), &[all]);
+            report.exporter.push(frame.build());
+            group.note_overruns(&report);
+        };
+        note(0, 2.0);
+        note(0, 3.0);
+        note(30, 7.0);
+        // The group was loaded anew, and counts from 0.
+        note(50, 1.0);
+        assert_eq!(group.overruns(at(50)), 8);
+        assert_eq!(group.overruns(at(75)), 5);
+        assert_eq!(group.overruns(at(200)), 0);
+    }
 }

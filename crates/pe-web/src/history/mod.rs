@@ -142,7 +142,7 @@ pub(crate) struct CountSlot {
 
 /// Seconds of a [`CountSlot`], and how many there are: three hours.
 pub(crate) const COUNT_SECONDS: u64 = 300;
-const COUNT_SLOTS: usize = 36;
+pub(crate) const COUNT_SLOTS: usize = 36;
 
 impl Default for History {
     fn default() -> Self {

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{Shell, parts, smoke, text};
-use crate::view::{DeviceView, Span, StatusView};
+use crate::view::{DeviceView, NeighbourView, Span, StatusView};
 
 /// The page of a device, with its graph over `span`.
 pub(crate) fn device(
@@ -29,20 +29,30 @@ pub(crate) fn device(
     };
     let since = row.since.map(f64::from);
     let content = html! {
-        p.path { a href="../" { "‹ Devices" } }
+        nav.path aria-label="Devices of the group" {
+            a href="../" { "‹ Devices" }
+            span {
+                @if let Some(other) = &view.previous { (neighbour(other, &address(span, is_log), "‹ ", "")) " " }
+                (text::count(view.number)) " of " (text::count(view.of)) " in " bdi { (text::shown(&row.group, 60)) }
+                @if let Some(other) = &view.next { " " (neighbour(other, &address(span, is_log), "", " ›")) }
+            }
+        }
         div.title #about data-live {
             h1 { bdi { (text::shown(&row.device, text::CUT)) } }
             p {
                 b class={ "st " (parts::shape(row.state)) } {
                     (row.state) @if row.state == "losing" { " " (text::percent(row.loss_recent)) " %" }
                 }
+                @if row.state == "losing" { i { " of the latest requests," } }
                 @if let Some(reason) = &row.reason { " " i { (reason) } }
                 @if let Some(since) = since {
                     i { " since " (text::clock(since, status.now)) " (" (text::duration(status.now - since)) ")" }
                 }
             }
             p.sub {
-                (text::shown(&row.ip, text::CUT)) ". Group "
+                (text::shown(&row.ip, text::CUT))
+                @if let Some(address) = &row.address { " → " (address) }
+                ". Group "
                 a href={ "../?group=" (crate::query::escaped(&row.group)) "#devices" } { bdi { (text::shown(&row.group, 80)) } }
                 ", measured every " (text::duration(view.interval.max(1.0))) "."
             }
@@ -76,6 +86,10 @@ pub(crate) fn device(
         (queries(view))
     };
     shell.page(&content)
+}
+
+fn neighbour(other: &NeighbourView, query: &str, before: &str, after: &str) -> Markup {
+    html! { a href={ (other.id) (query) } { (before) bdi { (text::shown(&other.device, 40)) } (after) } }
 }
 
 fn latest(view: &DeviceView, now: f64) -> Markup {

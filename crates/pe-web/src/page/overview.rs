@@ -181,7 +181,7 @@ fn groups(status: &StatusView) -> Markup {
                         th scope="col" { "Group" } th.hide scope="col" { "Devices" }
                         th scope="col" { (parts::state("down")) } th scope="col" { (parts::state("unknown")) }
                         th scope="col" { (parts::state("losing")) }
-                        th scope="col" { "Cycle took" } th.hide scope="col" { "Age" }
+                        th scope="col" { "Cycle took" } th.hide scope="col" { "Overruns, 1 h" } th.hide scope="col" { "Age" }
                     } }
                     tbody { @for group in groups.iter().take(GROUPS) {
                         tr {
@@ -193,6 +193,12 @@ fn groups(status: &StatusView) -> Markup {
                             td { (number(count(group, "unknown"))) }
                             td { (number(count(group, "losing"))) }
                             td { (cycle(group)) }
+                            td.hide {
+                                @match group.overruns_1h {
+                                    0 => { i { "0" } }
+                                    some => { b.st.l { (text::count(some as usize)) } }
+                                }
+                            }
                             td.hide { @match group.finished {
                                 Some(finished) => {
                                     @if group.is_stale { b.st.d { "stale, " (text::duration(status.now - finished)) } }
@@ -403,7 +409,10 @@ fn device_row(row: &DeviceRow, now: f64) -> Markup {
                 @if let Some(reason) = &row.reason { " " i { (reason) } }
             }
             td role="cell" { a href={ "device/" (row.id) } { bdi { (text::shown(&row.device, CUT_IN_TABLE)) } } }
-            td role="cell" { bdi { (text::shown(&row.ip, CUT_IN_TABLE)) } }
+            td role="cell" {
+                bdi { (text::shown(&row.ip, CUT_IN_TABLE)) }
+                @if let Some(address) = &row.address { i { " → " (address) } }
+            }
             td role="cell" { bdi { (text::shown(&row.group, 60)) } }
             td role="cell" { (text::milliseconds(row.rtt)) }
             td role="cell" { (text::milliseconds(row.jitter)) }

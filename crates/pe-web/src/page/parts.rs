@@ -5,6 +5,7 @@ use std::fmt::Write;
 use maud::{Markup, PreEscaped, html};
 
 use super::text;
+use crate::history::COUNT_SLOTS;
 use crate::view::{StatusView, TracePoint};
 
 /// The class that draws a state's shape.
@@ -113,14 +114,16 @@ pub(super) fn line(values: &[(u64, u32)]) -> Markup {
     let Some((at, most)) = peak.copied().filter(|(_, most)| *most > 0) else {
         return PreEscaped(String::new());
     };
-    let mut path = String::new();
+    // The newest is at the right.
+    let before = COUNT_SLOTS.saturating_sub(values.len());
+    let mut path = format!("M{} ", before * 4);
     for (place, (_, value)) in values.iter().enumerate() {
         let y = 19.0 - 17.0 * f64::from(*value) / f64::from(most);
-        let letter = if place == 0 { "M0 " } else { "V" };
+        let letter = if place == 0 { "" } else { "V" };
         let _ = write!(path, "{letter}{y:.0}h4");
     }
     html! {
-        svg.mini viewBox={ "0 0 " (values.len().max(1) * 4) " 20" } preserveAspectRatio="none" aria-hidden="true" {
+        svg.mini viewBox={ "0 0 " (COUNT_SLOTS * 4) " 20" } preserveAspectRatio="none" aria-hidden="true" {
             path d=(path) {}
         }
         "3 h, peak " (text::count(most as usize)) " at " (text::hour(at as f64))

@@ -103,15 +103,72 @@ fn class(loss: f64) -> usize {
         .count()
 }
 
+/// A stretch of slots without a line that is at least so wide has its state written in it: per cent of the field.
+const ROOM: f64 = 9.0;
+
+/// All slots of the span: before the first one that there is, nothing is known.
+fn whole_span(history: &HistoryView) -> Vec<SlotView> {
+    let Some(first) = history.slots.first() else {
+        return Vec::new();
+    };
+    let missing = history.length.saturating_sub(history.slots.len());
+    let before = (1..=missing).rev().map(|steps| SlotView {
+        start: first.start - steps as f64 * first.seconds,
+        seconds: first.seconds,
+        state: "waiting",
+        loss: 0.0,
+        median: None,
+        quantiles: [None; 6],
+        is_best_to_worst: true,
+    });
+    before.chain(history.slots.iter().cloned()).collect()
+}
+
+/// A stretch of slots without a line. Places are per cent of the field.
+#[derive(Debug, PartialEq)]
+struct Gap {
+    start: f64,
+    width: f64,
+    /// The class of its pattern.
+    class: &'static str,
+    /// What is written in it, where there is room.
+    word: Option<&'static str>,
+}
+
+fn gaps(slots: &[SlotView]) -> Vec<Gap> {
+    let share = |slots: usize, all: usize| 100.0 * slots as f64 / all as f64;
+    let mut gaps = Vec::new();
+    let mut first = 0;
+    for run in slots.chunk_by(|a, b| a.state == b.state && a.median.is_some() == b.median.is_some())
+    {
+        let (class, word) = match run[0].state {
+            "down" => ("dn", "down"),
+            "unknown" => ("uk", "unknown"),
+            _ => ("none", "no data"),
+        };
+        let width = share(run.len(), slots.len());
+        if run[0].median.is_none() {
+            gaps.push(Gap {
+                start: share(first, slots.len()),
+                width,
+                class,
+                word: (width >= ROOM).then_some(word),
+            });
+        }
+        first += run.len();
+    }
+    gaps
+}
+
 /// The graph of a device's history.
 pub(super) fn graph(name: &str, history: &HistoryView, is_log: bool) -> Markup {
-    let slots = &history.slots;
+    let slots = &whole_span(history);
     let scale = Scale::of(slots, is_log);
     let width = WIDE * slots.len().max(1) as f64;
     let mut bands = [String::new(), String::new(), String::new()];
     let mut lines: [String; 5] = Default::default();
     let mut bars: [String; 5] = Default::default();
-    let (mut down, mut unknown, mut none) = (String::new(), String::new(), String::new());
+    let gaps = gaps(slots);
     let mut above = Vec::new();
     for (place, slot) in slots.iter().enumerate() {
         let x = place as f64 * WIDE;
@@ -133,13 +190,6 @@ pub(super) fn graph(name: &str, history: &HistoryView, is_log: bool) -> Markup {
                 x + 1.0,
                 WIDE - 2.0
             );
-        }
-        let block = format!("M{x} 0h{WIDE}v{HIGH}h-{WIDE}z");
-        match (slot.state, slot.median) {
-            ("down", None) => down.push_str(&block),
-            ("unknown", _) => unknown.push_str(&block),
-            ("waiting", _) => none.push_str(&block),
-            _ => {}
         }
         if !is_log && slot.quantiles[5].is_some_and(|worst| worst > 2.0 * scale.top) {
             above.push(100.0 * (place as f64 + 0.5) / slots.len() as f64);
@@ -165,11 +215,14 @@ pub(super) fn graph(name: &str, history: &HistoryView, is_log: bool) -> Markup {
                 text.un transform="translate(12 299)rotate(-90)" { "lost, %" }
             }
             svg.pl width="100%" height="344" role="img" aria-label=(label) {
+                // Outside of what is stretched, so that patterns keep their form.
+                @for gap in &gaps {
+                    @let (x, width) = (format!("{:.2}%", gap.start), format!("{:.2}%", gap.width));
+                    rect class=(gap.class) x=(x) width=(width) y="12" height=(HIGH) {}
+                    @if gap.class == "uk" { rect.uk x=(x) width=(width) y="276" height=(LOW) {} }
+                }
                 svg y="12" width="100%" height=(HIGH) viewBox=(format!("0 0 {width} {HIGH}")) preserveAspectRatio="none" {
                     @for tick in &ticks { path.gr d=(format!("M0 {:.1}h{width}", scale.y(*tick))) {} }
-                    @if !none.is_empty() { path.none d=(none) {} }
-                    @if !down.is_empty() { path.dn d=(down) {} }
-                    @if !unknown.is_empty() { path.uk d=(unknown) {} }
                     path.s1 d=(bands[0]) {} path.s2 d=(bands[1]) {} path.s3 d=(bands[2]) {}
                     @for (kind, line) in lines.iter().enumerate() {
                         @if !line.is_empty() { path class={ "edge e" (kind) } d=(line) {} path class={ "m l" (kind) } d=(line) {} }
@@ -183,13 +236,18 @@ pub(super) fn graph(name: &str, history: &HistoryView, is_log: bool) -> Markup {
                 }
                 @for x in above { text x=(format!("{x:.2}%")) y="10" { "▴" } }
                 line.fr y1="262.5" x2="100%" y2="262.5" {} line.fr y1="322.5" x2="100%" y2="322.5" {}
-                @for (x, words) in marks { text x=(format!("{x:.2}%")) y="339" { (words) } }
-                @if slots.iter().all(|slot| slot.state == "waiting") {
-                    text x="50%" y="140" { "waiting for results" }
+                @for (x, words) in marks {
+                    line.gr x1=(format!("{x:.2}%")) x2=(format!("{x:.2}%")) y1="12" y2="262" {}
+                    line.gr x1=(format!("{x:.2}%")) x2=(format!("{x:.2}%")) y1="276" y2="322" {}
+                    text x=(format!("{x:.2}%")) y="339" { (words) }
+                }
+                @if slots.is_empty() { text.sp x="50%" y="140" { "waiting for results" } }
+                @for gap in &gaps {
+                    @if let Some(word) = gap.word { text.sp x=(format!("{:.2}%", gap.start + gap.width / 2.0)) y="140" { (word) } }
                 }
             }
         }
-        (key(history))
+        (key(slots))
         (table(slots))
     }
 }
@@ -225,16 +283,25 @@ fn time_marks(slots: &[SlotView]) -> Vec<(f64, String)> {
     marks
 }
 
-fn key(history: &HistoryView) -> Markup {
+fn key(slots: &[SlotView]) -> Markup {
     let box_ = "M0 0h28v14H0z";
-    let is_cycles = history.slots.iter().all(|slot| slot.is_best_to_worst);
+    let mut drawn = slots.iter().filter(|slot| slot.median.is_some());
+    let outermost = match (
+        drawn.clone().any(|slot| slot.is_best_to_worst),
+        drawn.any(|slot| !slot.is_best_to_worst),
+    ) {
+        (true, true) => "2 to 98 %, best to worst of fewer than 50",
+        (false, true) => "2 to 98 %",
+        _ => "best to worst",
+    };
+    let has = |place: usize| slots.iter().any(|slot| slot.quantiles[place].is_some());
     html! {
         dl.key {
             dt { "Replies" }
             dd {
-                span { svg viewBox="0 0 28 14" aria-hidden="true" { path.s1 d=(box_) {} } @if is_cycles { "best to worst" } @else { "2 to 98 %" } }
-                span { svg viewBox="0 0 28 14" aria-hidden="true" { path.s1 d=(box_) {} path.s2 d=(box_) {} } "10 to 90 %" }
-                span { svg viewBox="0 0 28 14" aria-hidden="true" { path.s1 d=(box_) {} path.s2 d=(box_) {} path.s3 d=(box_) {} } "25 to 75 %" }
+                span { svg viewBox="0 0 28 14" aria-hidden="true" { path.s1 d=(box_) {} } (outermost) }
+                @if has(1) { span { svg viewBox="0 0 28 14" aria-hidden="true" { path.s1 d=(box_) {} path.s2 d=(box_) {} } "10 to 90 %" } }
+                @if has(2) { span { svg viewBox="0 0 28 14" aria-hidden="true" { path.s1 d=(box_) {} path.s2 d=(box_) {} path.s3 d=(box_) {} } "25 to 75 %" } }
                 span { "line: median" }
                 span { "▴ slowest reply above twice the scale" }
             }
@@ -248,7 +315,7 @@ fn key(history: &HistoryView) -> Markup {
             dd {
                 span { svg viewBox="0 0 28 14" aria-hidden="true" { path.dn d=(box_) {} } "down: asked, no answer" }
                 span { svg viewBox="0 0 28 14" aria-hidden="true" { path.uk d=(box_) {} } "unknown: this machine could not ask" }
-                span { svg viewBox="0 0 28 14" aria-hidden="true" { path.none d=(box_) {} } "agent not running" }
+                span { svg viewBox="0 0 28 14" aria-hidden="true" { path.none d=(box_) {} } "no data: agent not running, or not measured yet" }
             }
         }
     }
@@ -304,6 +371,21 @@ mod tests {
             quantiles: [Some(median); 6],
             is_best_to_worst: false,
         };
+        let history = HistoryView {
+            span: "3h",
+            basis: "probes",
+            length: 10,
+            slots: vec![slot(0.002), slot(0.0027)],
+        };
+        let whole = whole_span(&history);
+        assert_eq!((whole.len(), whole[0].start), (10, -2400.0));
+        let gap = Gap {
+            start: 0.0,
+            width: 80.0,
+            class: "none",
+            word: Some("no data"),
+        };
+        assert_eq!(gaps(&whole), [gap]);
         let scale = Scale::of(&[slot(0.002), slot(0.0027)], false);
         assert!(
             (scale.top - 0.003).abs() < 1e-9 && scale.y(0.003) < 1e-6 && scale.ticks().len() == 5
