@@ -15,6 +15,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("curl", "curl"),
     ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("tcpdump", "tcpdump"),

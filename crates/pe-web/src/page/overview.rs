@@ -323,8 +323,11 @@ fn devices(status: &StatusView, list: &DevicesView, query: &DeviceQuery) -> Mark
                 }
                 @if let Some(state) = query.state { input type="hidden" name="state" value=(state.as_str()); }
                 select.phone name="sort" aria-label="Sort by" {
+                    @if query.descending {
+                        option value={ "-" (query.sort.as_str()) } selected { "by " (query.sort.as_str()) ", reversed" }
+                    }
                     @for sort in Sort::ALL {
-                        option value=(sort.as_str()) selected[query.sort == sort] { "by " (sort.as_str()) }
+                        option value=(sort.as_str()) selected[query.sort == sort && !query.descending] { "by " (sort.as_str()) }
                     }
                 }
                 button type="submit" { "Apply" }
