@@ -66,11 +66,6 @@ mod delivery;
 mod error;
 mod filter;
 mod host;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "its sinks use more and more of it"
-)]
 mod http;
 mod metrics;
 mod pushgateway;

@@ -40,10 +40,12 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use pe_scrape::resolve::{Resolve, SystemResolver};
 use tokio::time::{Instant, sleep_until};
 
+pub(crate) use self::answer::Answer;
 use self::answer::WORDS;
-pub(crate) use self::answer::{Answer, retry_after};
+#[cfg(feature = "remote-write")]
+pub(crate) use self::answer::retry_after;
 use self::body::Outgoing;
-pub(crate) use self::body::{Body, Content, StreamedBody};
+pub(crate) use self::body::{Body, Content};
 pub(crate) use self::budget::Budget;
 use self::connector::{Connector, IDLE};
 use self::proxy::Proxy;

@@ -127,8 +127,6 @@ fn read(path: &Path) -> Result<Secret, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn a_file_gives_its_text_alone_or_says_what_is_wrong_with_it() {
         let directory = tempfile::tempdir().unwrap();
