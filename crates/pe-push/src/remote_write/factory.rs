@@ -102,4 +102,8 @@ impl SinkFactory for RemoteWriteFactory {
     fn table(&self) -> Option<&'static Table> {
         Some(RemoteWriteSettings::TABLE)
     }
+
+    fn keeps_state() -> bool {
+        true
+    }
 }
