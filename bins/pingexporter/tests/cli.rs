@@ -87,6 +87,34 @@ fn check_prints_every_problem_with_its_place() {
 }
 
 #[test]
+fn check_notes_a_pushgateway_that_sites_may_share_without_labels() {
+    let check = |push: &Value| {
+        let files = Files::new()
+            .group("a.json", &group("a", &[device("router", "127.0.0.1")]))
+            .push(push);
+        let configs = files.configs();
+        let push = files.push_config();
+        let arguments = ["check", "--configs", configs.to_str().unwrap()];
+        let output =
+            pingexporter(&[&arguments[..], &["--push-config", push.to_str().unwrap()]].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    let original = json!({"ip_pushgateway": "127.0.0.1", "port_pushgateway": 9091});
+    let told = check(&original);
+    assert!(
+        told.contains("push_config.json:1:19: note: there are no external labels"),
+        "{told}"
+    );
+    // A note is no warning.
+    assert!(told.ends_with("1 device in 1 file, 0 warnings\n"), "{told}");
+    let mut labelled = original;
+    labelled["external_labels"] = json!({"site": "plant-a"});
+    let told = check(&labelled);
+    assert!(!told.contains("note"), "{told}");
+}
+
+#[test]
 fn once_prints_what_promtool_accepts() {
     require!(Program("promtool"), Root);
     let jobs = [

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pe_scrape::{Sink, SinkConfig, with_causes};
+use pe_scrape::{Severity, Sink, SinkConfig, with_causes};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -22,11 +22,15 @@ pub(crate) fn check(loader: &Loader) -> Result<Vec<SinkConfig>, Failure> {
         tell(warning);
     }
     let config = loaded.config;
+    let warnings = loaded.warnings.iter();
+    let warnings = warnings
+        .filter(|found| found.severity == Severity::Warning)
+        .count();
     tell(format_args!(
         "the configuration is in order: {} in {}, {}",
         count(config.device_count(), "device"),
         count(config.groups.len(), "file"),
-        count(loaded.warnings.len(), "warning"),
+        count(warnings, "warning"),
     ));
     Ok(config.sinks)
 }

@@ -1,7 +1,7 @@
 //! From files to a configuration, with the scrapers and sinks that this agent has.
 
 use pe_config::{Environment, LoadError, Loaded, Overrides, Sources, TargetFiles};
-use pe_scrape::{Diagnostic, Diagnostics, ScraperRegistry, SinkRegistry};
+use pe_scrape::{Diagnostic, Diagnostics, ScraperRegistry, Severity, SinkRegistry};
 use tracing::warn;
 
 use crate::cli::{self, FileArgs};
@@ -35,9 +35,12 @@ impl Loader {
     }
 }
 
-/// Logs what is unwise in a configuration.
+/// Logs what is unwise in a configuration. Notes are for `check`.
 pub(crate) fn warn_about(warnings: &Diagnostics) {
-    for warning in warnings {
+    for warning in warnings
+        .iter()
+        .filter(|found| found.severity == Severity::Warning)
+    {
         let Diagnostic { message, hint, .. } = warning;
         warn!(
             location = location(warning),

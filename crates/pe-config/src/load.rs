@@ -63,7 +63,7 @@ impl<'a> Sources<'a> {
 pub struct Loaded {
     /// The configuration. Groups are in the order of their files' names.
     pub config: Config,
-    /// What is unwise in it or was ignored, sorted by file and position.
+    /// What is unwise in it, was ignored or is good to know, sorted by file and position.
     pub warnings: Diagnostics,
     /// What to watch for changes.
     pub watched: Watched,

@@ -38,12 +38,14 @@ pub enum Severity {
     Error,
     /// The configuration is usable; a value in it is risky or has no effect.
     Warning,
+    /// Good to know; nothing need be done.
+    Note,
 }
 
 /// One problem and its place.
 ///
-/// Shown as `FILE:LINE:COL: message`, for a warning as `FILE:LINE:COL: warning: message`, and, where
-/// there is a hint, a second line `  hint: …`. A problem with a file or directory as a whole stands at
+/// Shown as `FILE:LINE:COL: message`, for a warning or a note as `FILE:LINE:COL: warning: message`, and,
+/// where there is a hint, a second line `  hint: …`. A problem with a file or directory as a whole stands at
 /// its line 1, column 1. A problem with an environment variable, a flag or something that was set in code shows the
 /// name of that in the place of `FILE:LINE:COL`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,7 +104,7 @@ impl Diagnostic {
         Self::at(severity, Path::new(name), (0, 0), message, hint)
     }
 
-    /// Whether this is an error (and no warning).
+    /// Whether this is an error, and no warning or note.
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
@@ -116,9 +118,11 @@ impl fmt::Display for Diagnostic {
             write!(f, ":{}:{}", self.line, self.col)?;
         }
         f.write_str(": ")?;
-        if self.severity == Severity::Warning {
-            f.write_str("warning: ")?;
-        }
+        f.write_str(match self.severity {
+            Severity::Error => "",
+            Severity::Warning => "warning: ",
+            Severity::Note => "note: ",
+        })?;
         f.write_str(&self.message)?;
         if let Some(hint) = &self.hint {
             write!(f, "\n  hint: {hint}")?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pe_engine::EngineHandle;
-use pe_scrape::{Config, Group, LabelSet, SinkStatus, rtt_of_code, unix_seconds};
+use pe_scrape::{Config, Group, LabelSet, Severity, SinkStatus, rtt_of_code, unix_seconds};
 use serde::Serialize;
 
 use crate::history::{
@@ -487,7 +487,9 @@ impl Source {
 
     fn reload(&self) -> ReloadView {
         let last = self.engine.last_reload();
-        let diagnostics = last.diagnostics.iter().map(|diagnostic| {
+        let found = last.diagnostics.iter();
+        let unwise = found.filter(|diagnostic| diagnostic.severity != Severity::Note);
+        let diagnostics = unwise.map(|diagnostic| {
             let mut location = diagnostic.file.display().to_string();
             if diagnostic.line > 0 {
                 location.push_str(&format!(":{}:{}", diagnostic.line, diagnostic.col));

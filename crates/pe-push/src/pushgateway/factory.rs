@@ -78,7 +78,10 @@ impl SinkFactory for PushgatewayFactory {
 
     fn review(&self, settings: &SinkSettings, groups: &[Group]) -> Vec<Remark> {
         let own: Result<PushgatewaySettings, _> = settings.parse();
-        own.map_or_else(|_| Vec::new(), |own| review(&own, groups))
+        own.map_or_else(
+            |_| Vec::new(),
+            |own| review(&own, &settings.external_labels, groups),
+        )
     }
 
     fn table(&self) -> Option<&'static Table> {
@@ -112,7 +115,7 @@ mod tests {
             }),
         );
         registry().check(&config).unwrap();
-        assert_eq!(registry().review(&config, &[]).len(), 1);
+        assert_eq!(registry().review(&config, &[]).len(), 2);
         let keys = registry().table("pushgateway").unwrap().keys;
         let names: Vec<_> = keys.iter().map(|key| key.name).collect();
         assert_eq!(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pe_scrape::settings::{Problem, Step};
-use pe_scrape::{Group, Remark, Target};
+use pe_scrape::{Group, Labels, Remark, Target};
 
 use super::{Grouping, PushgatewaySettings};
 
@@ -12,14 +12,36 @@ use super::{Grouping, PushgatewaySettings};
 const MANY_DEVICES: usize = 500;
 
 /// All remarks.
-pub(super) fn review(settings: &PushgatewaySettings, groups: &[Group]) -> Vec<Remark> {
+pub(super) fn review(
+    settings: &PushgatewaySettings,
+    external_labels: &Labels,
+    groups: &[Group],
+) -> Vec<Remark> {
     let mut remarks = Vec::new();
+    remarks.extend(no_identity(external_labels));
     remarks.extend(settings.common().exposed_credentials());
     if settings.grouping == Grouping::Device {
         remarks.extend(many_devices(groups));
         remarks.extend(shared_devices(groups));
     }
     remarks
+}
+
+/// Tells of a lack of labels that say which agent pushes. A note, since one agent alone needs none. Labels that no gateway takes
+/// do not count.
+fn no_identity(external_labels: &Labels) -> Option<Remark> {
+    if external_labels
+        .iter()
+        .any(|(name, _)| !name.starts_with("__"))
+    {
+        return None;
+    }
+    let message = "there are no external labels: another agent that pushes devices or files of the same names to this gateway \
+                   replaces their results";
+    let hint = "where several agents push to it, give each a label of its own, such as \
+                `\"external_labels\": {\"site\": \"${HOSTNAME}\"}`";
+    let problem = Problem::error(message).hint(hint.to_owned());
+    Some(Remark::note(problem))
 }
 
 /// Warns where a push group for each device is too much for a Pushgateway: at a group that is too much by itself, else for
@@ -111,7 +133,8 @@ mod tests {
     }
 
     fn told(settings: &PushgatewaySettings, groups: &[Group]) -> Vec<String> {
-        let remarks = review(settings, groups);
+        let labels = Labels::from_iter([("site", "plant-a")]);
+        let remarks = review(settings, &labels, groups);
         let told = remarks.iter().map(|remark| {
             assert_eq!(remark.problem.severity, Severity::Warning);
             let (group, pointer) = (remark.group, remark.problem.pointer());
@@ -194,6 +217,23 @@ mod tests {
         let mut by_config = settings();
         by_config.grouping = Grouping::Config;
         assert!(told(&by_config, &groups).is_empty());
+    }
+
+    #[test]
+    fn a_gateway_without_external_labels_is_noted_in_any_grouping() {
+        let noted = |grouping: Grouping, labels: &[(&str, &str)]| {
+            let mut settings = settings();
+            settings.grouping = grouping;
+            let labels = labels.iter().copied().collect();
+            let remarks = review(&settings, &labels, &[]);
+            let severities = remarks.iter().map(|remark| remark.problem.severity);
+            severities.collect::<Vec<_>>()
+        };
+        for grouping in [Grouping::Device, Grouping::Config] {
+            assert_eq!(noted(grouping, &[]), [Severity::Note]);
+            assert_eq!(noted(grouping, &[("__replica__", "a")]), [Severity::Note]);
+            assert_eq!(noted(grouping, &[("site", "plant-a")]), []);
+        }
     }
 
     #[test]

@@ -22,7 +22,8 @@ pub trait SinkFactory: Send + Sync {
         self.create(settings).map(drop)
     }
 
-    /// What is unwise about these settings, alone or together with the groups in force: a warning each. `check` tells them.
+    /// What is unwise about these settings, alone or together with the groups in force: a warning each, or a note. `check` tells
+    /// them.
     fn review(&self, settings: &SinkSettings, groups: &[Group]) -> Vec<Remark> {
         let _ = (settings, groups);
         Vec::new()
@@ -44,13 +45,13 @@ pub trait SinkFactory: Send + Sync {
     }
 }
 
-/// Something unwise about a sink, and perhaps about a group.
+/// Something to tell about a sink, and perhaps about a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Remark {
     /// Position of the group it is about; `None` where it is about the sink's settings.
     pub group: Option<usize>,
-    /// What is unwise. Its path leads to one of the sink's settings.
+    /// What there is to tell. Its path leads to one of the sink's settings.
     pub problem: Problem,
 }
 
@@ -61,6 +62,15 @@ impl Remark {
         Self {
             group: None,
             problem: problem.warning(),
+        }
+    }
+
+    /// A note about the sink's settings: nothing is unwise about them, and `check` tells it all the same.
+    #[must_use]
+    pub fn note(problem: Problem) -> Self {
+        Self {
+            group: None,
+            problem: problem.note(),
         }
     }
 

@@ -62,6 +62,13 @@ impl Problem {
         self
     }
 
+    /// The same as something that is good to know only.
+    #[must_use]
+    pub fn note(mut self) -> Self {
+        self.severity = Severity::Note;
+        self
+    }
+
     /// The same about the value at `path`.
     #[must_use]
     pub fn at(mut self, path: impl IntoIterator<Item = Step>) -> Self {
