@@ -35,6 +35,7 @@
 mod agent;
 mod check;
 mod cli;
+mod device_log;
 mod failure;
 mod healthcheck;
 mod load;

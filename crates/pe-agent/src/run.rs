@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Instant;
 
 use pe_engine::{Engine, EngineError, EngineHandle};
 use pe_resolve::CachingResolver;
@@ -11,6 +12,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::cli::{Listen, WebArgs};
+use crate::device_log::DeviceLog;
 use crate::failure::Failure;
 use crate::load::{Loader, warn_about};
 use crate::metrics::AgentMetrics;
@@ -22,6 +24,8 @@ use crate::watch::{self, Watcher};
 
 /// The name of the sink that the pages read. No sink of a configuration can have it, since a file's names start with a letter.
 const HISTORY: &str = "(history)";
+/// The name of the one that logs changes of state.
+const DEVICE_LOG: &str = "(log)";
 
 /// What a service is started with.
 pub(crate) struct Service {
@@ -67,6 +71,7 @@ pub(crate) async fn run(service: Service) -> Result<(), Failure> {
     let mut engine = Engine::builder(loader.scrapers.clone())
         .config(loaded.config)
         .sinks(loader.sinks.clone())
+        .sink(DEVICE_LOG, Arc::new(DeviceLog::new(Instant::now())))
         .metrics({
             let metrics = metrics.clone();
             move || [resolver.metrics(), metrics.frames()].concat()
