@@ -254,6 +254,8 @@ impl Agent {
                 let loader = self.loader(args.files, &context)?;
                 let service = Service {
                     version,
+                    state_dir: context.state_dir,
+                    has_helper: context.opener.is_some(),
                     web: args.web,
                     loader,
                     resolver,

@@ -51,6 +51,7 @@ mod run;
 mod schema;
 mod service_manager;
 mod signals;
+mod start_line;
 mod state_dir;
 mod supervise;
 mod watch;

@@ -1,6 +1,7 @@
 //! Starts engine, HTTP server and reloader, and keeps them running until SIGINT or SIGTERM.
 
 use std::future::pending;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ use crate::metrics::AgentMetrics;
 use crate::reload::{Asked, Reloader};
 use crate::service_manager::ServiceManager;
 use crate::signals::{Signals, Stop};
+use crate::start_line::StartLine;
 use crate::supervise::{keep_running, why};
 use crate::watch::{self, Watcher};
 
@@ -30,6 +32,10 @@ const DEVICE_LOG: &str = "(log)";
 /// What a service is started with.
 pub(crate) struct Service {
     pub(crate) version: &'static str,
+    /// The directory for what must survive a restart.
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Whether a helper opens the sockets.
+    pub(crate) has_helper: bool,
     pub(crate) web: WebArgs,
     pub(crate) loader: Loader,
     pub(crate) resolver: CachingResolver,
@@ -40,6 +46,8 @@ pub(crate) struct Service {
 pub(crate) async fn run(service: Service) -> Result<(), Failure> {
     let Service {
         version,
+        state_dir,
+        has_helper,
         web,
         loader,
         resolver,
@@ -57,14 +65,9 @@ pub(crate) async fn run(service: Service) -> Result<(), Failure> {
     };
     let loaded = result?;
     warn_about(&loaded.warnings);
-    let (groups, devices) = (loaded.config.groups.len(), loaded.config.device_count());
-    let sinks: Vec<&str> = loaded
-        .config
-        .sinks
-        .iter()
-        .map(|sink| &*sink.settings.name)
-        .collect();
-    let sinks = (!sinks.is_empty()).then(|| sinks.join(","));
+    let start_line = StartLine::new(version, &loaded.config)
+        .state_dir(state_dir)
+        .with_sockets(has_helper);
     let addresses = addresses(&web.listen)?;
     // Only the pages show it.
     let history = (!addresses.is_empty()).then(|| Arc::new(History::default()));
@@ -87,7 +90,7 @@ pub(crate) async fn run(service: Service) -> Result<(), Failure> {
     let mut url = None;
     let (request_reload, reload_requests) = mpsc::channel(1);
     if addresses.is_empty() {
-        if sinks.is_none() {
+        if !start_line.has_sinks() {
             warn!(
                 "nobody sees the results: there is no push configuration, and nothing is listened on"
             );
@@ -129,7 +132,7 @@ pub(crate) async fn run(service: Service) -> Result<(), Failure> {
     measuring.spawn(engine.run(async move {
         let _ = stop_requested.await;
     }));
-    info!(version, groups, devices, sinks, results = url, "started");
+    start_line.log(url.as_deref());
     manager.ready();
     let ended = tokio::select! {
         signal = stop.received() => {
