@@ -30,6 +30,7 @@ fn help_is_stable() {
     insta::assert_snapshot!("help_once", help(&["once", "--help"]));
     insta::assert_snapshot!("help_schema", help(&["schema", "--help"]));
     insta::assert_snapshot!("help_ping", help(&["ping", "--help"]));
+    insta::assert_snapshot!("help_init", help(&["init", "--help"]));
 }
 
 #[test]
@@ -48,6 +49,7 @@ fn exit_codes_are_those_of_the_documentation() {
         &["--nonsense"],
         &["check"],
         &["ping"],
+        &["init"],
         &["--configs", directory, "--listen", "9"],
     ] {
         let output = pingexporter(wrong_usage);
@@ -66,6 +68,35 @@ fn exit_codes_are_those_of_the_documentation() {
         "{}",
         text(&missing.stderr)
     );
+}
+
+#[test]
+fn what_init_writes_can_be_checked_and_run() {
+    require!(Root);
+    let directory = tempfile::tempdir().unwrap();
+    let site = directory.path().join("my site");
+    let output = pingexporter(&["init", site.to_str().unwrap()]);
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let configs = site.join("configs").to_str().unwrap().to_owned();
+    assert!(
+        told.ends_with(&format!("  pingexporter --configs '{configs}'\n")),
+        "{told}"
+    );
+    let push = site.join("push_config.json").to_str().unwrap().to_owned();
+    let check = pingexporter(&["check", "--configs", &configs, "--push-config", &push]);
+    assert_eq!(
+        text(&check.stderr),
+        "the configuration is in order: 3 devices in 1 file, 0 warnings\n"
+    );
+    let once = text(&pingexporter(&["once", "--configs", &configs]).stdout);
+    let is_up = |line: &&str| line.starts_with("ping_up{") && line.ends_with(" 1");
+    assert_eq!(once.lines().filter(is_up).count(), 3, "{once}");
+
+    let again = pingexporter(&["init", site.to_str().unwrap()]);
+    assert_eq!(again.status.code(), Some(1));
+    let told = text(&again.stderr);
+    assert!(told.contains("office.json is there already"), "{told}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::privileges::{self, PrivilegesError, Separated};
 use crate::run::Service;
 use crate::signals::Signals;
 use crate::supervise::why;
-use crate::{check, healthcheck, logging, once, pages, ping, run, schema, state_dir};
+use crate::{check, healthcheck, init, logging, once, pages, ping, run, schema, state_dir};
 
 /// Threads that run tasks: one for measurements, one for everything else that may be slow.
 const THREADS: usize = 2;
@@ -288,6 +288,7 @@ impl Agent {
             Command::Completions(args) => pages::completions(self.identity, args.shell),
             Command::Man => pages::man(self.identity),
             Command::Healthcheck(args) => healthcheck::healthcheck(&args.listen).await,
+            Command::Init(args) => init::init(&args.directory, self.identity.name),
             Command::Ping(args) => {
                 let resolver = resolver(&args.dns_servers);
                 ping::ping(args, &resolver).await

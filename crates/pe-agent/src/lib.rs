@@ -1,6 +1,6 @@
 //! PingExporter as a library: an agent of one's own is a list of scrapers and sinks.
 //!
-//! [`Agent`] has everything that the program `pingexporter` has: its options, `check`, `once`, `ping` and `schema`, reload
+//! [`Agent`] has everything that the program `pingexporter` has: its options, `check`, `once`, `ping`, `init` and `schema`, reload
 //! on SIGHUP and when files change, `/metrics` and the status page, signals, logs and exit codes. What it can measure,
 //! and where results can go, is registered:
 //!
@@ -38,6 +38,7 @@ mod cli;
 mod device_log;
 mod failure;
 mod healthcheck;
+mod init;
 mod load;
 mod logging;
 mod metrics;

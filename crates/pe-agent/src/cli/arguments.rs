@@ -30,7 +30,10 @@ fn option(command: &clap::Command, argument: Option<&OsString>) -> Option<usize>
         None => (word, false),
     };
     let mut options = command.get_arguments();
-    let option = options.find(|option| option.get_long() == Some(name))?;
+    let option = options.find(|option| {
+        let aliases = option.get_all_aliases().unwrap_or_default();
+        option.get_long() == Some(name) || aliases.contains(&name)
+    })?;
     let takes_value = option.get_action().takes_values();
     option
         .is_global_set()

@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Once(FileArgs),
     /// Ping hosts, addresses, subnets or ranges now
     Ping(PingArgs),
+    /// Write example files to start from, and say what to do next
+    Init(InitArgs),
     /// Print the JSON Schema of the configuration files, for editors
     Schema(SchemaArgs),
     /// Print what makes a shell complete commands and options
@@ -169,6 +171,13 @@ pub(crate) struct WebArgs {
 }
 
 #[derive(Debug, Clone, Args)]
+pub(crate) struct InitArgs {
+    /// Directory to write to, made if it is not there; no file in it is overwritten
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SchemaArgs {
     /// Which kind of file
     #[arg(default_value = "group")]
@@ -246,14 +255,24 @@ pub(crate) struct PingArgs {
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct LoggingArgs {
-    /// Log what happens in detail
+    /// Log what happens in detail: the same as --log.level debug
     #[arg(long, global = true, display_order = 900)]
     pub(crate) debug: bool,
+    /// The least urgent lines to log
+    #[arg(
+        long = "log.level",
+        global = true,
+        display_order = 901,
+        value_name = "LEVEL",
+        default_value = "info"
+    )]
+    log_level: LogLevel,
     /// How log lines look; they go to standard error
     #[arg(
         long,
+        visible_alias = "log.format",
         global = true,
-        display_order = 901,
+        display_order = 902,
         value_name = "FORMAT",
         env = "PINGEXPORTER_LOG_FORMAT",
         default_value = "text",
@@ -262,9 +281,28 @@ pub(crate) struct LoggingArgs {
     pub(crate) log_format: LogFormat,
 }
 
+impl LoggingArgs {
+    pub(crate) fn level(&self) -> LogLevel {
+        match self.debug {
+            true => LogLevel::Debug,
+            false => self.log_level,
+        }
+    }
+}
+
+/// Those of Prometheus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     /// Lines for people
+    #[value(alias = "logfmt")]
     Text,
     /// One JSON object a line
     Json,
@@ -406,10 +444,8 @@ fn variable_with(
 /// How to begin, for those who have no configuration yet.
 fn beginning(name: &str) -> String {
     format!(
-        "to begin, write a file such as devices/office.json\n\n\
-         {{\n  \"conf\": {{\"prom_id\": \"office\", \"interval\": \"30s\"}},\n  \
-         \"jobs\": [{{\"job\": \"this machine\", \"ip\": \"127.0.0.1\", \"metrics\": [\"ping\"]}}]\n}}\n\n\
-         and run `{name} --configs devices`; the results are then on http://127.0.0.1:9516/"
+        "to begin, `{name} init DIR` writes files to start from and says what to do next; \
+         `{name} ping TARGET` measures now and needs none"
     )
 }
 
@@ -461,7 +497,25 @@ mod tests {
             assert!(matches!(cli.command, Command::Check(_)));
             assert!(cli.logging.debug && cli.logging.log_format == LogFormat::Json);
         }
+        let cli = parse_words(&[
+            "--log.format",
+            "json",
+            "--log.level",
+            "warn",
+            "check",
+            "--configs",
+            "d",
+        ]);
+        let cli = cli.unwrap();
+        assert!(matches!(cli.command, Command::Check(_)));
+        assert_eq!(
+            (cli.logging.level(), cli.logging.log_format),
+            (LogLevel::Warn, LogFormat::Json)
+        );
+        let cli = parse_words(&["--log.level=error", "--debug", "--configs", "d"]).unwrap();
+        assert_eq!(cli.logging.level(), LogLevel::Debug);
         let cli = parse_words(&["--log-format", "json", "--configs", "d"]).unwrap();
+        assert_eq!(cli.logging.level(), LogLevel::Info);
         assert!(matches!(cli.command, Command::Run(_)));
         assert_eq!(cli.logging.log_format, LogFormat::Json);
     }
@@ -471,6 +525,10 @@ mod tests {
         assert!(matches!(
             parse_words(&["ping", "127.0.0.1"]).unwrap().command,
             Command::Ping(_)
+        ));
+        assert!(matches!(
+            parse_words(&["init", "d"]).unwrap().command,
+            Command::Init(_)
         ));
         assert!(matches!(
             parse_words(&["schema"]).unwrap().command,
@@ -522,7 +580,14 @@ mod tests {
             assert_eq!(error.exit_code(), 2);
             let text = error.to_string();
             assert!(
-                text.contains("--configs <DIR>") && text.contains("to begin"),
+                [
+                    "--configs <DIR>",
+                    "to begin",
+                    "agent init DIR",
+                    "agent ping"
+                ]
+                .iter()
+                .all(|word| text.contains(word)),
                 "{text}"
             );
         }

@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::cli::{LogFormat, LoggingArgs};
+use crate::cli::{LogFormat, LogLevel, LoggingArgs};
 use crate::metrics::AgentMetrics;
 pub(crate) use queue::Flush;
 use queue::Queue;
@@ -20,7 +20,7 @@ use queue::Queue;
 /// Directives that choose what is logged, such as `info,pe_push=debug`.
 pub(crate) const FILTER_VARIABLE: &str = "PINGEXPORTER_LOG";
 
-/// What `--debug` shows: everything of ours and of plug-ins, without the inner life of the libraries below them.
+/// What the level `debug` shows: everything of ours and of plug-ins, without the inner life of the libraries below them.
 const DEBUG: &str =
     "debug,h2=info,hickory=info,hyper=info,mio=info,notify=info,rustls=info,tokio=info,want=info";
 
@@ -34,7 +34,8 @@ pub(crate) fn start(args: LoggingArgs, metrics: Arc<AgentMetrics>) -> Flush {
             "log lines were dropped, as they could not be written"
         );
     });
-    let (filter, mistake) = filter(args.debug);
+    let level = args.level();
+    let (filter, mistake) = filter(level);
     let no_color = var("NO_COLOR").is_ok_and(|value| !value.is_empty());
     let has_colors = stderr().is_terminal() && !no_color;
     let lines = tracing_subscriber::fmt()
@@ -46,7 +47,7 @@ pub(crate) fn start(args: LoggingArgs, metrics: Arc<AgentMetrics>) -> Flush {
         })
         // Else it would print its own errors with a macro that panics.
         .log_internal_errors(false)
-        .with_target(args.debug)
+        .with_target(level == LogLevel::Debug)
         .with_ansi(has_colors);
     // Fails where this process logs in its own way already, as tests do.
     let _ = match args.log_format {
@@ -65,8 +66,15 @@ pub(crate) fn start(args: LoggingArgs, metrics: Arc<AgentMetrics>) -> Flush {
 }
 
 /// What to log, and what is wrong with the variable that should say so.
-fn filter(debug: bool) -> (EnvFilter, Option<String>) {
-    let fallback = || EnvFilter::new(if debug { DEBUG } else { "info" });
+fn filter(level: LogLevel) -> (EnvFilter, Option<String>) {
+    let fallback = || {
+        EnvFilter::new(match level {
+            LogLevel::Debug => DEBUG,
+            LogLevel::Info => "info",
+            LogLevel::Warn => "warn",
+            LogLevel::Error => "error",
+        })
+    };
     match var(FILTER_VARIABLE).ok().filter(|text| !text.is_empty()) {
         None => (fallback(), None),
         Some(text) => match EnvFilter::try_new(text) {
