@@ -3,12 +3,13 @@
 
 mod common;
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Output, Stdio};
 
 use common::{Files, PROGRAM, device, group, push_to};
-use pe_testkit::{http, require, wait};
+use pe_testkit::{Gateway, http, in_namespace, require, wait};
 use serde_json::json;
 
 fn pingexporter(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -129,6 +130,9 @@ fn command(files: &Files, listen: &str) -> Command {
         .arg("--configs")
         .arg(files.configs())
         .args(["--listen", listen]);
+    if files.push_config().exists() {
+        command.arg("--push-config").arg(files.push_config());
+    }
     command
 }
 
@@ -190,6 +194,135 @@ fn goes_on(files: &Files, mut agent: Running) {
     agent.signal("TERM");
     let status = wait::until("the end", || agent.child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
+}
+
+/// The gateway goes and comes back, which is logged: results arrive again, whatever becomes of the log. Returns how many log
+/// lines were dropped.
+fn pushes_again(stderr: impl FnOnce() -> Stdio, with: impl FnOnce(&mut Running)) -> f64 {
+    let mut gateway = Gateway::start();
+    let files = files().push(&push_to(&gateway.url()));
+    let mut agent = Running::start(&files, stderr());
+    with(&mut agent);
+    let arrived =
+        |gateway: &Gateway| common::value(&gateway.metrics(), "ping_requests_total{device=\"d\"");
+    wait::until_true("the first pushes", || arrived(&gateway) >= Some(2.0));
+    gateway.kill();
+    let failed = "pingexporter_pushes_total{sink=\"pushgateway\",result=\"unreachable\"";
+    wait::until_true("the outage", || agent.metric(failed) >= Some(2.0));
+    let measured = "ping_requests_total{exporter=\"p\",device=\"d\"";
+    let before = agent.metric(measured).unwrap();
+    wait::until_true("cycles without a gateway", || {
+        agent.metric(measured) >= Some(before + 2.0)
+    });
+    gateway.restart().unwrap();
+    wait::until_true("pushes of later cycles", || {
+        arrived(&gateway) >= Some(before + 4.0)
+    });
+    let dropped = agent.metric("pingexporter_log_lines_dropped_total ");
+    agent.signal("TERM");
+    let status = wait::until("the end", || agent.child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    dropped.unwrap()
+}
+
+#[test]
+fn a_full_log_keeps_no_push_from_arriving_again() {
+    require!(Program("prometheus-pushgateway"), Root);
+    let full = || {
+        let full = OpenOptions::new().write(true).open("/dev/full");
+        full.unwrap().into()
+    };
+    // Start, outage and return.
+    assert!(pushes_again(full, |_| {}) >= 3.0);
+}
+
+#[test]
+fn a_log_without_a_reader_keeps_no_push_from_arriving_again() {
+    require!(Program("prometheus-pushgateway"), Root);
+    let close = |agent: &mut Running| drop(agent.child.stderr.take());
+    assert!(pushes_again(Stdio::piped, close) >= 2.0);
+}
+
+#[test]
+fn a_directory_behind_a_link_that_is_swapped_is_read_again() {
+    require!(Root);
+    let files = Files::new();
+    let version = |name: &str| {
+        let directory = files.path().join(name);
+        fs::create_dir(&directory).unwrap();
+        let group = group("p", &[device(name, "127.0.0.1")]);
+        fs::write(directory.join("g.json"), group.to_string()).unwrap();
+    };
+    // As deployments do it: a new link takes the place of the old one in one step.
+    let lead_to = |name: &str| {
+        let next = files.path().join("next");
+        symlink(name, &next).unwrap();
+        fs::rename(&next, files.configs()).unwrap();
+    };
+    fs::remove_dir(files.configs()).unwrap();
+    version("v1");
+    lead_to("v1");
+    let (agent, address) = files.serve(&[]);
+    let is_up = |name: &str| {
+        let metrics = http::get(address, "/metrics").map(|answer| answer.text());
+        let series = format!("ping_up{{exporter=\"p\",device=\"{name}\"");
+        metrics.is_ok_and(|metrics| common::value(&metrics, &series) == Some(1.0))
+    };
+    wait::until_true("the first version", || is_up("v1"));
+    for (former, next) in [("v1", "v2"), ("v2", "v3")] {
+        version(next);
+        lead_to(next);
+        wait::until_true("the next version", || is_up(next) && !is_up(former));
+        fs::remove_dir_all(files.path().join(former)).unwrap();
+    }
+    assert!(agent.stop().success());
+}
+
+#[test]
+fn files_behind_a_link_that_is_swapped_are_read_again() {
+    require!(Root);
+    let files = Files::new();
+    let configs = files.configs();
+    // As Kubernetes mounts a ConfigMap: `g.json -> ..data/g.json`, `..data -> ..v1`.
+    let version = |name: &str| {
+        let directory = configs.join(format!("..{name}"));
+        fs::create_dir(&directory).unwrap();
+        let group = group("p", &[device(name, "127.0.0.1")]);
+        fs::write(directory.join("g.json"), group.to_string()).unwrap();
+        let next = configs.join("..data_tmp");
+        symlink(&directory, &next).unwrap();
+        fs::rename(&next, configs.join("..data")).unwrap();
+    };
+    version("v1");
+    symlink("..data/g.json", configs.join("g.json")).unwrap();
+    let (agent, address) = files.serve(&[]);
+    let is_up = |name: &str| {
+        let metrics = http::get(address, "/metrics").map(|answer| answer.text());
+        let series = format!("ping_up{{exporter=\"p\",device=\"{name}\"");
+        metrics.is_ok_and(|metrics| common::value(&metrics, &series) == Some(1.0))
+    };
+    wait::until_true("the first version", || is_up("v1"));
+    for (former, next) in [("v1", "v2"), ("v2", "v3")] {
+        version(next);
+        wait::until_true("the next version", || is_up(next) && !is_up(former));
+        fs::remove_dir_all(configs.join(format!("..{former}"))).unwrap();
+    }
+    assert!(agent.stop().success());
+}
+
+#[test]
+fn a_device_that_cannot_be_asked_is_told_and_so_is_its_return() {
+    require!(Namespaces);
+    in_namespace(|namespace| {
+        let files = Files::new().group("g.json", &group("p", &[device("late", "192.0.2.1")]));
+        let agent = files.run();
+        agent.await_log("a device cannot be asked group=\"p\" device=\"late\" ip=\"192.0.2.1\" reason=\"no_route\"");
+        namespace.add_address("lo", "192.0.2.1/32");
+        agent.await_log("a device is up again group=\"p\" device=\"late\" ip=\"192.0.2.1\"");
+        let log = agent.log();
+        assert_eq!(log.matches("cannot be asked").count(), 1, "{log}");
+        assert!(agent.stop().success());
+    });
 }
 
 #[test]
