@@ -9,8 +9,9 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 
 /// Connections that the kernel keeps until they are accepted. More than there are places, so that a burst of clients is
-/// served late and not refused.
-const BACKLOG: i32 = 1024;
+/// served late and not refused: where the queue is full, a health check waits for a second until its packet is sent again.
+/// This is what Linux allows unless it is set otherwise.
+const BACKLOG: i32 = 4096;
 
 /// What the kernel buffers for a client that reads slowly.
 const SEND_BUFFER: usize = 256 << 10;
