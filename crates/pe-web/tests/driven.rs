@@ -54,6 +54,10 @@ impl Agent {
 
 const NAMES: &str = "[...document.querySelectorAll('.dev td:nth-child(2)')].map(c=>c.textContent)";
 
+/// Tables and the like that are wider than what they are in.
+const TOO_WIDE: &str = "[...document.querySelectorAll('main,section,table,nav,form,svg')].filter(e=>\
+    e.getBoundingClientRect().right>e.parentElement.getBoundingClientRect().right+1).map(e=>e.outerHTML.slice(0,80)).join()";
+
 #[test]
 fn the_pages_are_used_by_mouse_and_keyboard_and_survive_a_restart() {
     pe_testkit::require!(Program("chromium"), Program("chromedriver"));
@@ -63,6 +67,14 @@ fn the_pages_are_used_by_mouse_and_keyboard_and_survive_a_restart() {
     browser.wait("document.querySelector('#live').textContent=='live'");
     browser.wait("document.title.startsWith('1 down')");
     browser.wait(&format!("{NAMES}[0]=='broken' && {NAMES}.length==25"));
+
+    // Nothing reaches over its neighbour, at any breakpoint.
+    for width in [1300, 1230, 1030, 900, 700, 500] {
+        browser.resize(width, 900);
+        browser.wait(&format!("innerWidth=={width}"));
+        assert_eq!(browser.eval(TOO_WIDE), "", "{width}");
+    }
+    browser.resize(1280, 900);
 
     // A click on a head sorts, a second one turns it round.
     browser.click(".dev th:nth-child(2) a");

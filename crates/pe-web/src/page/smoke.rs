@@ -195,7 +195,11 @@ pub(super) fn graph(name: &str, history: &HistoryView, is_log: bool) -> Markup {
             above.push(100.0 * (place as f64 + 0.5) / slots.len() as f64);
         }
     }
-    let ticks = scale.ticks();
+    // Without a reply no scale says anything.
+    let ticks = match slots.iter().any(|slot| slot.median.is_some()) {
+        true => scale.ticks(),
+        false => Vec::new(),
+    };
     let marks = time_marks(slots);
     let label =
         format!("Round-trip time and loss of {name}. The same values are in the table below.");

@@ -89,6 +89,12 @@ impl Browser {
         self.command("POST", &path, &json!({ "text": text }));
     }
 
+    /// Gives the window another size.
+    pub(crate) fn resize(&self, width: u32, height: u32) {
+        let size = json!({ "width": width, "height": height });
+        self.command("POST", &self.path("/window/rect"), &size);
+    }
+
     fn element(&self, selector: &str) -> String {
         let wanted = json!({ "using": "css selector", "value": selector });
         let found = self.command("POST", &self.path("/element"), &wanted);
