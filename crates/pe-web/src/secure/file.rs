@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use axum::http::{HeaderName, HeaderValue};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::passwords::Passwords;
-use super::{Settings, tls};
+use super::{Settings, tls, yaml};
 
 /// Headers that `http_server_config` may set, in the spelling of the format.
 const HEADERS: [&str; 5] = [
@@ -19,8 +21,7 @@ const HEADERS: [&str; 5] = [
     "Content-Security-Policy",
 ];
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
 struct File {
     tls_server_config: Option<TlsKeys>,
     http_server_config: HttpKeys,
@@ -98,10 +99,7 @@ fn read(path: &Path) -> Result<(File, Vec<Vec<u8>>), String> {
         fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
     };
     let own = bytes(path)?;
-    // An empty file says nothing, as in the exporters of Prometheus.
-    let file: Option<File> =
-        serde_yaml_ng::from_slice(&own).map_err(|error| format!("{}: {error}", path.display()))?;
-    let file = file.unwrap_or_default();
+    let file = parse(&own).map_err(|problem| format!("{}: {problem}", path.display()))?;
     let mut read = vec![own];
     if let Some(tls) = &file.tls_server_config {
         let directory = path.parent().unwrap_or(Path::new(""));
@@ -110,6 +108,39 @@ fn read(path: &Path) -> Result<(File, Vec<Vec<u8>>), String> {
         }
     }
     Ok((file, read))
+}
+
+fn parse(bytes: &[u8]) -> Result<File, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    let sections = match yaml::parse(text)? {
+        // An empty file says nothing, as in the exporters of Prometheus.
+        Value::Null => return Ok(File::default()),
+        Value::Object(sections) => sections,
+        _ => {
+            return Err("the keys of the format are expected, such as basic_auth_users".to_owned());
+        }
+    };
+    let mut file = File::default();
+    for (key, value) in sections {
+        match &*key {
+            "tls_server_config" => file.tls_server_config = section(&key, value)?,
+            "http_server_config" => file.http_server_config = section(&key, value)?,
+            "basic_auth_users" => file.basic_auth_users = section(&key, value)?,
+            _ => {
+                return Err(format!(
+                    "unknown key {key:?}; those that there are: tls_server_config, http_server_config, basic_auth_users"
+                ));
+            }
+        }
+    }
+    Ok(file)
+}
+
+/// What stands under a key; nothing is as if the key were not there.
+fn section<T: DeserializeOwned + Default>(key: &str, value: Value) -> Result<T, String> {
+    let section: Option<T> =
+        serde_json::from_value(value).map_err(|error| format!("{key}: {error}"))?;
+    Ok(section.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -135,7 +166,9 @@ mod tests {
             ("http_server_config: {headers: {Server: x}}", "Server"),
             ("basic_auth_users: {a: plain}", "bcrypt"),
             ("rate_limit: {}", "rate_limit"),
-            ("basic_auth_users: [", "web.yml"),
+            ("basic_auth_users: [", "line "),
+            ("basic_auth_users: {a: true}", "basic_auth_users: "),
+            ("- a", "basic_auth_users"),
         ] {
             let error = load_text(text).err().unwrap();
             assert!(
@@ -147,7 +180,12 @@ mod tests {
 
     #[test]
     fn an_empty_file_asks_for_nothing() {
-        for text in ["", "# nothing\n", "basic_auth_users: {}\n"] {
+        for text in [
+            "",
+            "# nothing\n",
+            "basic_auth_users: {}\n",
+            "tls_server_config:\n",
+        ] {
             let settings = load_text(text).unwrap();
             assert!(
                 settings.tls.is_none() && settings.passwords.is_none(),

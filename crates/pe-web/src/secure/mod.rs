@@ -8,6 +8,7 @@
 mod file;
 mod passwords;
 mod tls;
+mod yaml;
 
 use std::path::PathBuf;
 use std::sync::Arc;
