@@ -164,7 +164,7 @@ async fn finish(
     tokio::select! {
         Some(ended) = measuring.join_next() => match ended {
             Ok(Ok(())) => info!("stopped"),
-            Ok(Err(error)) => warn!(?error, "stopped, but not all results were delivered"),
+            Ok(Err(error)) => warn!(error = format!("{error:?}"), "stopped, but not all results were delivered"),
             Err(error) => warn!(error = why(error), "stopped, but not all results were delivered"),
         },
         signal = stop.received() => {

@@ -65,7 +65,7 @@ pub enum PushError {
         reason: String,
     },
     /// No connection: refused, no route, unknown host, TLS.
-    #[error("cannot connect to {url} (check the address, and that the Pushgateway runs there)")]
+    #[error("cannot connect to {url} (check the address, and that the server runs there)")]
     Connect {
         /// The gateway.
         url: String,

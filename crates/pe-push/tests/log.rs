@@ -56,7 +56,7 @@ async fn a_gateway_that_goes_and_comes_is_told_once_each_time() {
         publish(value);
         let error = sink.flush().await.unwrap_err();
         let message = format!(
-            "cannot connect to {} (check the address, and that the Pushgateway runs there)",
+            "cannot connect to {} (check the address, and that the server runs there)",
             gateway.url()
         );
         assert_eq!(error.to_string(), message);
