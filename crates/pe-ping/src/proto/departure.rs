@@ -17,6 +17,10 @@ const SHORTEST: Nanos = 1_000;
 /// Interruptions above this are longer than round trips in a local network.
 const LONG: Nanos = 200_000;
 
+/// What a packet is taken to need before the first call has shown it, and the most that this one can show: more than a call takes
+/// whose code and data are in no cache yet, and less than an interruption by another program.
+const COLD: Nanos = 100_000;
+
 /// When a packet left, or when it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Departure {
@@ -87,10 +91,11 @@ impl Departures {
         let count = count.max(1) as Nanos;
         let span = after.saturating_sub(before);
         let mut share = span / count;
-        let excess = span.saturating_sub(self.usual * count);
-        let interrupted = self.usual > 0 && excess > (self.usual * count / 2).max(2_000);
+        let usual = if self.usual == 0 { COLD } else { self.usual };
+        let excess = span.saturating_sub(usual * count);
+        let interrupted = excess > (usual * count / 2).max(2_000);
         if interrupted {
-            share = self.usual;
+            share = usual;
         }
         self.learn(span / count);
         (0..count).map(move |at| {
@@ -109,7 +114,7 @@ impl Departures {
     /// Follows the usual time: quickly down, slowly up, so that interruptions move it little.
     fn learn(&mut self, share: Nanos) {
         if self.usual == 0 {
-            self.usual = share.max(1);
+            self.usual = share.clamp(1, COLD);
         } else if share < self.usual {
             self.usual -= (self.usual - share) / 8;
         } else {
@@ -165,6 +170,24 @@ mod tests {
         assert_eq!(times[0].given_reply_at(4_000_000), 1_001_900);
         // 100 µs after the call ended: the request had hardly left before the interruption.
         assert!(times[0].given_reply_at(3_110_000) > 3_000_000);
+    }
+
+    #[test]
+    fn an_interruption_of_the_first_call_is_told_from_a_round_trip() {
+        // Interrupted for 16 ms, before the packet left or after it; the reply of a device on this machine came at once.
+        for reply in [16_970_000, 1_060_000] {
+            let mut departures = Departures::default();
+            let first = departures.between(1_000_000, 17_000_000, 1).next().unwrap();
+            let left = first.given_reply_at(reply);
+            assert!(reply - left < COLD, "{}", reply - left);
+            // Later calls are not taken to need as long as this one.
+            let second = departures
+                .between(20_000_000, 36_000_000, 1)
+                .next()
+                .unwrap();
+            let reply = reply + 19_000_000;
+            assert!(reply - second.given_reply_at(reply) < COLD);
+        }
     }
 
     proptest! {
