@@ -67,12 +67,14 @@
 //! | metrics that others accept | [`promtool_check_metrics`], [`promtool`] |
 //! | a private network | [`in_namespace`], [`Namespace`] |
 //! | devices with delay, loss, errors and lies | [`Simnet`], [`Scenario`], [`Truth`] |
+//! | when packets really left and came | [`Capture`] |
 //! | requests | [`http::get`], [`http::request`] |
 //! | waiting | [`wait::until`] |
 
 pub mod http;
 pub mod wait;
 
+mod capture;
 mod dns;
 mod gateway;
 mod netns;
@@ -84,6 +86,7 @@ mod simnet;
 mod spawn;
 mod write_receiver;
 
+pub use capture::Capture;
 pub use dns::NameServer;
 pub use gateway::Gateway;
 pub use netns::{Namespace, in_namespace};

@@ -93,12 +93,4 @@ impl GroupTruth {
             .map(|delay| delay.actual.as_secs_f64())
             .collect()
     }
-
-    /// By how many seconds the simulator was late with each of them.
-    pub fn lateness(&self) -> Vec<f64> {
-        self.delays
-            .iter()
-            .map(|delay| delay.actual.saturating_sub(delay.planned).as_secs_f64())
-            .collect()
-    }
 }
