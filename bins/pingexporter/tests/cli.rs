@@ -29,6 +29,7 @@ fn help_is_stable() {
     insta::assert_snapshot!("help_check", help(&["check", "--help"]));
     insta::assert_snapshot!("help_once", help(&["once", "--help"]));
     insta::assert_snapshot!("help_schema", help(&["schema", "--help"]));
+    insta::assert_snapshot!("help_queue", help(&["queue", "--help"]));
     insta::assert_snapshot!("help_ping", help(&["ping", "--help"]));
     insta::assert_snapshot!("help_init", help(&["init", "--help"]));
 }

@@ -22,7 +22,7 @@ use crate::privileges::{self, PrivilegesError, Separated};
 use crate::run::Service;
 use crate::signals::Signals;
 use crate::supervise::why;
-use crate::{check, healthcheck, init, logging, once, pages, ping, run, schema, state_dir};
+use crate::{check, healthcheck, init, logging, once, pages, ping, queue, run, schema, state_dir};
 
 /// Threads that run tasks: one for measurements, one for everything else that may be slow.
 const THREADS: usize = 2;
@@ -281,6 +281,7 @@ impl Agent {
                 let loader = self.loader(files, &context)?;
                 once::once(&loader, resolver).await
             }
+            Command::Queue(args) => queue::queue(args),
             Command::Schema(args) => {
                 let (scrapers, sinks) = self.registries(&Context::without_state(SystemResolver))?;
                 schema::schema(args.kind, &scrapers, &sinks)

@@ -47,6 +47,7 @@ mod output;
 mod pages;
 mod ping;
 mod privileges;
+mod queue;
 mod reload;
 mod run;
 mod schema;

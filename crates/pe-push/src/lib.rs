@@ -89,6 +89,7 @@ pub use remote_write::WireBench;
 #[cfg(feature = "remote-write")]
 pub use remote_write::{
     ClockProbe, Protocol, RemoteWriteFactory, RemoteWriteSettings, RemoteWriteSink, SendOrder,
+    queue_directories,
 };
 pub use samples::{SampleBlock, SampleMetric, SampleTime};
 pub use state::{StateDir, StateError};

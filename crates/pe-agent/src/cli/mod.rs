@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Ping(PingArgs),
     /// Write example files to start from, and say what to do next
     Init(InitArgs),
+    /// Look at what waits for the receivers of remote write, check it, or drop it
+    Queue(QueueArgs),
     /// Print the JSON Schema of the configuration files, for editors
     Schema(SchemaArgs),
     /// Print what makes a shell complete commands and options
@@ -63,6 +65,28 @@ pub(crate) enum Command {
 pub(crate) struct CompletionsArgs {
     /// Which shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct QueueArgs {
+    /// What to do
+    pub(crate) action: QueueAction,
+    /// Only what waits for the sink of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sink: Option<String>,
+    /// The agent's state directory [default: the first path of $STATE_DIRECTORY, else pingexporter-data]
+    #[arg(long, value_name = "DIR", env = "PINGEXPORTER_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QueueAction {
+    /// Tell how much waits since when, and in which files
+    Inspect,
+    /// Read everything; exit code 1 if some of it is damaged
+    Verify,
+    /// Drop everything, for good; not while an agent uses the directory
+    Drop,
 }
 
 #[derive(Debug, Clone, Args)]

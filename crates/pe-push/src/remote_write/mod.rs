@@ -25,6 +25,7 @@ mod work;
 pub use factory::RemoteWriteFactory;
 pub use settings::{RemoteWriteSettings, SendOrder};
 pub use sink::{ClockProbe, RemoteWriteSink};
+pub use store::queue_directories;
 pub use wire::Protocol;
 #[doc(hidden)]
 pub use wire::WireBench;

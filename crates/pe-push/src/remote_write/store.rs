@@ -12,9 +12,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
+use std::{fs, io};
 
 use pe_scrape::with_causes;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -28,6 +29,29 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// The file that says that the clock was seen synchronised.
 const CLOCK: &str = "clock";
+
+/// What the names of the queues' directories begin with.
+const PREFIX: &str = "queue-";
+
+/// The queues in a state directory, by the names of their sinks. Nothing is opened. Blocking.
+///
+/// # Errors
+/// When the directory cannot be read, as where there is none.
+pub fn queue_directories(state_dir: impl AsRef<Path>) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(state_dir)? {
+        let entry = entry?;
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if let Some(encoded) = name.strip_prefix(PREFIX)
+            && let Ok(sink) = percent_decode_str(encoded).decode_utf8()
+            && entry.file_type()?.is_dir()
+        {
+            found.push((sink.into_owned(), entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
 
 /// The stores of an agent's sinks, by their names.
 #[derive(Default)]
@@ -177,7 +201,7 @@ impl Store {
 
     fn path(&self, state: &StateDir) -> PathBuf {
         let name = utf8_percent_encode(&self.name, NON_ALPHANUMERIC);
-        state.path().join(format!("queue-{name}"))
+        state.path().join(format!("{PREFIX}{name}"))
     }
 
     /// Moves a queue that is in memory to the state directory as soon as that can be used. Returns at once where there is nothing
