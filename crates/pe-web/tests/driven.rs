@@ -105,6 +105,9 @@ fn the_pages_are_used_by_mouse_and_keyboard_and_survive_a_restart() {
     browser.wait("document.querySelector('#facts h2 i').textContent!=window.seen");
     browser.click("#steps button");
     browser.wait("document.querySelector('.cur')!=null");
+    browser.eval("window.seen=document.querySelector('#facts h2 i').textContent");
+    browser.wait("document.querySelector('#facts h2 i').textContent!=window.seen");
+    browser.wait("document.querySelector('.cur')!=null");
 
     // Without the agent the page says so; with the next one it goes on.
     agent.stop();

@@ -71,7 +71,7 @@ pub(crate) fn device(
             }
         }
         div.read {
-            output #read { "Step through the graph with ‹ and ›" }
+            output #read data-live { (smoke::reading(&view.history)) }
             span hidden #steps {
                 button type="button" value="-1" aria-label="Earlier" { "‹" } " "
                 button type="button" value="1" aria-label="Later" { "›" }

@@ -15,11 +15,12 @@ function put(old,now){
    const p=$('.page',old),q=$('.page',now);if(p&&q&&p.innerHTML!==q.innerHTML&&!used(p))p.innerHTML=q.innerHTML
    return}
   if(used(old)){if(!$('#stale')){const a=document.createElement('a');a.id='stale';a.href=location.href;a.textContent='The order has changed: show it';a.onclick=e=>{e.preventDefault();old.innerHTML=now.innerHTML};old.prepend(a)}return}
- }else if(old.contains(document.activeElement)||used(old)&&old.id==='graph')return
+ }else if(old.id==='read'&&at>=0)return
+ else if(old.contains(document.activeElement)||used(old)&&old.id==='graph')return
  const open=$$('details',old).map(d=>d.open)
  old.innerHTML=now.innerHTML
  $$('details',old).forEach((d,i)=>d.open=!!open[i])
- if(old.id==='graph')mark()
+ if(old.id==='graph'){mark();if(at>=0)tell(at)}
 }
 async function refresh(url){
  if(busy){again=true;return}
@@ -82,7 +83,7 @@ function mark(){
 function tell(i){
  const r=$$('#values tbody tr');at=Math.max(0,Math.min(r.length-1,i))
  const c=[...r[r.length-1-at].cells].map(x=>x.textContent.trim())
- $('#read').textContent=c.length<7?c[0]+': '+c[1]:`${c[0]}: median ${c[4]} ms, middle half ${c[3]} to ${c[5]}, ${c[2]} to ${c[6]}, ${c[1]} % lost`
+ $('#read').textContent=c.length<7?c[0]+': '+c[1]:`${c[0]}: median ${c[4]} ms, ${c[3]==='–'?'':`middle half ${c[3]} to ${c[5]}, `}${c[2]} to ${c[6]}, ${c[1]} % lost`
  $$('.pl').forEach(s=>{let l=$('.cur',s);if(!l){l=document.createElementNS('http://www.w3.org/2000/svg','line');l.setAttribute('class','cur');s.append(l)}
   const x=(at+.5)/r.length*100+'%';l.setAttribute('x1',x);l.setAttribute('x2',x);l.setAttribute('y1',12);l.setAttribute('y2',322)})
 }

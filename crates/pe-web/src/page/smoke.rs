@@ -141,10 +141,10 @@ fn gaps(slots: &[SlotView]) -> Vec<Gap> {
     let mut first = 0;
     for run in slots.chunk_by(|a, b| a.state == b.state && a.median.is_some() == b.median.is_some())
     {
-        let (class, word) = match run[0].state {
-            "down" => ("dn", "down"),
-            "unknown" => ("uk", "unknown"),
-            _ => ("none", "no data"),
+        let class = match run[0].state {
+            "down" => "dn",
+            "unknown" => "uk",
+            _ => "none",
         };
         let width = share(run.len(), slots.len());
         if run[0].median.is_none() {
@@ -152,7 +152,7 @@ fn gaps(slots: &[SlotView]) -> Vec<Gap> {
                 start: share(first, slots.len()),
                 width,
                 class,
-                word: (width >= ROOM).then_some(word),
+                word: (width >= ROOM).then_some(state(&run[0])),
             });
         }
         first += run.len();
@@ -256,6 +256,42 @@ pub(super) fn graph(name: &str, history: &HistoryView, is_log: bool) -> Markup {
     }
 }
 
+/// The newest slot in words, as the script tells the one that is stepped to.
+pub(super) fn reading(history: &HistoryView) -> String {
+    let Some(slot) = history.slots.last() else {
+        return "No result yet".to_owned();
+    };
+    let from = text::hour(slot.start);
+    if slot.median.is_none() {
+        return format!("{from}: {}", state(slot));
+    }
+    let told = |value| text::milliseconds(value);
+    let [low, _, quarter, three_quarters, _, high] = slot.quantiles;
+    let middle = match quarter {
+        Some(_) => format!(
+            "middle half {} to {}, ",
+            told(quarter),
+            told(three_quarters)
+        ),
+        None => String::new(),
+    };
+    format!(
+        "{from}: median {} ms, {middle}{} to {}, {} % lost",
+        told(slot.median),
+        told(low),
+        told(high),
+        text::percent(Some(slot.loss)),
+    )
+}
+
+/// The state of a slot without a reply.
+fn state(slot: &SlotView) -> &'static str {
+    match slot.state {
+        "waiting" => "no data",
+        state => state,
+    }
+}
+
 fn tick_text(seconds: f64) -> String {
     let text = format!("{:.4}", seconds * 1e3);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -347,7 +383,7 @@ fn table(slots: &[SlotView]) -> Markup {
                                 td { (text::milliseconds(slot.quantiles[3])) }
                                 td { (text::milliseconds(slot.quantiles[5])) }
                             } @else {
-                                td colspan="6" { @if slot.state == "waiting" { "no data" } @else { (slot.state) } }
+                                td colspan="6" { (state(slot)) }
                             }
                         }
                     } }

@@ -69,6 +69,7 @@ impl Browser {
     ///
     /// # Panics
     /// When that takes too long.
+    #[track_caller]
     pub(crate) fn wait(&self, expression: &str) {
         let is_met = pe_testkit::wait::within(Duration::from_secs(20), || {
             (self.eval(expression) == true).then_some(())
