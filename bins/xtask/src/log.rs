@@ -59,14 +59,83 @@ impl Log {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The same without the lines that tell only that a test passed or a crate was compiled.
+    /// What was printed, less what tells only that something went well, and less the call stacks of panics.
     pub(crate) fn what_matters(&self) -> String {
-        let text = self.text();
-        let matters = |line: &&str| {
-            let line = line.trim();
-            let noise = ["Compiling ", "Checking ", "Documenting ", "Downloaded "];
-            !line.ends_with(" ... ok") && !noise.iter().any(|noise| line.starts_with(noise))
-        };
-        text.lines().filter(matters).collect::<Vec<_>>().join("\n")
+        what_matters(&self.text())
+    }
+}
+
+fn what_matters(text: &str) -> String {
+    const NOISE: [&str; 12] = [
+        "Compiling ",
+        "Checking ",
+        "Documenting ",
+        "Downloaded ",
+        "Finished ",
+        "Running ",
+        "Doc-tests ",
+        "running ",
+        "test result: ok",
+        "all doctests ran ",
+        "stack backtrace:",
+        "note: Some details are omitted",
+    ];
+    let matters = |line: &&str| {
+        let line = line.trim();
+        !line.is_empty()
+            && !line.ends_with(" ... ok")
+            && !NOISE.iter().any(|noise| line.starts_with(noise))
+            && !is_of_a_call_stack(line)
+    };
+    text.lines().filter(matters).collect::<Vec<_>>().join("\n")
+}
+
+/// `12: name::of::function` or `at path:line:column`.
+fn is_of_a_call_stack(line: &str) -> bool {
+    match line.split_once(' ') {
+        Some(("at", place)) => place.contains(':'),
+        Some((number, _)) => number
+            .strip_suffix(':')
+            .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_run_of_tests_the_failures_matter() {
+        let output = "\
+   Compiling pe-scrape v0.1.0
+     Running unittests src/lib.rs (target/debug/deps/pe_scrape-1)
+
+running 2 tests
+test labels::are_sorted ... ok
+test labels::are_unique ... FAILED
+
+failures:
+
+---- labels::are_unique stdout ----
+
+thread 'labels::are_unique' panicked at src/labels.rs:8:5:
+two of `site`
+stack backtrace:
+   0: core::panicking::panic_fmt
+             at /rustc/library/core/src/panicking.rs:80:14
+note: Some details are omitted, run with `RUST_BACKTRACE=full` for a verbose backtrace.
+
+test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
+test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
+";
+        let expected = "\
+test labels::are_unique ... FAILED
+failures:
+---- labels::are_unique stdout ----
+thread 'labels::are_unique' panicked at src/labels.rs:8:5:
+two of `site`
+test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s";
+        assert_eq!(what_matters(output), expected);
     }
 }

@@ -37,7 +37,8 @@ const GROUP: &str = r#"{
 const PUSH: &str = r#"{
   "ip_pushgateway": "127.0.0.1",
   "port_pushgateway": 9091,
-  "grouping": "config"
+  "grouping": "config",
+  "external_labels": { "site": "${HOSTNAME}" }
 }
 "#;
 
@@ -53,6 +54,8 @@ const README: &str = r#"configs/office.json
 
 push_config.json
   Where results go: a Pushgateway at this address. Only read with --push-config.
+  `external_labels` keep this site's results apart from those of other sites; put
+  a name of your own in the place of `${HOSTNAME}` if you like.
 
 Check the files:
   {name} check --configs {configs} --push-config {push}
