@@ -1,10 +1,12 @@
 //! The real servers and tools that the tests talk to.
 
 use std::env;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::log::Log;
+use crate::metadata;
 
 /// A program that tests start, and the Debian package that brings it.
 const NEEDED: &[(&str, &str)] = &[
@@ -16,6 +18,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
+    ("npm", "npm"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("tcpdump", "tcpdump"),
@@ -26,8 +29,54 @@ const NEEDED: &[(&str, &str)] = &[
     ("systemd-nspawn", "systemd-container"),
 ];
 
+/// What the tests need of the npm registry, with versions and checksums, and its place below that of the tests' files.
+const FROM_NPM: &str = "bins/pingexporter/tests/axe";
+const NPM_PLACE: &str = "tmp/axe";
+
 /// Installs what is missing, or says what to install.
 pub(crate) fn step(log: &mut Log) -> Result<(), String> {
+    from_debian(log)?;
+    from_npm(log)
+}
+
+/// Installs what `package-lock.json` names. A registry that cannot be reached costs the tests that need it.
+fn from_npm(log: &mut Log) -> Result<(), String> {
+    let metadata = metadata::read(&["--no-deps"])?;
+    let path = |name| PathBuf::from(metadata::text(&metadata, name));
+    let wanted = path("workspace_root").join(FROM_NPM);
+    let place = path("target_directory").join(NPM_PLACE);
+    let lock = "package-lock.json";
+    let read = |path: PathBuf| fs::read(path).unwrap_or_default();
+    // Written last, so that it tells that the rest is there.
+    if read(place.join("installed")) == read(wanted.join(lock)) {
+        return Ok(());
+    }
+    if !is_there("npm") {
+        log.notes.push(
+            "The pages are not checked for accessibility: that needs npm, for axe-core.".to_owned(),
+        );
+        return Ok(());
+    }
+    let copy = |name: &str| fs::copy(wanted.join(name), place.join(name));
+    fs::create_dir_all(&place)
+        .and_then(|()| copy("package.json"))
+        .and_then(|_| copy(lock))
+        .map_err(|error| format!("cannot write {}: {error}", place.display()))?;
+    let mut npm = Command::new("npm");
+    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+        .current_dir(&place);
+    if let Err(error) = log.run(&mut npm) {
+        log.notes.push(format!(
+            "The pages are not checked for accessibility, for want of axe-core: {error}"
+        ));
+        return Ok(());
+    }
+    fs::copy(wanted.join(lock), place.join("installed"))
+        .map(drop)
+        .map_err(|error| format!("cannot write {}: {error}", place.display()))
+}
+
+fn from_debian(log: &mut Log) -> Result<(), String> {
     let mut packages: Vec<&str> = NEEDED
         .iter()
         .filter(|(program, _)| !is_there(program))

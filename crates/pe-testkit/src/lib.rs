@@ -69,11 +69,13 @@
 //! | devices with delay, loss, errors and lies | [`Simnet`], [`Scenario`], [`Truth`] |
 //! | when packets really left and came | [`Capture`] |
 //! | requests | [`http::get`], [`http::request`] |
+//! | pages as a person uses them | [`Browser`] |
 //! | waiting | [`wait::until`] |
 
 pub mod http;
 pub mod wait;
 
+mod browser;
 mod capture;
 mod dns;
 mod gateway;
@@ -86,6 +88,7 @@ mod simnet;
 mod spawn;
 mod write_receiver;
 
+pub use browser::Browser;
 pub use capture::Capture;
 pub use dns::NameServer;
 pub use gateway::Gateway;

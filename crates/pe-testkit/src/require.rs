@@ -25,6 +25,8 @@ pub enum Need {
     Tun,
     /// A program of this name is found in `PATH` or in one of the `sbin` directories.
     Program(&'static str),
+    /// A file is there that `cargo xtask packages` puts there.
+    File(&'static str),
     /// The machine has IPv6 (`::1` can be bound).
     Ipv6,
 }
@@ -38,6 +40,7 @@ impl fmt::Display for Need {
                 "needs TUN devices in network namespaces (root, iproute2 and /dev/net/tun)",
             ),
             Self::Program(name) => write!(f, "needs the program `{name}`"),
+            Self::File(path) => write!(f, "needs {path}, which `cargo xtask packages` installs"),
             Self::Ipv6 => f.write_str("needs IPv6 on the loopback interface"),
         }
     }
@@ -54,6 +57,7 @@ impl Need {
             }
             Self::Tun => Self::Namespaces.is_met() && Path::new("/dev/net/tun").exists(),
             Self::Program(name) => find_program(name).is_some(),
+            Self::File(path) => Path::new(path).is_file(),
             Self::Ipv6 => std::net::UdpSocket::bind("[::1]:0").is_ok(),
         }
     }

@@ -2,8 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-#[path = "common/webdriver.rs"]
-mod webdriver;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,9 +9,9 @@ use std::time::Duration;
 
 use common::registry;
 use pe_engine::{Engine, Group};
+use pe_testkit::Browser;
 use pe_web::{History, Server, WebSettings};
 use tokio::runtime::{Builder, Runtime};
-use webdriver::Browser;
 
 /// The server and its engine, all of which ends with the runtime.
 struct Agent(Runtime);
@@ -90,17 +88,17 @@ fn the_pages_are_used_by_mouse_and_keyboard_and_survive_a_restart() {
     );
 
     // What is typed filters without the page being loaded again, and has an address.
-    browser.eval("window.mark=1");
+    browser.eval("window.loaded=1");
     browser.write("#q", "1.30");
     browser.wait(&format!("{NAMES}.join()=='works-127.0.1.30'"));
-    assert_eq!(browser.eval("window.mark"), 1);
+    assert_eq!(browser.eval("window.loaded"), 1);
     browser.wait("location.search.includes('q=1.30') && location.search.includes('sort=-name')");
 
     // The device's page, which takes in what is new by itself.
     browser.click(".dev td:nth-child(2) a");
     browser.wait("location.pathname.startsWith('/device/')");
     browser.wait("document.querySelector('h1').textContent=='works-127.0.1.30'");
-    browser.eval("window.mark=2");
+    browser.eval("window.loaded=2");
     browser.eval("window.seen=document.querySelector('#facts h2 i').textContent");
     browser.wait("document.querySelector('#facts h2 i').textContent!=window.seen");
     browser.click("#steps button");
@@ -116,6 +114,6 @@ fn the_pages_are_used_by_mouse_and_keyboard_and_survive_a_restart() {
     browser.wait("document.querySelector('#live').textContent=='live'");
     browser.wait("document.querySelector('#said').textContent!=''");
     browser.wait("document.querySelector('h1').textContent=='works-127.0.1.30'");
-    assert_eq!(browser.eval("window.mark"), 2);
+    assert_eq!(browser.eval("window.loaded"), 2);
     agent.stop();
 }
