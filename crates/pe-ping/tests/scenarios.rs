@@ -208,37 +208,27 @@ fn run(scenario: &Scenario, family: Family) -> Result<(), String> {
         .alone
         .then(|| MACHINE.write().unwrap_or_else(PoisonError::into_inner));
     let _shared = (!plan.alone).then(|| MACHINE.read().unwrap_or_else(PoisonError::into_inner));
-    // A machine that stands still for half a second fails one attempt, a fault of ours fails each.
-    let mut attempts = if plan.alone { 3 } else { 1 };
     for payload in &plan.payloads {
-        let attempt = || {
-            in_namespace(|namespace| {
-                let network = Simnet::start(namespace, scenario, family);
-                let seen = probe(scenario, &network, &plan, *payload);
-                // Duplicates and late replies may still be coming.
-                let mut wrong = Vec::new();
-                wait::within(Duration::from_secs(10), || {
-                    wrong = seen.compare(scenario, &network, &plan, &expectation);
-                    wrong.is_empty().then_some(())
-                });
-                if wrong.is_empty() {
-                    return Ok(());
-                }
-                Err(format!(
-                    "{}\nwith a payload of {payload} bytes:\n  {}\n{}\n{}",
-                    scenario.about,
-                    wrong.join("\n  "),
-                    describe(&network.truth()),
-                    seen.describe()
-                ))
-            })
-        };
-        let mut result = attempt();
-        while result.is_err() && attempts > 1 {
-            attempts -= 1;
-            result = attempt();
-        }
-        result?;
+        in_namespace(|namespace| {
+            let network = Simnet::start(namespace, scenario, family);
+            let seen = probe(scenario, &network, &plan, *payload);
+            // Duplicates and late replies may still be coming.
+            let mut wrong = Vec::new();
+            wait::within(Duration::from_secs(10), || {
+                wrong = seen.compare(scenario, &network, &plan, &expectation);
+                wrong.is_empty().then_some(())
+            });
+            if wrong.is_empty() {
+                return Ok(());
+            }
+            Err(format!(
+                "{}\nwith a payload of {payload} bytes:\n  {}\n{}\n{}",
+                scenario.about,
+                wrong.join("\n  "),
+                describe(&network.truth()),
+                seen.describe()
+            ))
+        })?;
     }
     Ok(())
 }
