@@ -21,20 +21,6 @@ fn in_directory(directory: &Path) -> PushgatewayFactory {
     PushgatewayFactory::new().state_dir(Some(directory.to_owned()))
 }
 
-/// The paths of the groups on the gateway, as `job` or `job/name=value`.
-fn groups(gateway: &Gateway) -> Vec<String> {
-    let shown = |group: &Value| {
-        let labels = group["labels"].as_object().unwrap();
-        let further = labels.iter().filter(|(name, _)| *name != "job");
-        let further = further.map(|(name, value)| format!("/{name}={}", value.as_str().unwrap()));
-        let job = labels["job"].as_str().unwrap();
-        format!("{job}{}", further.collect::<String>())
-    };
-    let mut groups: Vec<String> = gateway.groups().iter().map(shown).collect();
-    groups.sort();
-    groups
-}
-
 /// Tells a sink which groups are in force, with a report of each, and waits until they have arrived.
 async fn publish(sink: &dyn Sink, groups: &[(&str, &[&str])]) {
     let names: Vec<Arc<str>> = groups.iter().map(|(name, _)| Arc::from(*name)).collect();
@@ -56,7 +42,7 @@ async fn another_grouping_and_other_external_labels_leave_nothing_behind() {
     let factory = PushgatewayFactory::new();
     let first = sink(&factory, json!({"url": gateway.url()}));
     publish(&*first, &[("p", &["a", "b"])]).await;
-    assert_eq!(groups(&gateway), ["a", "b", "p"]);
+    gateway.until_keys(&["a", "b", "p"]);
 
     // The successor is there before the first goes, as in a reload.
     let second = sink(
@@ -66,7 +52,7 @@ async fn another_grouping_and_other_external_labels_leave_nothing_behind() {
     publish(&*second, &[("p", &["a", "b"])]).await;
     first.close(CloseReason::Removed).await;
     drop(first);
-    until("the old groups to go", || groups(&gateway) == ["p"]).await;
+    until("the old groups to go", || gateway.keys() == ["p"]).await;
 
     let mut settings = SinkSettings::new("gateway", json!({"url": gateway.url()}));
     settings.external_labels = [("site", "x/y"), ("__replica__", "1")]
@@ -77,7 +63,7 @@ async fn another_grouping_and_other_external_labels_leave_nothing_behind() {
     second.close(CloseReason::Removed).await;
     drop(second);
     until("the old groups to go", || {
-        groups(&gateway) == ["a/site=x/y", "p/site=x/y"]
+        gateway.keys() == ["a/site=x/y", "p/site=x/y"]
     })
     .await;
     assert!(!gateway.log().contains("inconsistent"), "{}", gateway.log());
@@ -95,7 +81,7 @@ async fn a_device_removed_while_the_agent_was_down_is_deleted_once_all_groups_ha
         publish(&*before, &[("p", &["a", "b"]), ("q", &["c"])]).await;
         before.close(CloseReason::Shutdown).await;
     }
-    assert_eq!(groups(&gateway), ["a", "b", "c", "p", "q"]);
+    gateway.until_keys(&["a", "b", "c", "p", "q"]);
     let after = sink(
         &in_directory(directory.path()),
         json!({"url": gateway.url()}),
@@ -104,10 +90,10 @@ async fn a_device_removed_while_the_agent_was_down_is_deleted_once_all_groups_ha
     after.publish(report("p", &[("a", "127.0.0.1", 2.0)]));
     after.flush().await.unwrap();
     // "c" is of a group that has not reported yet.
-    assert_eq!(groups(&gateway), ["a", "b", "c", "p", "q"]);
+    gateway.until_keys(&["a", "b", "c", "p", "q"]);
     after.publish(report("q", &[("c", "127.0.0.1", 2.0)]));
     after.flush().await.unwrap();
-    assert_eq!(groups(&gateway), ["a", "c", "p", "q"]);
+    gateway.until_keys(&["a", "c", "p", "q"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +134,7 @@ async fn a_gateway_that_is_no_longer_configured_gets_one_round_of_deletions() {
     // By a reload: with the old settings, its password among them.
     first.close(CloseReason::Removed).await;
     drop(first);
-    assert!(groups(&old).is_empty(), "{:?}", groups(&old));
+    old.until_keys::<&str>(&[]);
     publish(&*second, &[("p", &["a"])]).await;
 
     // By a restart: without, since nobody knows them.
@@ -164,7 +150,7 @@ async fn a_gateway_that_is_no_longer_configured_gets_one_round_of_deletions() {
         !noted.contains(&nginx.url())
     };
     until("the old gateway to be forgotten", forgotten).await;
-    assert_eq!(groups(&old), ["a", "p"]);
+    old.until_keys(&["a", "p"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,12 +165,12 @@ async fn two_sinks_of_one_gateway_delete_nothing_of_each_other() {
     publish(&*by_config, &[("p", &["a"])]).await;
     publish(&*by_device, &[("p", &["a", "b"])]).await;
     publish(&*by_config, &[("p", &["a"])]).await;
-    assert_eq!(groups(&gateway), ["a", "b", "p"]);
+    gateway.until_keys(&["a", "b", "p"]);
     publish(&*by_device, &[("p", &["a"])]).await;
-    assert_eq!(groups(&gateway), ["a", "p"]);
+    gateway.until_keys(&["a", "p"]);
     by_device.close(CloseReason::Removed).await;
     drop(by_device);
-    until("what only one wanted to go", || groups(&gateway) == ["p"]).await;
+    until("what only one wanted to go", || gateway.keys() == ["p"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,12 +181,12 @@ async fn push_groups_are_deleted_at_the_end_where_that_is_wanted() {
     publish(&*kept, &[("p", &["a"])]).await;
     kept.close(CloseReason::Shutdown).await;
     drop(kept);
-    assert_eq!(groups(&gateway), ["a", "p"]);
+    gateway.until_keys(&["a", "p"]);
     let own = json!({"url": gateway.url(), "delete_on_shutdown": true});
     let deleted = sink(&factory, own);
     publish(&*deleted, &[("p", &["a"])]).await;
     deleted.close(CloseReason::Shutdown).await;
-    assert!(groups(&gateway).is_empty(), "{:?}", groups(&gateway));
+    gateway.until_keys::<&str>(&[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,7 +213,7 @@ async fn where_a_proxy_refuses_delete_or_some_paths_everything_else_is_pushed() 
     sink.publish(report("p", &names.map(|name| (name, "127.0.0.1", 1.0))));
     let error = sink.flush().await.unwrap_err().to_string();
     assert!(error.contains("refuses access (401"), "{error}");
-    let there = groups(&gateway);
+    let there = gateway.keys();
     for live in ["live1", "live2", "p"] {
         assert!(
             there.iter().any(|group| group == live),

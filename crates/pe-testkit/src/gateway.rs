@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::Server;
 use crate::spawn::command;
@@ -77,6 +78,40 @@ impl Gateway {
             .and_then(|response| Ok(serde_json::from_slice(&response.body)?))
             .unwrap_or_else(|error| panic!("the Pushgateway's API: {error}"));
         answer["data"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The grouping keys, sorted: the job, then the other labels as `/name=value`.
+    ///
+    /// # Panics
+    /// If it does not answer with JSON.
+    pub fn keys(&self) -> Vec<String> {
+        let shown = |group: &serde_json::Value| {
+            let labels = group["labels"].as_object().into_iter().flatten();
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            let others = labels.clone().filter(|(name, _)| *name != "job");
+            let others = others.map(|(name, value)| format!("/{name}={}", text(value)));
+            let others: String = others.collect();
+            format!("{}{others}", text(&group["labels"]["job"]))
+        };
+        let mut keys: Vec<String> = self.groups().iter().map(shown).collect();
+        keys.sort();
+        keys
+    }
+
+    /// Waits until the grouping keys are these (see [`keys`](Self::keys)): a `DELETE` is accepted at once and carried out a moment
+    /// later.
+    ///
+    /// # Panics
+    /// If they do not become so.
+    pub fn until_keys<S: AsRef<str>>(&self, expected: &[S]) {
+        let expected: Vec<&str> = expected.iter().map(AsRef::as_ref).collect();
+        let is_so = || (self.keys() == expected).then_some(());
+        crate::wait::within(Duration::from_secs(20), is_so).unwrap_or_else(|| {
+            panic!(
+                "the Pushgateway has {:?}, expected {expected:?}",
+                self.keys()
+            )
+        });
     }
 
     /// All it has logged.
