@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use pe_agent::Agent;
 use pe_ping::PingScraperFactory;
+use pe_probe::TcpFactory;
 use pe_push::{PushgatewayFactory, RemoteWriteFactory};
 
 fn main() -> ExitCode {
@@ -11,6 +12,7 @@ fn main() -> ExitCode {
         .scraper_with("ping", |context| {
             PingScraperFactory::new(context.resolver()).opener(context.socket_opener())
         })
+        .scraper_with("tcp", |context| TcpFactory::new(context.resolver()))
         .sink_with("pushgateway", |context| {
             PushgatewayFactory::new()
                 .resolver(context.resolver())

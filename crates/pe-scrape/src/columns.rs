@@ -161,6 +161,15 @@ impl MetricKind {
     }
 }
 
+/// When a gauge says whether the device is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UpRole {
+    /// Where no other scraper of the device says so always.
+    UnlessTold,
+    /// Always. Where several do, the device is up when one of them says so.
+    Always,
+}
+
 /// One metric that a scraper yields for each target: a name, a help text, a type, a unit, and labels that are the same
 /// for all targets (`reason="timeout"`). Descriptors of one scraper may share a name if their labels differ.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,7 +180,7 @@ pub struct MetricDescriptor {
     unit: Unit,
     labels: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     sparse: bool,
-    up: bool,
+    up: Option<UpRole>,
     hidden: bool,
 }
 
@@ -189,7 +198,7 @@ impl MetricDescriptor {
             unit: Unit::None,
             labels: Vec::new(),
             sparse: false,
-            up: false,
+            up: None,
             hidden: false,
         }
     }
@@ -243,7 +252,14 @@ impl MetricDescriptor {
     /// counts devices goes by it.
     #[must_use]
     pub fn up(mut self) -> Self {
-        self.up = true;
+        self.up = Some(UpRole::Always);
+        self
+    }
+
+    /// The same as the gauge that says whether the device is up, for devices of which no other scraper [says so](Self::up).
+    #[must_use]
+    pub fn up_unless_told(mut self) -> Self {
+        self.up = Some(UpRole::UnlessTold);
         self
     }
 
@@ -417,7 +433,7 @@ pub struct Columns {
     descriptors: Box<[MetricDescriptor]>,
     offsets: Box<[usize]>,
     width: usize,
-    up: Option<Metric>,
+    up: Option<(Metric, UpRole)>,
 }
 
 impl Columns {
@@ -446,12 +462,12 @@ impl Columns {
             if !first.agrees_with(this) || first.kind != this.kind {
                 return Err(ColumnsError::Inconsistent(this.name.to_string()));
             }
-            if this.up {
+            if let Some(role) = this.up {
                 let metric = Metric {
                     index: offsets.len() as u32,
                     column: width as u32,
                 };
-                if up.replace(metric).is_some() {
+                if up.replace((metric, role)).is_some() {
                     return Err(ColumnsError::Up(this.name.to_string()));
                 }
             }
@@ -481,7 +497,13 @@ impl Columns {
     /// The metric that says whether the device is up, if there is one.
     #[must_use]
     pub fn up(&self) -> Option<Metric> {
-        self.up
+        self.up.map(|(metric, _)| metric)
+    }
+
+    /// When that metric counts.
+    #[must_use]
+    pub fn up_role(&self) -> Option<UpRole> {
+        self.up.map(|(_, role)| role)
     }
 
     /// All metrics with their handles, in the scraper's order.

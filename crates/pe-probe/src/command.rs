@@ -1,0 +1,1 @@
+//! A device's check by a program of the site's own.

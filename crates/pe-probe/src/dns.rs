@@ -1,0 +1,1 @@
+//! DNS queries with the device as server.

@@ -1,0 +1,1 @@
+//! The offset of a device's clock.

@@ -1,0 +1,1 @@
+//! TLS over a connection: the handshake, what it agreed on, and whom to trust.

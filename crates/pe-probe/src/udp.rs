@@ -1,0 +1,1 @@
+//! A datagram and its answer.
