@@ -172,6 +172,7 @@ impl Agent {
         if privileges::is_helper() {
             return privileges::run_helper();
         }
+        pe_ping::return_large_memory();
         self.start(std::env::args_os().collect(), privileges::separate)
     }
 

@@ -116,3 +116,11 @@ pub use sweep::{EventKind, ProbeEvent, Sweep, SweepResult};
 pub fn clock_is_synchronized() -> Option<bool> {
     sys::is_synchronized()
 }
+
+/// Makes the allocator return memory of 1 MiB and more to the system when it is freed, for the whole process and for good.
+///
+/// For programs with many devices, at their start: results of 100,000 devices are some 26 MB a cycle, of which glibc keeps
+/// several times as much otherwise. Nothing happens with another C library.
+pub fn return_large_memory() {
+    sys::return_large_memory();
+}

@@ -243,6 +243,7 @@ pub(crate) struct GroupHistory {
     /// The numbers of the running slots.
     numbers: Option<(u64, u64)>,
     errors: HashMap<u32, Vec<ErrorCount>>,
+    /// Of devices whose state has changed since it was first known.
     changes: HashMap<u32, VecDeque<Change>>,
     /// The most requests that a device was sent in a cycle.
     probes: u16,
@@ -333,12 +334,16 @@ impl GroupHistory {
         with_running(&self.long, device, number, long.slot(), self.spans.long.1)
     }
 
+    /// How a device's state changed, oldest first.
     pub(crate) fn changes(&self, device: usize) -> impl DoubleEndedIterator<Item = Change> {
-        self.changes
-            .get(&(device as u32))
-            .into_iter()
-            .flatten()
-            .copied()
+        let listed = self.changes.get(&(device as u32));
+        let now = self.now[device];
+        let only = Change {
+            at: now.since,
+            state: now.state,
+        };
+        let only = (listed.is_none() && only.at > 0).then_some(only);
+        listed.into_iter().flatten().copied().chain(only)
     }
 
     pub(crate) fn errors(&self, device: usize) -> &[ErrorCount] {
@@ -443,6 +448,8 @@ impl GroupHistory {
                 let counts = self.errors.entry(*device).or_default();
                 let place = counts.iter().position(|count| count.reason == reason);
                 let place = place.unwrap_or_else(|| {
+                    // Most devices have one reason, and in an outage all have it.
+                    counts.reserve_exact(1);
                     counts.push(ErrorCount {
                         reason,
                         total: 0.0,
@@ -558,14 +565,22 @@ impl GroupHistory {
                 (_, reason) => reason,
             };
             let state = State::new(kind, reason);
-            let is_new = state.kind() != now.state.kind();
+            let before = Change {
+                at: now.since,
+                state: now.state,
+            };
             now.state = state;
-            if is_new {
+            if state.kind() != before.state.kind() {
                 now.since = at;
-                let changes = self.changes.entry(index as u32).or_default();
-                changes.push_back(Change { at, state });
-                if changes.len() > most {
-                    changes.pop_front();
+                if before.at > 0 {
+                    let changes = self.changes.entry(index as u32).or_default();
+                    if changes.is_empty() {
+                        changes.push_back(before);
+                    }
+                    changes.push_back(Change { at, state });
+                    if changes.len() > most {
+                        changes.pop_front();
+                    }
                 }
                 let labels = self.labels[index].clone();
                 changed.push((device_id(&report.group, &labels), labels, state));
