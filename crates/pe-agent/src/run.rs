@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use pe_engine::{Engine, EngineError, EngineHandle};
 use pe_resolve::CachingResolver;
-use pe_web::{History, ListenAddress, Server, WebSettings};
+use pe_web::{History, ListenAddress, Server, WebMetrics, WebSettings};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -71,13 +71,23 @@ pub(crate) async fn run(service: Service) -> Result<(), Failure> {
     let addresses = addresses(&web.listen)?;
     // Only the pages show it.
     let history = (!addresses.is_empty()).then(|| Arc::new(History::default()));
+    let web_metrics = Arc::new(WebMetrics::default());
     let mut engine = Engine::builder(loader.scrapers.clone())
         .config(loaded.config)
         .sinks(loader.sinks.clone())
         .sink(DEVICE_LOG, Arc::new(DeviceLog::new(Instant::now())))
         .metrics({
-            let metrics = metrics.clone();
-            move || [resolver.metrics(), metrics.frames()].concat()
+            let (metrics, web_metrics) = (metrics.clone(), web_metrics.clone());
+            let is_served = !addresses.is_empty();
+            move || {
+                let web = is_served.then(|| web_metrics.frames());
+                [
+                    resolver.metrics(),
+                    metrics.frames(),
+                    web.unwrap_or_default(),
+                ]
+                .concat()
+            }
         });
     if let Some(history) = &history {
         engine = engine.sink(HISTORY, history.clone());
@@ -100,6 +110,7 @@ pub(crate) async fn run(service: Service) -> Result<(), Failure> {
         settings.telemetry_path = web.telemetry_path;
         settings.config_file = web.config_file;
         settings.history = history;
+        settings.metrics = web_metrics;
         settings.reload = web.enable_lifecycle.then(|| request_reload.clone());
         let server = Server::bind(settings.clone()).await?;
         warn_about_openness(&settings, &server);

@@ -11,8 +11,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, REFERRER_POLICY,
+    TRANSFER_ENCODING, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use axum::routing::{get, post};
@@ -30,10 +30,11 @@ use tower_http::limit::RequestBodyLimitLayer;
 use crate::connections::{Place, REQUESTS, Responding};
 use crate::events::events;
 use crate::exposition::Expositions;
+use crate::metrics::Handler;
 use crate::query::{DeviceQuery, Parameters};
 use crate::secure::Secure;
 use crate::view::{Source, Span};
-use crate::{WebSettings, page, respond};
+use crate::{WebMetrics, WebSettings, page, respond};
 
 /// The longest body of a request. None has one that is read.
 const LONGEST_BODY: usize = 64 << 10;
@@ -70,6 +71,8 @@ pub(crate) struct App {
     router: Router,
     requests: Arc<Semaphore>,
     secure: Arc<Secure>,
+    metrics: Arc<WebMetrics>,
+    telemetry_path: Arc<str>,
 }
 
 /// What the handlers share.
@@ -95,6 +98,7 @@ impl App {
     ) -> Self {
         let telemetry_path = settings.telemetry_path.clone();
         let has_reload = settings.reload.is_some();
+        let own_metrics = settings.metrics.clone();
         let pages = Router::new()
             .route("/", get(overview))
             .route("/device/{id}", get(device))
@@ -139,6 +143,8 @@ impl App {
             router,
             requests: Arc::new(Semaphore::new(REQUESTS)),
             secure,
+            metrics: own_metrics,
+            telemetry_path: telemetry_path.into(),
         }
     }
 
@@ -148,7 +154,9 @@ impl App {
         place: Arc<Place>,
         request: Request<Incoming>,
     ) -> Response<Guarded> {
-        let responding = place.request(Instant::now());
+        let start = Instant::now();
+        let responding = place.request(start);
+        let handler = Handler::of(request.uri().path(), &self.telemetry_path);
         // Health has places of its own, and needs no password: what asks is a supervisor.
         let is_health = matches!(request.uri().path(), HEALTHY | READY);
         let permit = match is_health {
@@ -156,6 +164,7 @@ impl App {
             false => self.requests.clone().try_acquire_owned().ok(),
         };
         let secure = self.secure.current();
+        let has_body = has_body(request.headers());
         let mut response = if !is_health && permit.is_none() {
             respond::busy("too many requests at this time\n")
         } else if !is_health && !secure.allows(request.headers()).await {
@@ -167,6 +176,8 @@ impl App {
                 Err(never) => match never {},
             }
         };
+        self.metrics
+            .answered(handler, response.status(), start.elapsed());
         let headers = response.headers_mut();
         for (name, value) in secure.headers() {
             headers.insert(name, value.clone());
@@ -175,6 +186,10 @@ impl App {
             headers
                 .entry(name)
                 .or_insert(HeaderValue::from_static(value));
+        }
+        if has_body {
+            // Where it ends, a proxy in front may see otherwise: what follows is no request of ours.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if response.extensions().get::<Endless>().is_some() {
             responding.endless();
@@ -214,6 +229,12 @@ impl HttpBody for Guarded {
     }
 }
 
+/// Whether a request says that a body follows (RFC 9112, section 6.3).
+fn has_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
+    headers.contains_key(TRANSFER_ENCODING) || !matches!(length, None | Some(b"0"))
+}
+
 fn unauthorized() -> Response<Body> {
     let mut response = respond::text(
         StatusCode::UNAUTHORIZED,
@@ -239,13 +260,14 @@ async fn metrics(
 struct PageParameters {
     span: String,
     scale: String,
-    refresh: Option<u32>,
+    refresh: String,
 }
 
 impl PageParameters {
     /// Seconds between two loads without scripts.
     fn refresh(&self) -> Option<u32> {
-        self.refresh.map(|seconds| seconds.clamp(5, 3600))
+        let seconds: Option<u32> = self.refresh.parse().ok();
+        seconds.map(|seconds| seconds.clamp(5, 3600))
     }
 }
 

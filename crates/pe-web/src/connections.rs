@@ -12,6 +12,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::WebMetrics;
+use crate::metrics::DISPLACED;
+
 /// Connections at one time.
 pub(crate) const PLACES: usize = 256;
 
@@ -30,7 +33,10 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The open connections. Cloning is cheap.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Connections(Arc<Mutex<Table>>);
+pub(crate) struct Connections {
+    table: Arc<Mutex<Table>>,
+    metrics: Arc<WebMetrics>,
+}
 
 #[derive(Debug, Default)]
 struct Table {
@@ -75,11 +81,21 @@ pub(crate) struct Responding {
 }
 
 impl Connections {
+    pub(crate) fn new(metrics: Arc<WebMetrics>) -> Self {
+        Self {
+            table: Arc::default(),
+            metrics,
+        }
+    }
+
     /// A place for a new connection. Where all are taken, the connection that has been idle for longest is told to close.
     pub(crate) fn open(&self, now: Instant) -> Option<Place> {
         let mut table = self.lock();
-        if table.open.len() >= PLACES && !table.close_idlest() {
-            return None;
+        if table.open.len() >= PLACES {
+            if !table.close_idlest() {
+                return None;
+            }
+            self.metrics.connections.refused.of(DISPLACED).add(1);
         }
         let id = table.next;
         table.next += 1;
@@ -91,6 +107,7 @@ impl Connections {
             close: close.clone(),
         };
         table.open.insert(id, entry);
+        self.note_open(&table);
         Some(Place {
             connections: self.clone(),
             id,
@@ -100,7 +117,9 @@ impl Connections {
 
     /// Tells the connection that has been idle for longest to close, for one whose descriptor is needed.
     pub(crate) fn make_room(&self) {
-        self.lock().close_idlest();
+        if self.lock().close_idlest() {
+            self.metrics.connections.refused.of(DISPLACED).add(1);
+        }
     }
 
     /// Tells all connections to close whose time is over.
@@ -118,8 +137,12 @@ impl Connections {
         }
     }
 
+    fn note_open(&self, table: &Table) {
+        self.metrics.connections.open.set(table.open.len() as f64);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -189,7 +212,9 @@ impl Drop for Responding {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.connections.lock().open.remove(&self.id);
+        let mut table = self.connections.lock();
+        table.open.remove(&self.id);
+        self.connections.note_open(&table);
     }
 }
 

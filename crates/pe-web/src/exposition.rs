@@ -3,9 +3,13 @@
 //! A thread of the blocking pool writes, a piece at a time, and waits while the client has not taken the one before. So a
 //! reader costs some pieces of memory and the frames that it started with, however many series there are and however slowly
 //! it reads. One thread writes at one time, which leaves the other processor to the measurements.
+//!
+//! A reader keeps the results that it started with, which newer ones have replaced meanwhile. So that eight slow ones do not
+//! keep those of as many cycles, each has its time.
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY};
@@ -18,6 +22,7 @@ use pe_engine::EngineHandle;
 use pe_scrape::exposition::{Format, negotiate};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use crate::respond;
@@ -27,6 +32,9 @@ const PIECE: usize = 64 << 10;
 
 /// Expositions under way at one time.
 const READERS: usize = 8;
+
+/// How long a client may take to read everything. Prometheus waits for 10 s unless it is set otherwise.
+const TIME: Duration = Duration::from_secs(30);
 
 /// What bounds expositions. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -89,6 +97,7 @@ impl Expositions {
             sender,
             writing: self.writing.clone(),
             turn: None,
+            deadline: Instant::now() + TIME,
             runtime: Handle::current(),
         };
         tokio::task::spawn_blocking(move || {
@@ -111,7 +120,10 @@ impl Expositions {
                 Some(Piece::Bytes(bytes)) => Some((Ok(bytes), Some(receiver))),
                 Some(Piece::End) => None,
                 // The client must not take a part for the whole.
-                None => Some((Err(io::Error::other("writing the metrics panicked")), None)),
+                None => Some((
+                    Err(io::Error::other("the metrics were not read in time")),
+                    None,
+                )),
             }
         }))
     }
@@ -129,14 +141,19 @@ struct Pieces {
     writing: Arc<Semaphore>,
     /// Held while this thread writes, never while it waits for its client.
     turn: Option<OwnedSemaphorePermit>,
+    deadline: Instant,
     runtime: Handle,
 }
 
 impl Pieces {
     fn send(&mut self, piece: Piece) -> io::Result<()> {
         self.turn = None;
-        let sent = self.sender.blocking_send(piece);
-        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        let sending = timeout_at(self.deadline, self.sender.send(piece));
+        match self.runtime.block_on(sending) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     fn finish(mut self) -> io::Result<()> {

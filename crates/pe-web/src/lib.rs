@@ -24,7 +24,7 @@
 //!
 //! Memory and time are bounded whatever clients do: 256 connections, of which an idle one gives its place to a new one; 192
 //! requests and 8 expositions at one time, further ones get 503; timeouts for headers, reading, idle connections and whole
-//! responses. Health checks are answered beside all that. [`WebSettings::config_file`] asks for TLS and passwords.
+//! responses, of the metrics 30 seconds. Health checks are answered beside all that. [`WebSettings::config_file`] asks for TLS and passwords.
 
 mod app;
 mod connections;
@@ -32,6 +32,7 @@ mod events;
 mod exposition;
 mod history;
 mod listen;
+mod metrics;
 mod page;
 mod query;
 mod respond;
@@ -43,5 +44,6 @@ mod view;
 
 pub use history::History;
 pub use listen::{ListenAddress, WebError};
+pub use metrics::WebMetrics;
 pub use server::Server;
 pub use settings::{ReloadRequests, WebSettings};

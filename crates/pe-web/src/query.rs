@@ -61,10 +61,10 @@ pub(crate) struct Parameters {
     q: String,
     filter: String,
     sort: String,
-    page: Option<usize>,
-    rows: Option<usize>,
-    limit: Option<usize>,
-    offset: Option<usize>,
+    page: String,
+    rows: String,
+    limit: String,
+    offset: String,
 }
 
 /// Which devices, and in which order.
@@ -89,9 +89,10 @@ impl From<Parameters> for DeviceQuery {
             Some(sort) => (sort, true),
             None => (parameters.sort.as_str(), false),
         };
-        let limit = parameters.limit.or(parameters.rows).unwrap_or(ROWS);
-        let limit = limit.clamp(1, MOST_ROWS);
-        let page = parameters.page.unwrap_or(1).max(1);
+        let number = |text: &str| text.parse::<usize>().ok();
+        let limit = number(&parameters.limit).or(number(&parameters.rows));
+        let limit = limit.unwrap_or(ROWS).clamp(1, MOST_ROWS);
+        let page = number(&parameters.page).unwrap_or(1).max(1);
         let text = if parameters.q.is_empty() {
             parameters.filter
         } else {
@@ -112,9 +113,7 @@ impl From<Parameters> for DeviceQuery {
                 .unwrap_or(Sort::Worst),
             descending,
             limit,
-            offset: parameters
-                .offset
-                .unwrap_or((page - 1).saturating_mul(limit)),
+            offset: number(&parameters.offset).unwrap_or((page - 1).saturating_mul(limit)),
         }
     }
 }
@@ -189,7 +188,7 @@ mod tests {
     fn a_list_is_found_again_by_its_query_string() {
         let parameters: Parameters = serde_json::from_value(serde_json::json!({
             "state": "down", "reason": "timeout", "group": "a&b", "label": "line=2", "q": "press \u{202e}",
-            "sort": "-rtt", "page": 3, "rows": 50,
+            "sort": "-rtt", "page": "3", "rows": "50",
         }))
         .unwrap();
         let query = DeviceQuery::from(parameters);
@@ -201,6 +200,9 @@ mod tests {
             query.to_query(),
             "?state=down&reason=timeout&group=a%26b&label=line%3D2&q=press%20%E2%80%AE&sort=-rtt&page=3&rows=50"
         );
+        let odd = serde_json::json!({ "state": "odd", "sort": "-odd", "page": "-1", "rows": "x", "limit": "1e9" });
+        let odd: Parameters = serde_json::from_value(odd).unwrap();
+        assert_eq!(DeviceQuery::from(odd).to_query(), "?sort=-worst");
         let usual = DeviceQuery::from(Parameters::default());
         assert_eq!((usual.to_query(), usual.limit), (String::new(), 25));
     }

@@ -22,6 +22,7 @@ use tracing::{debug, error, info, warn};
 use crate::app::App;
 use crate::connections::{Connections, Place};
 use crate::listen::listen;
+use crate::metrics::{ACCEPT_FAILED, ALL_BUSY};
 use crate::secure::Secure;
 use crate::stream::TimedStream;
 use crate::{WebError, WebSettings};
@@ -116,8 +117,9 @@ impl Server {
             settings,
             secure,
         } = self;
+        let metrics = settings.metrics.clone();
         let app = App::new(engine, settings, addresses, secure.clone());
-        let connections = Connections::default();
+        let connections = Connections::new(metrics.clone());
         let mut tasks = JoinSet::new();
         let mut trouble = AcceptTrouble::default();
         let mut sweep = interval(SWEEP);
@@ -146,16 +148,21 @@ impl Server {
             first = first.wrapping_add(1);
             trouble.note(accepted.as_ref().err());
             let Ok(stream) = accepted else {
+                metrics.connections.refused.of(ACCEPT_FAILED).add(1);
                 connections.make_room();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
+            metrics.connections.accepted.add(1);
             let Some(place) = connections.open(Instant::now()) else {
+                metrics.connections.refused.of(ALL_BUSY).add(1);
                 debug!("a connection was refused: all others are busy");
                 continue;
             };
             let (app, tls) = (app.clone(), secure.current().tls().cloned());
             tasks.spawn(serve_connection(app, Arc::new(place), stream, tls));
+            // Where thousands come at once, each reads what it was sent before another can need its place.
+            tokio::task::yield_now().await;
         }
     }
 }

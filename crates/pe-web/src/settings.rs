@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{History, ListenAddress};
+use crate::{History, ListenAddress, WebMetrics};
 
 /// Asks whoever owns the configuration to load it again; the result goes to the sender in the message. The text says why it
 /// was refused.
@@ -35,6 +35,8 @@ pub struct WebSettings {
     pub reload: Option<ReloadRequests>,
     /// What happened lately, for the pages and the API; it is a sink of the engine too. None unless set.
     pub history: Option<Arc<History>>,
+    /// What the server counts about itself.
+    pub metrics: Arc<WebMetrics>,
 }
 
 impl WebSettings {
@@ -47,6 +49,7 @@ impl WebSettings {
             config_file: None,
             reload: None,
             history: None,
+            metrics: Arc::default(),
         }
     }
 }

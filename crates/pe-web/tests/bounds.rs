@@ -105,6 +105,7 @@ async fn headers_and_bodies_have_limits() {
             "GET / HTTP/1.1\r\nContent-Length: 100000000".to_owned(),
             "413",
         ),
+        (format!("GET / HTTP/1.1{}", "\r\nX: y".repeat(100)), "431"),
         ("GET / HTTP/9.9".to_owned(), "400"),
     ] {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -147,4 +148,125 @@ async fn what_is_streamed_and_compressed_is_the_same_text() {
     let plain = String::from_utf8(body(&plain)).unwrap();
     assert_eq!((devices(&plain), devices(&text)), (4096, 4096));
     assert!(gzipped.len() * 4 < plain.len());
+}
+
+/// All that comes back for these bytes until the server closes the connection, which it has to.
+async fn exchange(address: SocketAddr, sent: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // A server that has heard enough may close before it has read everything.
+    let _ = stream.write_all(sent).await;
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer));
+    let _ = read.await.expect("the connection stays open for ever");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn paths_lead_nowhere_but_to_what_there_is() {
+    let address = serve("", |_| {}).await;
+    for path in [
+        "/../../etc/passwd",
+        "/..%2f..%2fetc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "//etc/passwd",
+        "/./metrics",
+        "/metrics/../-/healthy",
+        "/metrics/",
+        "/metrics%00",
+        "/METRICS",
+        "/device/..%2f..%2fmetrics",
+        "/device/%3Cscript%3Ealert(1)%3C%2Fscript%3E",
+        "/api/v1/devices/../status",
+        "/static/script.js",
+        "/<script>alert(1)</script>",
+    ] {
+        let answer = exchange(
+            address,
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+        .await;
+        let status = answer.get(9..12).unwrap_or_default();
+        assert!(["400", "404"].contains(&status), "{path}: {answer}");
+        assert!(!answer.contains("script>"), "{path}: {answer}");
+    }
+    // A name of another machine, in either place, is of no interest, and never sent back.
+    for request in [
+        "GET http://evil.example/-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        "GET /-/healthy HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: evil.example\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n",
+    ] {
+        let answer = exchange(address, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(!answer.contains("evil.example"), "{answer}");
+    }
+    for request in [
+        "POST /",
+        "DELETE /metrics",
+        "PUT /api/v1/status",
+        "TRACE /",
+        "OPTIONS *",
+        "CONNECT x:80",
+        "POST /-/reload",
+    ] {
+        let answer = exchange(
+            address,
+            format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+        .await;
+        let status = answer.get(9..12).unwrap_or_default();
+        assert!(["404", "405"].contains(&status), "{request}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_request_is_never_hidden_in_the_first() {
+    let address = serve("", |_| {}).await;
+    let hidden = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    let length = hidden.len();
+    for head in [
+        "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+        "Transfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\n".to_owned(),
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n".to_owned(),
+        "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n".to_owned(),
+        "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n".to_owned(),
+        "Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n".to_owned(),
+        format!("Content-Length: 0\r\nContent-Length: {length}\r\n\r\n"),
+        format!("Content-Length: {length}\r\n\r\n"),
+        format!("Content-Length: +{length}\r\n\r\n"),
+        "Content-Length : 5\r\n\r\n".to_owned(),
+        "Content-Length: 99999999999999999999\r\n\r\n".to_owned(),
+        "X: a\r\n b\r\n\r\n".to_owned(),
+        "X: a\0b\r\n\r\n".to_owned(),
+        "X\r\n\r\n".to_owned(),
+    ] {
+        let answer = exchange(
+            address,
+            format!("GET /-/healthy HTTP/1.1\r\nHost: x\r\n{head}{hidden}").as_bytes(),
+        )
+        .await;
+        assert!(!answer.contains("ping_up"), "{head:?}: {answer}");
+        assert!(
+            answer.matches("HTTP/1.1 ").count() <= 1,
+            "{head:?}: {answer}"
+        );
+    }
+    for nonsense in [
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "GET /\r\n\r\n",
+        "\u{16}\u{3}\u{1}\u{2}",
+        "GET  / HTTP/1.1\r\n\r\n",
+        "\0\0\0\0",
+    ] {
+        let answer = exchange(address, nonsense.as_bytes()).await;
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400"),
+            "{nonsense:?}: {answer}"
+        );
+    }
+    // One after another they are welcome.
+    let first = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n";
+    let both = format!("{first}\r\n{first}Connection: close\r\n\r\n");
+    let answer = exchange(address, both.as_bytes()).await;
+    assert_eq!(answer.matches("HTTP/1.1 200").count(), 2, "{answer}");
+    assert!(is_healthy(address).await);
 }
