@@ -6,6 +6,7 @@ mod deny;
 mod features;
 mod fuzz;
 mod licences;
+mod load;
 mod log;
 mod metadata;
 mod package;
@@ -26,6 +27,8 @@ Chores:
             were skipped. Where CI=true, a skipped test is a failure
   package   Build the program and its Debian package for a release, with checksums
   deny      Run `cargo deny check`, advisories included (needs cargo-deny and a network)
+  load [N]  How N devices, 100,000 unless told, are measured and served while clients press on the web server, with
+            goals: some four minutes, on a quiet machine (needs wrk)
   soak [N]  N random schedules of crashes and failures against the queue, 100,000 unless told
   help      Print this
 
@@ -39,6 +42,8 @@ fn main() -> ExitCode {
         ["test"] => steps::run(&steps::STEPS.iter().collect::<Vec<_>>()),
         ["package"] => package::package(),
         ["deny"] => deny::deny(),
+        ["load"] => load::load(None),
+        ["load", devices] => load::load(Some(devices)),
         ["soak"] => soak::soak(None),
         ["soak", count] => soak::soak(Some(count)),
         ["help" | "--help" | "-h"] => {

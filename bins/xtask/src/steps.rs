@@ -130,9 +130,16 @@ fn run_one(step: &Step, log: &mut Log) -> Result<(), String> {
     })
 }
 
-/// A command of the cargo that runs us.
+/// A command of the cargo that runs us, as it would be without us: build scripts that look at what cargo says of the package
+/// that runs would run again each time.
 pub(crate) fn cargo(subcommand: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&*name);
+        }
+    }
     command.arg(subcommand);
     command
 }
