@@ -15,6 +15,12 @@ fn registries() -> (ScraperRegistry, SinkRegistry) {
     scrapers.register("ping", ping).unwrap();
     let tcp = pe_probe::TcpFactory::new(SystemResolver);
     scrapers.register("tcp", tcp).unwrap();
+    let dns = pe_probe::DnsFactory::new(SystemResolver);
+    scrapers.register("dns", dns).unwrap();
+    let sntp = pe_probe::SntpFactory::new(SystemResolver);
+    scrapers.register("sntp", sntp).unwrap();
+    let udp = pe_probe::UdpFactory::new(SystemResolver);
+    scrapers.register("udp", udp).unwrap();
     sinks
         .register("pushgateway", pe_push::PushgatewayFactory::default())
         .unwrap();

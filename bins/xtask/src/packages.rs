@@ -24,6 +24,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("tcpdump", "tcpdump"),
     ("fping", "fping"),
     ("dnsmasq", "dnsmasq-base"),
+    ("unbound", "unbound"),
+    ("chronyd", "chrony"),
     ("setpriv", "util-linux"),
     ("setcap", "libcap2-bin"),
     ("systemd-nspawn", "systemd-container"),

@@ -56,6 +56,8 @@
 #[cfg(feature = "command")]
 pub mod command;
 mod connect;
+#[cfg(any(feature = "dns", feature = "sntp", feature = "udp"))]
+mod datagram;
 #[cfg(feature = "dns")]
 pub mod dns;
 #[cfg(feature = "exposition")]
@@ -79,11 +81,17 @@ pub mod tls;
 pub mod udp;
 
 pub use connect::{Connected, connect, socket_failure};
+#[cfg(feature = "dns")]
+pub use dns::DnsFactory;
 pub use metrics::{InfoMetric, ProbeMetrics};
 pub use probe::{Asked, Phase, Probe};
 pub use reason::{Failure, Reason};
 pub use scraper::{ProbeFactory, ProbeScraper};
 pub use settings::{CommonSettings, ProbeSettings};
+#[cfg(feature = "sntp")]
+pub use sntp::SntpFactory;
 #[cfg(feature = "tcp")]
 pub use tcp::TcpFactory;
 pub use timing::{Timed, timed};
+#[cfg(feature = "udp")]
+pub use udp::UdpFactory;

@@ -113,6 +113,30 @@ reasons! {
     Protocol = "protocol", down;
     /// The answer is not what was expected.
     Mismatch = "mismatch", down;
+    // DNS.
+    /// The server's responses had another identifier than the query.
+    WrongId = "wrong_id", down;
+    /// The server's responses were to another question.
+    WrongQuestion = "wrong_question", down;
+    /// The response over UDP was truncated.
+    DnsTruncated = "dns_truncated", down;
+    /// The response code is not one of those expected.
+    DnsRcode = "dns_rcode", down;
+    /// A flag of the response is not as expected.
+    DnsFlags = "dns_flags", down;
+    /// The records that answer are not as expected.
+    DnsAnswer = "dns_answer", down;
+    // Clocks.
+    /// The server's replies were to another request.
+    WrongOrigin = "wrong_origin", down;
+    /// The server refuses to serve this client (kiss-o'-death).
+    KissOfDeath = "kiss_of_death", down;
+    /// The device says that its clock is not synchronised.
+    Unsynchronised = "unsynchronised", down;
+    /// The device's clock is too many servers away from a reference clock.
+    Stratum = "stratum", down;
+    /// The device's clock is too far from ours.
+    ClockOffset = "clock_offset", down;
 }
 
 #[cfg(test)]

@@ -1,1 +1,0 @@
-//! DNS queries with the device as server.

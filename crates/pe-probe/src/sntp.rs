@@ -1,1 +1,0 @@
-//! The offset of a device's clock.

@@ -1,1 +1,0 @@
-//! A datagram and its answer.
