@@ -70,7 +70,8 @@ pub(crate) async fn run(service: Service) -> Result<(), Failure> {
         .with_sockets(has_helper);
     let addresses = addresses(&web.listen)?;
     // Only the pages show it.
-    let history = (!addresses.is_empty()).then(|| Arc::new(History::default()));
+    let history = History::with_bytes(web.history.0);
+    let history = (!addresses.is_empty()).then(|| Arc::new(history));
     let web_metrics = Arc::new(WebMetrics::default());
     let mut engine = Engine::builder(loader.scrapers.clone())
         .config(loaded.config)

@@ -613,7 +613,43 @@ impl Source {
                 labels.clone().enumerate().map(in_order).collect()
             })
         });
-        found.unwrap_or_else(|| vec![Now::default(); group.devices.len()])
+        found.unwrap_or_else(|| self.latest_states(group))
+    }
+
+    /// The same by the latest results alone, where there is no history.
+    fn latest_states(&self, group: &Group) -> Vec<Now> {
+        let mut known: HashMap<&LabelSet, Now> = HashMap::new();
+        let report = self.engine.results().get(group.name());
+        for frame in report.iter().flat_map(|report| report.frames()) {
+            let columns = frame.columns();
+            let Some(up) = columns.up() else { continue };
+            let mut metrics = columns.metrics();
+            let rtt =
+                metrics.find(|(descriptor, _)| descriptor.name().ends_with("_rtt_mean_seconds"));
+            for (row, labels) in frame.rows().iter().enumerate() {
+                let kind = match frame.get(row, up) {
+                    Some(value) if value > 0.0 => Kind::Up,
+                    Some(_) => Kind::Down,
+                    None => Kind::Unknown,
+                };
+                let rtt = rtt.and_then(|(_, metric)| frame.get(row, metric));
+                let now = Now {
+                    state: State::new(kind, 0),
+                    rtt: rtt.map_or(f32::NAN, |rtt| rtt as f32),
+                    ..Now::default()
+                };
+                let best = known.entry(labels).or_insert(now);
+                // Of several scrapers one that got an answer counts, as in the engine's counts.
+                let other = best.state.kind();
+                if kind == Kind::Up || (kind == Kind::Down && other == Kind::Unknown) {
+                    *best = now;
+                }
+            }
+        }
+        let labels = group.devices.iter().map(|device| device.target.labels());
+        labels
+            .map(|labels| known.get(labels).copied().unwrap_or_default())
+            .collect()
     }
 
     fn sort(&self, keys: &mut [Key], config: &Config, query: &DeviceQuery) {
@@ -728,7 +764,7 @@ impl Source {
             })
         };
         let (mut changes, mut errors, mut slots) = (Vec::new(), Vec::new(), Vec::new());
-        let mut now = Now::default();
+        let mut now = None;
         let mut length = 0;
         if let Some(history) = &self.history {
             history.read(group.name(), |known| {
@@ -740,7 +776,7 @@ impl Source {
                     Span::Hours => known.spans.short.0,
                     Span::Day => known.spans.long.0,
                 };
-                now = known.now[device];
+                now = Some(known.now[device]);
                 changes.extend(known.changes(device).rev());
                 errors.extend_from_slice(known.errors(device));
                 slots = match span {
@@ -756,6 +792,7 @@ impl Source {
                 };
             });
         }
+        let mut now = now.unwrap_or_else(|| self.latest_states(group)[place]);
         if self.is_stale(group, SystemTime::now()) {
             now = Now {
                 state: State::new(Kind::Unknown, 0),

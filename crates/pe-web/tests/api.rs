@@ -16,11 +16,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 async fn serve() -> SocketAddr {
+    serve_with(History::default()).await
+}
+
+async fn serve_with(history: History) -> SocketAddr {
     let group = Group::builder("plant", Duration::from_millis(200))
         .scraper("up", Value::Null)
         .device("press-{ip}", "127.0.1.0/28")
         .device("broken", "127.0.0.1");
-    let history = Arc::new(History::default());
+    let history = Arc::new(history);
     let engine = Engine::builder(registry())
         .group(group.build().unwrap())
         .sink("history", history.clone())
@@ -143,8 +147,53 @@ async fn a_list_is_filtered_sorted_and_cut() {
 }
 
 #[tokio::test]
+async fn without_memory_for_the_past_there_are_the_latest_results() {
+    let address = serve_with(History::with_bytes(0)).await;
+    let list = json(address, "/api/v1/devices?sort=name").await;
+    assert_eq!(
+        (
+            &list["total"],
+            &list["states"]["up"],
+            &list["states"]["down"]
+        ),
+        (&15.into(), &14.into(), &1.into())
+    );
+    let broken = &list["devices"][0];
+    assert_eq!(
+        (&broken["state"], &broken["trace"]),
+        (&"down".into(), &Value::Array(Vec::new()))
+    );
+    let device = json(
+        address,
+        &format!("/api/v1/devices/{}", broken["id"].as_str().unwrap()),
+    )
+    .await;
+    assert_eq!(
+        (&device["state"], &device["history"]["slots"]),
+        (&"down".into(), &Value::Array(Vec::new()))
+    );
+    let status = json(address, "/api/v1/status").await;
+    assert_eq!(
+        (&status["devices"]["up"], &status["devices"]["down"]),
+        (&14.into(), &1.into())
+    );
+    let page = request(address, "GET / HTTP/1.0").await;
+    assert!(page.contains("broken") && page.contains("1 down"), "{page}");
+    let events = events_of(address, 1).await;
+    assert!(events.contains("\"down\":1"), "{events}");
+}
+
+#[tokio::test]
 async fn cycles_are_told_as_they_finish() {
-    let address = serve().await;
+    let seen = events_of(serve().await, 2).await;
+    assert!(
+        seen.contains("content-type: text/event-stream") && seen.contains("\"down\":1"),
+        "{seen}"
+    );
+}
+
+/// The stream of events up to so many cycles.
+async fn events_of(address: SocketAddr, cycles: usize) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream
         .write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -152,7 +201,7 @@ async fn cycles_are_told_as_they_finish() {
         .unwrap();
     let mut seen = String::new();
     let events = async {
-        while seen.matches("\"group\":\"plant\"").count() < 2 {
+        while seen.matches("\"group\":\"plant\"").count() < cycles {
             let mut buffer = [0; 4096];
             let read = stream.read(&mut buffer).await.unwrap();
             assert!(read > 0, "{seen}");
@@ -162,8 +211,5 @@ async fn cycles_are_told_as_they_finish() {
     tokio::time::timeout(Duration::from_secs(30), events)
         .await
         .unwrap();
-    assert!(
-        seen.contains("content-type: text/event-stream") && seen.contains("\"down\":1"),
-        "{seen}"
-    );
+    seen
 }

@@ -15,7 +15,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use pe_resolve::NameServer;
 use values::telemetry_path;
-pub(crate) use values::{Assignment, Listen, Rate, Time};
+pub(crate) use values::{Assignment, Bytes, Listen, Rate, Time};
 
 use crate::privileges::{UserName, Wanted};
 use crate::state_dir;
@@ -189,6 +189,14 @@ pub(crate) struct WebArgs {
         value_parser = telemetry_path
     )]
     pub(crate) telemetry_path: String,
+    /// Memory for what the pages show of the past; fewer cycles with more devices, and none of it with 0
+    #[arg(
+        long = "web.history",
+        value_name = "BYTES",
+        env = "PINGEXPORTER_WEB_HISTORY",
+        default_value = "80MB"
+    )]
+    pub(crate) history: Bytes,
     /// Load the configuration again on POST /-/reload
     #[arg(long = "web.enable-lifecycle")]
     pub(crate) enable_lifecycle: bool,

@@ -64,6 +64,32 @@ impl fmt::Debug for Assignment {
     }
 }
 
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) usize);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    /// Decimal units, since those of the documentation are.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
+            "" | "B" => Some(1),
+            "K" | "KB" => Some(1_000),
+            "M" | "MB" => Some(1_000_000),
+            "G" | "GB" => Some(1_000_000_000),
+            _ => None,
+        };
+        let number: Option<usize> = digits.trim().parse().ok();
+        number
+            .zip(unit)
+            .and_then(|(number, unit)| number.checked_mul(unit))
+            .map(Self)
+            .ok_or_else(|| "not a number of bytes, such as 80MB or 500000".to_owned())
+    }
+}
+
 /// Where to serve HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listen {
@@ -139,6 +165,22 @@ mod tests {
         assert_eq!("0.5".parse(), Ok(Rate(0.5)));
         for bad in ["-1", "nan", "inf", "fast"] {
             assert!(bad.parse::<Rate>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bytes_have_decimal_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("500000", 500_000),
+            ("80MB", 80_000_000),
+            ("3 g", 3_000_000_000),
+            ("64k", 64_000),
+        ] {
+            assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
+        }
+        for bad in ["", "MB", "-1", "1.5MB", "80MiB", "99999999999999GB"] {
+            assert!(bad.parse::<Bytes>().is_err(), "{bad}");
         }
     }
 
