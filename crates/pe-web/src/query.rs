@@ -60,6 +60,7 @@ pub(crate) struct Parameters {
     label: String,
     q: String,
     filter: String,
+    groups: String,
     sort: String,
     page: String,
     rows: String,
@@ -75,6 +76,8 @@ pub(crate) struct DeviceQuery {
     pub(crate) group: Option<String>,
     pub(crate) label: Option<(String, String)>,
     pub(crate) filter: Option<String>,
+    /// Whether all groups are listed, and not only the worst.
+    pub(crate) all_groups: bool,
     pub(crate) sort: Sort,
     pub(crate) descending: bool,
     pub(crate) limit: usize,
@@ -107,6 +110,7 @@ impl From<Parameters> for DeviceQuery {
             group: given(parameters.group),
             label: label.map(|(name, value)| (name.to_owned(), value.to_owned())),
             filter: given(text.trim().chars().take(LONGEST_FILTER).collect()),
+            all_groups: parameters.groups == "all",
             sort: Sort::ALL
                 .into_iter()
                 .find(|known| known.as_str() == sort)
@@ -136,6 +140,9 @@ impl DeviceQuery {
         }
         if let Some(filter) = &self.filter {
             pairs.push(("q", filter.clone()));
+        }
+        if self.all_groups {
+            pairs.push(("groups", "all".to_owned()));
         }
         if self.sort != Sort::Worst || self.descending {
             let sign = if self.descending { "-" } else { "" };

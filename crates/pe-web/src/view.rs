@@ -21,6 +21,9 @@ use crate::query::{DeviceQuery, Sort};
 /// An interval's cycle that takes more of it than this is told.
 const LONG_CYCLE: f64 = 0.9;
 
+/// Seconds by which a clock may differ from a receiver's, which tells its own to a second.
+const CLOCK_OFF: f64 = 2.0;
+
 /// Group names and the like that are listed in `reasons` for a state.
 const REASONS: usize = 6;
 
@@ -48,6 +51,7 @@ pub(crate) struct StatusView {
     pub(crate) groups: Vec<GroupView>,
     pub(crate) sinks: Vec<SinkView>,
     pub(crate) reload: ReloadView,
+    pub(crate) clock: ClockView,
     pub(crate) build: BuildView,
     pub(crate) process: ProcessView,
     pub(crate) listen: Vec<String>,
@@ -56,7 +60,7 @@ pub(crate) struct StatusView {
 /// Something that somebody should look at.
 #[derive(Serialize)]
 pub(crate) struct Problem {
-    /// `reload`, `group` or `sink`.
+    /// `reload`, `group`, `sink` or `clock`.
     pub(crate) about: &'static str,
     pub(crate) text: String,
 }
@@ -139,6 +143,29 @@ pub(crate) struct DiagnosticView {
     pub(crate) location: String,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
+}
+
+/// What is known of the machine's clock, where a sink needs it.
+#[derive(Serialize, Default)]
+pub(crate) struct ClockView {
+    pub(crate) synchronized: Option<bool>,
+    /// Seconds by which it is ahead of a receiver's, the most of all.
+    pub(crate) ahead_of_receiver: Option<f64>,
+}
+
+impl ClockView {
+    /// What is wrong with it.
+    fn problem(&self) -> Option<String> {
+        match (self.ahead_of_receiver, self.synchronized) {
+            (Some(ahead), _) if ahead.abs() >= CLOCK_OFF => {
+                let side = if ahead > 0.0 { "ahead of" } else { "behind" };
+                let seconds = ahead.abs().round();
+                Some(format!("the clock is {seconds} s {side} a receiver's"))
+            }
+            (_, Some(false)) => Some("the clock is not synchronised".to_owned()),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -317,13 +344,15 @@ impl Source {
                 format!("{} has no recent result", group.name),
             ));
         }
+        let clock = self.clock();
+        problems.extend(clock.problem().map(|text| problem("clock", text)));
         let is_stale = groups.iter().any(|group| group.is_stale);
         let newest = groups
             .iter()
             .filter_map(|group| group.finished)
             .reduce(f64::max);
         StatusView {
-            site: site(),
+            site: site(&config),
             state: match () {
                 () if !self.engine.is_ready() => "starting",
                 () if is_stale => "stale",
@@ -337,6 +366,7 @@ impl Source {
             groups,
             sinks,
             reload,
+            clock,
             build: BuildView {
                 version: env!("CARGO_PKG_VERSION"),
             },
@@ -483,6 +513,14 @@ impl Source {
                 sink_view(&name, kind.as_deref().unwrap_or_default(), status)
             })
             .collect()
+    }
+
+    fn clock(&self) -> ClockView {
+        let value = |name| self.history.as_ref()?.own_value(name);
+        ClockView {
+            synchronized: value("pingexporter_clock_synchronized").map(|value| value > 0.0),
+            ahead_of_receiver: value("pingexporter_clock_ahead_of_receiver_seconds"),
+        }
     }
 
     fn reload(&self) -> ReloadView {
@@ -1014,8 +1052,12 @@ fn slot_views(slots: Vec<(u64, Slot)>, seconds: u64) -> Vec<SlotView> {
         .collect()
 }
 
-/// The name of this machine.
-fn site() -> String {
+/// The external label `site`, else the name of this machine.
+fn site(config: &Config) -> String {
+    let mut sinks = config.sinks.iter();
+    if let Some(site) = sinks.find_map(|sink| sink.settings.external_labels.get("site")) {
+        return site.to_owned();
+    }
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() {

@@ -83,7 +83,7 @@ async fn the_shapes_are_those_that_are_documented() {
     let address = serve().await;
     assert_eq!(
         shape(&json(address, "/api/v1/status").await),
-        "build.version devices.down devices.history[].down devices.history[].losing devices.history[].start \
+        "build.version clock.ahead_of_receiver clock.synchronized devices.down devices.history[].down devices.history[].losing devices.history[].start \
          devices.history[].unknown devices.losing devices.loss_bands[] devices.reasons.down[][] devices.total \
          devices.unknown devices.up devices.waiting groups[].cycle groups[].devices groups[].file groups[].finished \
          groups[].interval groups[].is_stale groups[].name groups[].overruns_1h groups[].states.down \

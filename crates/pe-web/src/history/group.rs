@@ -507,7 +507,7 @@ impl GroupHistory {
             now.jitter = gauge(known.jitter).map_or(f32::NAN, |jitter| jitter as f32);
             codes.sort_unstable();
             let record = Cycle {
-                middle: codes.get(used / 2).copied().unwrap_or_default(),
+                middle: median(codes),
                 best: codes.first().copied().unwrap_or_default(),
                 worst: codes.last().copied().unwrap_or_default(),
                 loss: loss_byte(loss),
@@ -767,6 +767,16 @@ impl Known {
     }
 }
 
+/// The median of ascending codes, 0 without any.
+fn median(codes: &[u8]) -> u8 {
+    let half = codes.len() / 2;
+    match (codes.get(half), codes.len() % 2) {
+        (None, _) => 0,
+        (Some(middle), 1) => *middle,
+        (Some(upper), _) => codes[half - 1].midpoint(*upper),
+    }
+}
+
 fn loss_byte(share: f64) -> u8 {
     let byte = (share.clamp(0.0, 1.0) * LOSS_SCALE).round() as u8;
     // Something lost is never nothing.
@@ -808,6 +818,12 @@ mod tests {
     use pe_scrape::{FrameBuilder, MetricDescriptor};
 
     use super::*;
+
+    #[test]
+    fn the_median_lies_between_the_two_in_the_middle() {
+        let medians = [&[][..], &[7], &[7, 11], &[7, 11, 12], &[1, 200, 250, 255]].map(median);
+        assert_eq!(medians, [0, 7, 9, 11, 225]);
+    }
 
     #[test]
     fn overruns_are_those_of_the_latest_hour() {

@@ -129,6 +129,8 @@ pub struct History {
     reasons: Arc<Mutex<Reasons>>,
     events: broadcast::Sender<Arc<str>>,
     counts: Mutex<Vec<CountSlot>>,
+    /// The agent's latest metrics of its own.
+    own: Mutex<Option<Arc<CycleReport>>>,
 }
 
 /// The most devices that were down, unknown or losing at one time within a slot of five minutes.
@@ -164,6 +166,7 @@ impl History {
             reasons: Arc::default(),
             events: broadcast::channel(EVENTS).0,
             counts: Mutex::default(),
+            own: Mutex::default(),
         }
     }
 
@@ -183,6 +186,15 @@ impl History {
     pub(crate) fn reason(&self, number: u8) -> Option<String> {
         let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         reasons.word(number).map(str::to_owned)
+    }
+
+    /// A value of the agent's own metrics, the largest by amount where there are several.
+    pub(crate) fn own_value(&self, name: &str) -> Option<f64> {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let frames = own.iter().flat_map(|report| &report.exporter);
+        let values = frames
+            .flat_map(|frame| (0..frame.rows().len()).filter_map(|row| frame.value(row, name)));
+        values.reduce(|a, b| if b.abs() > a.abs() { b } else { a })
     }
 
     /// The counts of the latest three hours, oldest first.
@@ -286,6 +298,7 @@ pub(crate) fn seconds(time: SystemTime) -> u64 {
 impl Sink for History {
     fn publish(&self, report: Arc<CycleReport>) {
         if report.is_agent {
+            *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
             return;
         }
         if self.bytes == 0 {

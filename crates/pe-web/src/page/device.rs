@@ -54,7 +54,7 @@ pub(crate) fn device(
                 @if let Some(address) = &row.address { " → " (address) }
                 ". Group "
                 a href={ "../?group=" (crate::query::escaped(&row.group)) "#devices" } { bdi { (text::shown(&row.group, 80)) } }
-                ", measured every " (text::duration(view.interval.max(1.0))) "."
+                ", measured every " (text::interval(view.interval)) "."
             }
         }
         div.tool {

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use ring::digest::{SHA256, digest};
 
-use crate::view::StatusView;
+use crate::view::{ClockView, StatusView};
 
 pub(crate) use device::device;
 pub(crate) use overview::overview;
@@ -92,6 +92,7 @@ impl Shell<'_> {
                             @else { "before the one of " (text::clock(status.reload.attempted, status.now)) }
                             ", " (parts::counted(status.groups.len(), "group"))
                         }
+                        (clock(&status.clock))
                         span { "times in UTC" }
                     }
                     p.vh #said role="status" aria-live="polite" {}
@@ -100,5 +101,25 @@ impl Shell<'_> {
             }
         }
         .into_string()
+    }
+}
+
+fn clock(clock: &ClockView) -> Markup {
+    let ClockView {
+        synchronized,
+        ahead_of_receiver,
+    } = clock;
+    html! {
+        @if synchronized.is_some() || ahead_of_receiver.is_some() {
+            span #clock {
+                "clock "
+                @match synchronized {
+                    Some(true) => "synchronised",
+                    Some(false) => b.st.l { "not synchronised" },
+                    None => "of unknown state",
+                }
+                @if let Some(ahead) = ahead_of_receiver { ", " (format!("{ahead:+.1}")) " s to the receiver's" }
+            }
+        }
     }
 }

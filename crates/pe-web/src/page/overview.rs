@@ -43,7 +43,7 @@ pub(crate) fn overview(
             (counts(status))
             (reload(&status.reload, status.now))
             div.two {
-                (groups(status))
+                (groups(status, query))
                 (sinks(&status.sinks, status.now))
             }
         }
@@ -89,7 +89,7 @@ fn counts(status: &StatusView) -> Markup {
             li {
                 (figure("losing", devices.losing))
                 ul {
-                    @for (count, words) in [(few, "up to 5 %"), (some, "up to 20 %"), (many, "more")] {
+                    @for (count, words) in [(few, "up to 5 %"), (some, "up to 20 %"), (many, "over 20 %")] {
                         @if count > 0 { li { a href=(link("losing")) { b { (text::count(count)) } " " (words) } } }
                     }
                 }
@@ -153,11 +153,16 @@ fn reload(reload: &ReloadView, now: f64) -> Markup {
     }
 }
 
-fn groups(status: &StatusView) -> Markup {
+fn groups(status: &StatusView, query: &DeviceQuery) -> Markup {
     let mut groups: Vec<&GroupView> = status.groups.iter().collect();
     let count =
         |group: &GroupView, state: &str| group.states.get(state).copied().unwrap_or_default();
-    if groups.len() > GROUPS {
+    let shown = if query.all_groups {
+        groups.len()
+    } else {
+        GROUPS
+    };
+    if groups.len() > shown {
         groups.sort_by_key(|group| {
             let bad = (
                 count(group, "down"),
@@ -171,7 +176,10 @@ fn groups(status: &StatusView) -> Markup {
         |count: usize| html! { @if count == 0 { i { "0" } } @else { (text::count(count)) } };
     html! {
         section #group aria-labelledby="groups-title" {
-            h2 #groups-title { "Groups" @if groups.len() > GROUPS { i { " the worst " (GROUPS) " of " (groups.len()) } } }
+            h2 #groups-title { "Groups" @if groups.len() > shown {
+                i { " the worst " (shown) " of " (text::count(groups.len())) ", " }
+                a href={ "./" (query.changed(|query| query.all_groups = true).to_query()) "#group" } { "show all" }
+            } }
             @if groups.is_empty() {
                 p.big { span.st.w { "Nothing to measure" } }
                 p.sub { "No group file was found. The directory is watched: devices appear as soon as a file does." }
@@ -183,7 +191,7 @@ fn groups(status: &StatusView) -> Markup {
                         th scope="col" { (parts::state("losing")) }
                         th scope="col" { "Cycle took" } th.hide scope="col" { "Overruns, 1 h" } th.hide scope="col" { "Age" }
                     } }
-                    tbody { @for group in groups.iter().take(GROUPS) {
+                    tbody { @for group in groups.iter().take(shown) {
                         tr {
                             td { a href={ "./?group=" (crate::query::escaped(&group.name)) "#devices" } {
                                 bdi { (text::shown(&group.name, 60)) }
@@ -224,15 +232,9 @@ fn cycle(group: &GroupView) -> Markup {
             path.t d="M0 0h54v8H0" {}
             path.o[group.is_long()] d={ "M0 0h" (width) "v8H0" } {}
         }
-        (format!("{took:.2} of {}", short(group.interval))) " s"
+        (format!("{took:.2} of {}", text::number(group.interval))) " s"
         @if group.is_long() { " " span.vh { "(long)" } }
     }
-}
-
-/// A number without a tail of zeros.
-fn short(number: f64) -> String {
-    let text = format!("{number:.3}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn sinks(sinks: &[SinkView], now: f64) -> Markup {

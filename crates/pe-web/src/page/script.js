@@ -64,7 +64,7 @@ const q=$('#q')
 if(q){
  const form=q.form;let wait=0
  const go=()=>{const p=new URLSearchParams(new FormData(form));[...p].forEach(([k,v])=>{if(!v||k==='sort'&&v==='worst')p.delete(k)})
-  for(const k of ['reason','label','rows','sort']){const v=new URLSearchParams(location.search).get(k);if(v&&!p.has(k))p.set(k,v)}
+  for(const k of ['reason','label','rows','sort','groups']){const v=new URLSearchParams(location.search).get(k);if(v&&!p.has(k))p.set(k,v)}
   const s=p.toString();history.replaceState(null,'',location.pathname+(s?'?'+s:''));$('#stale')?.remove()
   fetchList()}
  const fetchList=async()=>{try{const r=await fetch(location.href,{credentials:'same-origin'});const page=new DOMParser().parseFromString(await r.text(),'text/html');for(const id of ['list','states']){const n=page.getElementById(id);if(n)$('#'+id).innerHTML=n.innerHTML}

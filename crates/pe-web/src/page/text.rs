@@ -82,6 +82,20 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
+/// The time between two cycles: whole and part of a second where that is short.
+pub(super) fn interval(seconds: f64) -> String {
+    match seconds {
+        short if short < 60.0 => format!("{} s", number(short)),
+        long => duration(long),
+    }
+}
+
+/// A number without a tail of zeros.
+pub(super) fn number(number: f64) -> String {
+    let text = format!("{number:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// The time of day in UTC, with the day of the week where that is long ago.
 pub(super) fn clock(at: f64, now: f64) -> String {
     let at_second = at.max(0.0) as u64;
@@ -160,6 +174,10 @@ mod tests {
         assert_eq!(
             (bytes(999), bytes(2_900_000), bytes(41_000_000)),
             ("999 B".into(), "2.9 MB".into(), "41 MB".into())
+        );
+        assert_eq!(
+            (interval(0.5), interval(10.0), interval(90.0)),
+            ("0.5 s".into(), "10 s".into(), "1 min".into())
         );
         assert_eq!(clock(1_000_000_000.0, 1_000_000_100.0), "01:46:40");
         assert_eq!(clock(1_000_000_000.0, 1_000_100_000.0), "Sun 01:46:40");
