@@ -176,7 +176,7 @@ struct Known {
 
 #[derive(Debug)]
 struct Shown {
-    labels: Vec<(&'static str, String)>,
+    labels: Vec<(Cow<'static, str>, String)>,
     frame: Frame,
     used: Instant,
 }
@@ -194,7 +194,14 @@ impl InfoMetric {
     }
 
     /// Adds the series of a device to its row. Labels that the device has already are left out.
-    pub fn show(&self, row: Row<'_>, target: &Target, labels: Vec<(&'static str, String)>) {
+    pub fn show<N: Into<Cow<'static, str>>>(
+        &self,
+        row: Row<'_>,
+        target: &Target,
+        labels: impl IntoIterator<Item = (N, String)>,
+    ) {
+        let labels = labels.into_iter();
+        let labels: Vec<_> = labels.map(|(name, value)| (name.into(), value)).collect();
         let now = Instant::now();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shown) = known.frames.get_mut(target.labels())
@@ -209,7 +216,7 @@ impl InfoMetric {
         let learned = labels
             .iter()
             .filter(|(name, _)| target.labels().get(name).is_none())
-            .map(|(name, value)| (Arc::from(*name), Arc::from(value.as_str())));
+            .map(|(name, value)| (Arc::from(&**name), Arc::from(value.as_str())));
         let probe = [(Arc::from(LABEL), self.name.clone())];
         let Ok(all) = LabelSet::new(own.chain(probe).chain(learned)) else {
             return;

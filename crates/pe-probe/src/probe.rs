@@ -63,15 +63,18 @@ pub enum Phase {
     Answer,
     /// An answer has begun.
     Transfer,
+    /// Whole lines came, and none of them is what is expected.
+    Unexpected,
 }
 
 impl Phase {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Resolve,
         Self::Connect,
         Self::Tls,
         Self::Answer,
         Self::Transfer,
+        Self::Unexpected,
     ];
 
     /// The failure when time is over.
@@ -87,6 +90,10 @@ impl Phase {
             Self::Transfer => (
                 Reason::TransferTimeout,
                 "the answer began, but did not end in time",
+            ),
+            Self::Unexpected => (
+                Reason::Mismatch,
+                "what came in time is not what was expected",
             ),
         };
         Failure::new(reason, message)

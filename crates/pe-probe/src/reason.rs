@@ -102,6 +102,26 @@ reasons! {
     // TLS.
     /// The TLS handshake did not end in time.
     TlsTimeout = "tls_timeout", down;
+    /// The TLS handshake failed: the peer speaks no TLS, or none that both sides know.
+    TlsHandshake = "tls_handshake", down;
+    /// The certificate has expired.
+    TlsExpired = "tls_expired", down;
+    /// The certificate is not valid yet.
+    TlsNotYetValid = "tls_not_yet_valid", down;
+    /// The certificate is for another name.
+    TlsWrongName = "tls_wrong_name", down;
+    /// The certificate is signed by an authority that is not trusted.
+    TlsUnknownCa = "tls_unknown_ca", down;
+    /// The certificate is signed by itself and not trusted.
+    TlsSelfSigned = "tls_self_signed", down;
+    /// The certificate cannot be accepted for another reason.
+    TlsCertificate = "tls_certificate", down;
+    /// The peer wants a certificate of ours and got none, or not the right one.
+    TlsClientCertificate = "tls_client_certificate", down;
+    /// The peer refuses to go over to TLS.
+    StarttlsRefused = "starttls_refused", down;
+    /// Certificates or keys of this machine cannot be read.
+    TlsFiles = "tls_files", unknown;
     // What is said on them.
     /// Nothing came back in time.
     Timeout = "timeout", down;

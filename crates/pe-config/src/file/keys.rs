@@ -85,6 +85,13 @@ pub(crate) fn resolve_paths(
                 *path = document.beside(path).to_string_lossy().into_owned();
             }
             (Kind::Object(table), Some(Value::Object(own))) => resolve_paths(own, table, document),
+            (Kind::Either(kinds), Some(Value::Object(own))) => {
+                let tables = kinds.iter().filter_map(|kind| match kind {
+                    Kind::Object(table) => Some(table),
+                    _ => None,
+                });
+                tables.for_each(|table| resolve_paths(own, table, document));
+            }
             _ => {}
         }
     }

@@ -1,1 +1,0 @@
-//! TLS over a connection: the handshake, what it agreed on, and whom to trust.
