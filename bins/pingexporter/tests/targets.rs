@@ -4,10 +4,38 @@
 mod common;
 
 use std::fs;
+use std::process::Command;
 
-use common::{Files, value};
+use common::{Files, PROGRAM, value};
 use pe_testkit::{require, wait};
 use serde_json::json;
+
+#[test]
+fn a_sweep_becomes_the_devices_of_a_group() {
+    require!(Root);
+    let group = json!({
+        "conf": {"prom_id": "p", "interval": "500ms", "timeout": "200ms"},
+        "jobs": [],
+    });
+    let files = Files::new().group("g.json", &group);
+    let file = files.path().join("swept.json");
+    let path = file.to_str().unwrap();
+    let output = Command::new(PROGRAM)
+        .args(["ping", "127.0.9.0/29", "--write-targets", path])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    // What it says to put into a file is what a file takes.
+    let told = String::from_utf8(output.stderr).unwrap();
+    let entry = &told[told.find('{').unwrap()..=told.rfind('}').unwrap()];
+    let mut group = group;
+    group["jobs"] = json!([serde_json::from_str::<serde_json::Value>(entry).unwrap()]);
+    files.write_group("g.json", &group);
+    let once = files.once();
+    assert!(once.status.success(), "{once:?}");
+    let metrics = String::from_utf8(once.stdout).unwrap();
+    assert_eq!(metrics.matches("\nping_up{").count(), 6, "{metrics}");
+}
 
 #[test]
 fn targets_files_are_followed_and_broken_ones_change_nothing() {

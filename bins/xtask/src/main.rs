@@ -25,7 +25,7 @@ Usage: cargo xtask <CHORE>...
 Chores:
   test      All steps below, in their order, up to the first that fails; then how many tests passed and
             were skipped. Where CI=true, a skipped test is a failure
-  package   Build the program and its Debian package for a release, with checksums
+  package   Build what is released: the Debian package, the static program, and checksums
   deny      Run `cargo deny check`, advisories included (needs cargo-deny and a network)
   load [N]  How N devices, 100,000 unless told, are measured and served while clients press on the web server, with
             goals: some four minutes, on a quiet machine (needs wrk)

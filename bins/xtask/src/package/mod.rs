@@ -25,6 +25,10 @@ const PAGES: [(&str, &[&str]); 4] = [
 /// Worst exposure that systemd may find in the unit, in tenths.
 const EXPOSURE: &str = "20";
 
+/// The machine of the static program, and the variable that says which C compiler is used for it.
+const STATIC: &str = "x86_64-unknown-linux-musl";
+const STATIC_CC: &str = "CC_x86_64_unknown_linux_musl";
+
 /// What container.sh prints where systemd cannot be booted.
 const NO_BOOT: &str = "systemd does not boot here";
 
@@ -45,17 +49,23 @@ impl Places {
     }
 }
 
-/// `cargo xtask package`: the package of a release, and its checksum.
+/// `cargo xtask package`: what is released, and checksums.
 pub(crate) fn package() -> Result<(), String> {
     let places = Places::new()?;
     let log = Log::new("package")?;
+    let version = env!("CARGO_PKG_VERSION");
+    let changes = fs::read_to_string(places.root.join("CHANGELOG.md")).unwrap_or_default();
+    if !changes.contains(&format!("\n## [{version}]")) {
+        return Err(format!("CHANGELOG.md has no part for {version}"));
+    }
     log.run(cargo("build").args(["--release", "--locked", "--package", "pingexporter"]))?;
     generate(&log, &places, "release")?;
     let packages = places.target.join("package");
     let _ = fs::remove_dir_all(&packages);
     make(&log, &places, "release", "1", &packages)?;
+    static_program(&log, &places, version, &packages)?;
     let sums = Command::new("sh")
-        .args(["-c", "sha256sum *.deb | tee SHA256SUMS"])
+        .args(["-c", "sha256sum *.deb *.tar.gz | tee SHA256SUMS"])
         .current_dir(&packages)
         .status();
     match sums {
@@ -64,6 +74,45 @@ pub(crate) fn package() -> Result<(), String> {
     }
     println!("{}", packages.display());
     Ok(())
+}
+
+/// An archive of the program that needs no library of the system.
+fn static_program(
+    log: &Log,
+    places: &Places,
+    version: &str,
+    packages: &Path,
+) -> Result<(), String> {
+    let mut build = cargo("build");
+    build
+        .args(["--release", "--locked", "--package", "pingexporter"])
+        .args(["--target", STATIC]);
+    // What the crates have of C needs no C library's headers of its own.
+    if std::env::var_os(STATIC_CC).is_none() && !runs("musl-gcc") {
+        build.env(STATIC_CC, "cc");
+    }
+    log.run(&mut build).map_err(|error| {
+        format!("{error}; the static program needs `rustup target add {STATIC}`")
+    })?;
+    let name = format!("pingexporter-{version}-x86_64-linux-static");
+    let directory = packages.join(&name);
+    let program = places.target.join(STATIC).join("release/pingexporter");
+    let copied = fs::create_dir_all(&directory).and_then(|()| {
+        fs::copy(program, directory.join("pingexporter"))?;
+        for file in ["LICENSE", "README.md", "CHANGELOG.md"] {
+            fs::copy(places.root.join(file), directory.join(file))?;
+        }
+        Ok(())
+    });
+    copied.map_err(|error| format!("cannot write {}: {error}", directory.display()))?;
+    log.run(
+        Command::new("tar")
+            .args(["--owner=0", "--group=0", "--numeric-owner", "-czf"])
+            .arg(format!("{name}.tar.gz"))
+            .arg(&name)
+            .current_dir(packages),
+    )?;
+    fs::remove_dir_all(&directory).map_err(|error| error.to_string())
 }
 
 /// Makes the package twice, with two versions, from the program that the tests use, and tries them.

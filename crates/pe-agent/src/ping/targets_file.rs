@@ -34,7 +34,12 @@ pub(super) fn write_targets(
     }
     replace(file, &text(&live))
         .map_err(|error| Failure::cannot(&format!("write the targets to {name}"), error))?;
-    tell(format_args!("{} targets are written to {name}", live.len()));
+    // What reads it is an entry of a group file.
+    let entry = json!({ "targets_files": [name.to_string()], "metrics": ["ping"] });
+    tell(format_args!(
+        "{} targets are written to {name}; to measure them, put {entry} into \"jobs\" of a group file",
+        live.len()
+    ));
     Ok(())
 }
 
