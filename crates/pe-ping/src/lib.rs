@@ -47,7 +47,7 @@
 //! | [payload](PingerBuilder::payload_size) | 56 bytes |
 //! | [rate](PingerBuilder::rate), [burst](PingerBuilder::burst) | 10,000 requests a second, 64 of them back to back |
 //! | [receive buffer](PingerBuilder::receive_buffer) | 32 MiB, as far as the kernel gives it |
-//! | send buffer | 4 MiB, likewise |
+//! | send buffer | 4 MiB, likewise; further ones while neighbours that do not answer fill them |
 //! | [TTL](PingerBuilder::ttl), [DSCP](PingerBuilder::dscp), [mark](PingerBuilder::mark) | the system's, 0, none |
 //! | [families](PingerBuilder::ipv4) | both, as far as the machine has them |
 //! | [probes of a target](Sweep::count), [time between them](Sweep::probe_interval) | 1, 1 s |

@@ -24,6 +24,7 @@ pub struct Sweep {
     pub(crate) linger: Duration,
     pub(crate) scopes: Option<Arc<[u32]>>,
     pub(crate) flows: Option<Arc<[u8]>>,
+    pub(crate) lost: Option<Arc<[bool]>>,
 }
 
 impl Sweep {
@@ -43,6 +44,7 @@ impl Sweep {
             linger: Duration::ZERO,
             scopes: None,
             flows: None,
+            lost: None,
         }
     }
 
@@ -136,8 +138,8 @@ impl Sweep {
 
     /// The flow that the probes of each target belong to, by number, in the order of the targets; 0 for what is not said.
     ///
-    /// Each of the 64 flows has an ICMP identifier of its own (but for datagram sockets, which have one). A device that is lost
-    /// because a middlebox on the way holds a stale entry for an identifier answers to another.
+    /// Each of the 64 flows has an ICMP identifier of its own; datagram sockets have 16 together, of which one is for flow 0 alone. A
+    /// device that is lost because a middlebox on the way holds a stale entry for an identifier answers to another.
     #[must_use]
     pub fn flows(mut self, flows: impl Into<Arc<[u8]>>) -> Self {
         self.flows = Some(flows.into());
@@ -150,6 +152,24 @@ impl Sweep {
         flows
             .and_then(|flows| flows.get(target as usize).copied())
             .unwrap_or(0)
+    }
+
+    /// Which targets did not answer last time, in the order of the targets; none if not said.
+    ///
+    /// Where this machine has no room for all requests, since thousands of neighbours do not answer, those to other targets
+    /// come first.
+    #[must_use]
+    pub fn lost(mut self, marks: impl Into<Arc<[bool]>>) -> Self {
+        self.lost = Some(marks.into());
+        self
+    }
+
+    #[inline]
+    pub(crate) fn is_lost(&self, target: u32) -> bool {
+        let marks = self.lost.as_deref();
+        marks
+            .and_then(|marks| marks.get(target as usize).copied())
+            .unwrap_or(false)
     }
 
     /// How many probes the sweep sends.

@@ -75,7 +75,7 @@ impl Binding {
         match Channel::open(channel.family, &self.settings) {
             Ok(opened) => {
                 *channel = opened;
-                channel.empty_at = now;
+                channel.set_empty_at(now);
             }
             Err(error) => {
                 // Tried again at the next look.

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::Shared;
 use super::work::WorkList;
-use crate::channel::{Channel, Discarded};
+use crate::channel::{Channel, Discarded, Receiver};
 use crate::packet::{
     self, EchoKey, EchoTemplate, IcmpError, Message, Quote, Recognition, Reject, V4Packet,
 };
@@ -85,11 +85,12 @@ impl Core {
         }
     }
 
-    /// Takes the first `count` packets of a batch that was received before `pair` was read. Returns whether the socket
+    /// Takes the first `count` packets of a batch that `receiver` received before `pair` was read. Returns whether that
     /// has dropped packets that are not known yet.
     pub(crate) fn process(
         &mut self,
         channel: &Channel,
+        receiver: &Receiver,
         incoming: &ReceiveBatch,
         count: usize,
         pair: ClockPair,
@@ -97,7 +98,7 @@ impl Core {
         if self.base.observe(pair) {
             self.shared.counters.clock_steps.add_unshared(1);
         }
-        let earliest = channel.empty_at.saturating_sub(STALE);
+        let earliest = receiver.empty_at.saturating_sub(STALE);
         let mut dropped = false;
         for at in 0..count {
             let received = incoming.packet(at);
@@ -107,7 +108,7 @@ impl Core {
             });
             dropped |= control
                 .dropped
-                .is_some_and(|drops| channel.has_new_drops(drops));
+                .is_some_and(|drops| receiver.has_new_drops(drops));
             self.packet(channel, &received, &control, time);
         }
         dropped

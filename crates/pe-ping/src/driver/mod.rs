@@ -10,7 +10,6 @@ mod shared;
 mod transmit;
 mod work;
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ pub(crate) use work::SweepCommand;
 use self::core::Core;
 use pe_scrape::Pacer;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, MOST_DATAGRAM, Receiver};
 use crate::packet::EchoTemplate;
 use crate::proto::Nanos;
 use crate::proto::pacer::{GATHER_TIME, Limits};
@@ -59,6 +58,8 @@ pub(crate) struct DriverSettings {
     pub(crate) pacer: Option<Pacer>,
 }
 
+const _: () = assert!(Family::ALL.len() * MOST_DATAGRAM <= sys::MOST_READABLE);
+
 /// The thread's state.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
@@ -82,7 +83,7 @@ impl Driver {
     ) -> Self {
         let pair = sys::clock_pair();
         for channel in &mut channels {
-            channel.empty_at = pair.after;
+            channel.set_empty_at(pair.after);
         }
         // Requests come back with their IP header, errors as long as they get (RFC 1812: 576 bytes, RFC 4443: 1280).
         let message = settings.template.message_size();
@@ -153,7 +154,7 @@ impl Driver {
             .channels
             .iter()
             .filter(|channel| self.core.table.len_of(channel.family) > 0)
-            .map(|channel| channel.empty_at)
+            .map(Channel::empty_at)
             .fold(now, Nanos::min);
         let safe = empty_at.saturating_sub(GRACE);
         if self.core.may_expire(safe) {
@@ -234,7 +235,7 @@ impl Driver {
 
     /// Sends the batches.
     fn flush(&mut self) {
-        for (channel, outgoing) in self.channels.iter().zip(&mut self.outgoing) {
+        for (channel, outgoing) in self.channels.iter_mut().zip(&mut self.outgoing) {
             if !outgoing.is_pending() {
                 continue;
             }
@@ -260,50 +261,33 @@ impl Driver {
             self.shared.rise();
             return;
         }
-        let mut readable: [Option<BorrowedFd<'_>>; 2] = [None; 2];
-        if wait.for_replies {
-            for (entry, channel) in readable.iter_mut().zip(&self.channels) {
-                let awaited = self.core.table.len_of(channel.family) > 0;
-                *entry = awaited.then(|| channel.fd());
-            }
-        }
-        let writable = self
-            .channels
-            .iter()
-            .zip(&self.outgoing)
-            .find(|(_, outgoing)| outgoing.wants_room)
-            .map(|(channel, _)| channel.sender());
+        let table = &self.core.table;
+        let awaited = |channel: &&Channel| wait.for_replies && table.len_of(channel.family) > 0;
+        let readable = self.channels.iter().filter(awaited);
+        let readable = readable.flat_map(|channel| channel.receivers.iter().map(Receiver::fd));
         let timeout = wait
             .until
             .map(|until| Duration::from_nanos(until.saturating_sub(now)));
-        sys::wait(&self.shared.wake, readable, writable, timeout);
+        sys::wait(&self.shared.wake, readable, timeout);
         self.shared.rise();
     }
 
     /// How long to wait, and for what; `None` to go on at once.
     fn plan_wait(&mut self, now: Nanos) -> Option<Wait> {
         let core = &mut self.core;
-        let pending = self.outgoing.iter().any(Transmitter::is_pending);
+        if self.outgoing.iter().any(Transmitter::is_pending) {
+            return None;
+        }
         let mut until = Earliest::default();
         let mut sending = false;
-        if pending {
-            // What could not leave keeps its turn: the socket itself takes nothing.
-            if !self.outgoing.iter().any(|outgoing| outgoing.wants_room) {
-                return None;
-            }
-        } else if let Some(retry) = self
-            .outgoing
-            .iter()
-            .filter_map(Transmitter::next_retry)
-            .min()
-        {
+        let retries = self.outgoing.iter().filter_map(Transmitter::next_retry);
+        if let Some(retry) = retries.min() {
             if retry <= now {
                 return None;
             }
             until.at(retry);
         }
-        if !pending
-            && core.table.has_room()
+        if core.table.has_room()
             && !self.outgoing.iter().any(Transmitter::is_congested)
             && let Some((due, best)) = core.work.next_due()
         {
@@ -354,45 +338,52 @@ impl Earliest {
     }
 }
 
-/// Reads a socket until it is empty, or so often that others must have their turn.
+/// Reads the sockets of a family until they are empty, or so often that others must have their turn.
 fn read(channel: &mut Channel, incoming: &mut ReceiveBatch, core: &mut Core) {
+    for at in 0..channel.receivers.len() {
+        read_one(channel, at, incoming, core);
+    }
+}
+
+fn read_one(channel: &mut Channel, at: usize, incoming: &mut ReceiveBatch, core: &mut Core) {
     let named = channel.family.is_v6() || channel.kind == SocketKind::Datagram;
     for _ in 0..READS {
         let before = sys::monotonic();
-        let count = match incoming.receive(channel.fd(), named, 0) {
+        let receiver = &channel.receivers[at];
+        let count = match incoming.receive(receiver.fd(), named, 0) {
             Ok(count) => count,
             Err(_) => {
                 // An error about a request is pending; what it says is in the error queue.
-                read_errors(channel, incoming, core);
+                read_errors(channel, at, incoming, core);
                 continue;
             }
         };
         if count > 0 {
             let pair = sys::clock_pair();
-            if core.process(channel, incoming, count, pair) {
+            if core.process(channel, receiver, incoming, count, pair) {
                 look_for_drops(channel, core, pair.after);
             }
         }
         if count < incoming.capacity() {
-            channel.empty_at = before;
+            channel.receivers[at].empty_at = before;
             break;
         }
     }
     if channel.kind == SocketKind::Datagram && core.table.len() > 0 {
-        read_errors(channel, incoming, core);
+        read_errors(channel, at, incoming, core);
     }
 }
 
-/// Asks a socket what it has discarded since the last look.
+/// Asks the sockets of a family what they have discarded since the last look.
 fn look_for_drops(channel: &mut Channel, core: &mut Core, now: Nanos) {
     let discarded = channel.look_for_drops(now);
     core.note_discarded(channel.family, discarded, now);
 }
 
 /// Reads a datagram socket's error queue.
-fn read_errors(channel: &mut Channel, incoming: &mut ReceiveBatch, core: &mut Core) {
+fn read_errors(channel: &Channel, at: usize, incoming: &mut ReceiveBatch, core: &mut Core) {
     for _ in 0..READS {
-        match incoming.receive(channel.fd(), true, libc::MSG_ERRQUEUE) {
+        match incoming.receive(channel.receivers[at].fd(), true, libc::MSG_ERRQUEUE) {
             Ok(0) | Err(_) => break,
             Ok(count) => core.process_errors(channel, incoming, count, sys::monotonic()),
         }

@@ -1,10 +1,12 @@
 //! Requests for which the kernel had no room: how long each is held, and when it is tried again.
 //!
-//! `ENOBUFS` has two causes that look the same. The queue to the network is full: every request meets it, and it has passed
-//! within milliseconds. Or the neighbour table is full: that holds for one address of the local link, and may last. So a
-//! request that was refused is set aside, and others go on. While those that were set aside do leave when they are tried
-//! again, the queue is taken to be the cause, and nothing new is sent before them. One that was refused several times though
-//! no other could leave is parked: it no longer holds anything back, and gets one last try.
+//! `ENOBUFS` has several causes that look the same. The queue to the network is full: every request meets it, and it has passed
+//! within milliseconds. The neighbour table is full: that holds for one address of the local link, and may last. Or neighbours
+//! that do not answer fill the send buffers of all sockets, see `channel::senders`. So a request that was refused is set aside,
+//! and others go on. While those that were set aside do leave when they are tried again, the queue is taken to be the
+//! cause, and nothing new is sent before them. One that was refused several times though no other could leave is parked:
+//! it no longer holds anything back, and gets some last tries, further and further apart. A request to a target that was lost last
+//! time is parked at once, and gets one last try: room is for those that are likely to answer.
 //!
 //! Takes every time as an argument; no I/O.
 
@@ -19,12 +21,22 @@ const RETRY: Nanos = 1_000_000;
 /// So many refused requests at once hold new ones back.
 const CONGESTED: usize = 32;
 
-/// A request that was refused so often while none of the others could leave does not wait for the queue.
+/// A request that was refused so often while none of the others could leave does not wait for the queue; one time is enough
+/// once [`CONGESTED`] requests in a row were parked.
 const STRIKES: u8 = 4;
 
-/// The time to the last try of a request that no longer holds others back: entries of the neighbour table become free as
-/// other addresses fail to answer.
-const PARKED: Nanos = 100_000_000;
+/// The times to the last tries of a request that no longer holds others back: entries of the neighbour table and room in send
+/// buffers become free as other addresses fail to answer. Tries end with the request's timeout.
+const PARKED: [Nanos; 5] = [
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    400_000_000,
+];
+
+/// Which of these is the one try of a request to a target that was lost last time.
+const PARKED_LOST: usize = 2;
 
 /// The longest time that a request waits for a full queue: enough for [`CONGESTED`] small requests on a link of 100 kbit/s.
 const LONGEST: Nanos = 250_000_000;
@@ -37,7 +49,8 @@ pub(super) struct Refusals {
     /// How many others had left on a further try by then.
     relieved: u64,
     strikes: u8,
-    is_last: bool,
+    /// How often it was parked.
+    parked: u8,
 }
 
 impl Refusals {
@@ -52,10 +65,12 @@ pub(super) struct Refused {
     /// Tried again at `retry_at`, in this order.
     held: VecDeque<Queued>,
     retry_at: Nanos,
-    /// Each with the moment of its last try, in that order.
-    parked: VecDeque<(Nanos, Queued)>,
+    /// For each time of [`PARKED`], those that wait so long, each with the moment of its next try, in that order.
+    parked: [VecDeque<(Nanos, Queued)>; PARKED.len()],
     /// How many have left on a further try.
     relieved: u64,
+    /// How many were parked since one left on a further try.
+    in_vain: usize,
 }
 
 impl Refused {
@@ -65,8 +80,23 @@ impl Refused {
         if refusals.is_none() {
             refusals.first = now;
         }
-        let waited = now.saturating_sub(refusals.first);
-        if refusals.is_last || waited > LONGEST {
+        if queued.lost {
+            return if refusals.parked == 0 {
+                self.park(queued, PARKED_LOST, now);
+                None
+            } else {
+                Some(queued)
+            };
+        }
+        if refusals.parked > 0 {
+            let next = usize::from(refusals.parked);
+            if next == PARKED.len() {
+                return Some(queued);
+            }
+            self.park(queued, next, now);
+            return None;
+        }
+        if now.saturating_sub(refusals.first) > LONGEST {
             return Some(queued);
         }
         if refusals.relieved == self.relieved {
@@ -74,9 +104,10 @@ impl Refused {
         } else {
             refusals.relieved = self.relieved;
         }
-        if refusals.strikes > STRIKES {
-            refusals.is_last = true;
-            self.parked.push_back((now + PARKED, queued));
+        let strikes = if self.in_vain < CONGESTED { STRIKES } else { 1 };
+        if refusals.strikes > strikes {
+            self.in_vain += 1;
+            self.park(queued, 0, now);
         } else {
             if self.held.is_empty() || self.retry_at <= now {
                 self.retry_at = now + RETRY;
@@ -86,9 +117,15 @@ impl Refused {
         None
     }
 
+    fn park(&mut self, mut queued: Queued, time: usize, now: Nanos) {
+        queued.refusals.parked = time as u8 + 1;
+        self.parked[time].push_back((now + PARKED[time], queued));
+    }
+
     /// Notes that a request has left that had been refused.
     pub(super) fn note_relief(&mut self) {
         self.relieved += 1;
+        self.in_vain = 0;
     }
 
     /// Whether nothing new is to be sent before what waits here.
@@ -101,8 +138,8 @@ impl Refused {
     #[inline]
     pub(super) fn next_retry(&self) -> Option<Nanos> {
         let held = (!self.held.is_empty()).then_some(self.retry_at);
-        let parked = self.parked.front().map(|(at, _)| *at);
-        held.into_iter().chain(parked).min()
+        let parked = self.parked.iter().filter_map(|parked| parked.front());
+        held.into_iter().chain(parked.map(|(at, _)| *at)).min()
     }
 
     /// Takes up to `most` that are to be tried at `now`.
@@ -113,11 +150,13 @@ impl Refused {
             left -= count;
             self.held.drain(..count).for_each(&mut each);
         }
-        while left > 0
-            && let Some((_, queued)) = self.parked.pop_front_if(|(at, _)| *at <= now)
-        {
-            left -= 1;
-            each(queued);
+        for parked in &mut self.parked {
+            while left > 0
+                && let Some((_, queued)) = parked.pop_front_if(|(at, _)| *at <= now)
+            {
+                left -= 1;
+                each(queued);
+            }
         }
     }
 }
@@ -160,9 +199,38 @@ mod tests {
             assert!(retry(&mut refused, now, |_| false).is_empty());
         }
         assert!(now - start <= 5 * RETRY, "{}", now - start);
-        // Each gets one more try, and is then given up.
-        now = refused.next_retry().unwrap();
-        assert_eq!(retry(&mut refused, now, |_| false).len(), 64);
+        // The next ones hold others back for a shorter time.
+        let start = now;
+        for number in 64..128 {
+            assert!(refused.hold(request(number), start).is_none());
+        }
+        while refused.is_congested() {
+            now = refused.next_retry().unwrap();
+            assert!(retry(&mut refused, now, |_| false).is_empty());
+        }
+        assert!(now - start <= 2 * RETRY, "{}", now - start);
+        // Each gets some more tries, and is then given up.
+        let mut given_up = 0;
+        while let Some(at) = refused.next_retry() {
+            given_up += retry(&mut refused, at, |_| false).len();
+            assert!(at - start <= 800_000_000);
+        }
+        assert_eq!(given_up, 128);
+    }
+
+    #[test]
+    fn targets_that_were_lost_hold_nobody_back() {
+        let mut refused = Refused::default();
+        let start: Nanos = 1_000_000_000;
+        for number in 0..100 {
+            let mut request = request(number);
+            request.lost = true;
+            assert!(refused.hold(request, start).is_none());
+        }
+        assert!(!refused.is_congested());
+        let at = refused.next_retry().unwrap();
+        assert_eq!(retry(&mut refused, at, |_| false).len(), 64);
+        assert_eq!(retry(&mut refused, at, |_| false).len(), 36);
         assert_eq!(refused.next_retry(), None);
     }
 

@@ -8,7 +8,7 @@ use pe_scrape::Family;
 use super::refused::{Refusals, Refused};
 use super::work::Due;
 use crate::ProbeError;
-use crate::channel::Channel;
+use crate::channel::{Channel, Lane};
 use crate::packet::{EchoKey, EchoTemplate};
 use crate::proto::Nanos;
 use crate::proto::departure::Departures;
@@ -41,8 +41,6 @@ pub(crate) struct Transmitter {
     explained: u32,
     departures: Departures,
     refused: Refused,
-    /// The socket's own buffer is full: wait until it is writable.
-    pub(crate) wants_room: bool,
 }
 
 /// A request that waits to leave.
@@ -55,6 +53,10 @@ pub(super) struct Queued {
     since: Nanos,
     /// The link of a link-local destination; 0 for that of the engine.
     scope: u32,
+    /// Which sockets it leaves through.
+    lane: Lane,
+    /// Whether its destination did not answer last time.
+    pub(super) lost: bool,
     pub(super) refusals: Refusals,
 }
 
@@ -65,6 +67,8 @@ impl Queued {
             latest,
             since,
             scope: 0,
+            lane: Lane::First,
+            lost: false,
             refusals: Refusals::default(),
         }
     }
@@ -72,10 +76,8 @@ impl Queued {
 
 /// What to do about a packet that the kernel did not take.
 enum Verdict {
-    /// Try it again at once.
+    /// Try it again at once, through another socket where this one is full.
     Again,
-    /// Wait until the socket takes packets again.
-    Wait,
     /// Set it aside.
     Hold,
     /// It will not leave.
@@ -108,7 +110,6 @@ impl Transmitter {
             explained: 0,
             departures: Departures::default(),
             refused: Refused::default(),
-            wants_room: false,
         }
     }
 
@@ -171,6 +172,8 @@ impl Transmitter {
     ) {
         let queued = Queued {
             scope: due.scope,
+            lane: channel.lane(due.flow, due.lost),
+            lost: due.lost,
             ..Queued::new(id, due.latest, now)
         };
         let flight = Flight {
@@ -218,15 +221,15 @@ impl Transmitter {
         self.queued.push(queued);
     }
 
-    /// Sends what waits, as far as the socket takes it. Returns how many left; `fail` gets those that never will.
+    /// Sends what waits, as far as the kernel takes it; what finds no room is set aside. Returns how many left; `fail` gets
+    /// those that never will.
     pub(crate) fn flush(
         &mut self,
-        channel: &Channel,
+        channel: &mut Channel,
         table: &mut InFlight,
         mut fail: impl FnMut(&mut InFlight, Failure),
     ) -> u64 {
         let mut left = 0;
-        self.wants_room = false;
         let mut before = sys::monotonic();
         let full = self.queued.len() == self.batch.capacity();
         let window = if full { WINDOW_OF_FULL_BATCH } else { WINDOW };
@@ -238,9 +241,17 @@ impl Transmitter {
                 self.sent += 1;
                 continue;
             }
-            let to = self.sent + if late { 1 } else { window };
-            let to = to.min(self.queued.len());
-            match self.batch.send(channel.sender(), self.sent, to) {
+            let to = if late {
+                self.sent + 1
+            } else {
+                self.end_of_window(window, channel)
+            };
+            let sender = channel.choose_sender(next.lane, before);
+            let sent = match sender {
+                Some(sender) => self.batch.send(channel.sender(sender), self.sent, to),
+                None => Err(io::Error::from_raw_os_error(libc::ENOBUFS)),
+            };
+            match sent {
                 Ok(count) => {
                     let after = sys::monotonic();
                     let queued = &self.queued[self.sent..self.sent + count];
@@ -260,11 +271,13 @@ impl Transmitter {
                     left += count as u64;
                 }
                 Err(error) => {
-                    let verdict = self.judge(channel, &error);
+                    let verdict = match sender {
+                        Some(sender) => self.judge(channel, sender, &error, before),
+                        None => Verdict::Hold,
+                    };
                     before = sys::monotonic();
                     let lost = match verdict {
                         Verdict::Again => continue,
-                        Verdict::Wait => break,
                         Verdict::Hold => self.refused.hold(next, before),
                         Verdict::GiveUp => Some(next),
                     };
@@ -279,26 +292,44 @@ impl Transmitter {
                 }
             }
         }
-        if !self.is_pending() {
-            self.queued.clear();
-            self.sent = 0;
-        }
+        self.queued.clear();
+        self.sent = 0;
         left
     }
 
-    /// Decides what to do about a refusal of the packet at `sent`.
-    fn judge(&mut self, channel: &Channel, error: &io::Error) -> Verdict {
+    /// Up to which request one call sends: as many as the window takes, and only those that leave through the same socket.
+    #[inline]
+    fn end_of_window(&self, window: usize, channel: &Channel) -> usize {
+        let to = (self.sent + window).min(self.queued.len());
+        if channel.has_one_sender() {
+            return to;
+        }
+        let lane = self.queued[self.sent].lane;
+        let others = self.queued[self.sent..to].iter();
+        self.sent + others.take_while(|queued| queued.lane == lane).count()
+    }
+
+    /// Decides what to do about a refusal of the packet at `sent` by a sending socket.
+    fn judge(
+        &mut self,
+        channel: &mut Channel,
+        sender: usize,
+        error: &io::Error,
+        now: Nanos,
+    ) -> Verdict {
         match error.raw_os_error() {
             Some(libc::EINTR) => Verdict::Again,
             Some(libc::EAGAIN) => {
-                // What lies in the error queue would end each wait at once.
-                channel.clear_sender_errors();
-                self.wants_room = true;
-                Verdict::Wait
+                channel.rest(sender, now);
+                Verdict::Again
+            }
+            // A raw socket says the same of its own buffer as of a queue or a table that is full.
+            Some(libc::ENOBUFS | libc::ENOMEM) if channel.rest_if_full(sender, now) => {
+                Verdict::Again
             }
             Some(libc::ENOBUFS | libc::ENOMEM) => Verdict::Hold,
             Some(errno) if comes_with_icmp(errno) => {
-                let is_explained = channel.clear_sender_errors() > 0;
+                let is_explained = channel.clear_sender_errors(sender) > 0;
                 if is_explained && self.explained < EXPLAINED_RETRIES {
                     self.explained += 1;
                     return Verdict::Again;

@@ -38,6 +38,8 @@ pub(crate) struct Due {
     pub(crate) owner: Owner,
     /// Which flow it belongs to.
     pub(crate) flow: u8,
+    /// Whether the destination did not answer last time.
+    pub(crate) lost: bool,
     /// When it times out if it is sent now.
     pub(crate) deadline: Nanos,
     /// When it times out at the latest, however late it is sent.
@@ -257,6 +259,7 @@ impl WorkList {
                     round: 0,
                 },
                 flow: 0,
+                lost: false,
                 deadline: now.saturating_add(command.timeout),
                 latest: Nanos::MAX,
             });
@@ -283,6 +286,7 @@ impl WorkList {
                     round: running.round,
                 },
                 flow: running.sweep.flow(running.target),
+                lost: running.sweep.is_lost(running.target),
                 deadline: now.saturating_add(running.timeout).min(running.deadline),
                 latest: running.deadline,
             };

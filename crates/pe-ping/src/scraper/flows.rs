@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::Stats;
+use crate::{Stats, Sweep};
 
 /// Lost cycles after which a device is asked as another flow.
 const LOST_CYCLES: u8 = 3;
@@ -37,6 +37,8 @@ struct Device {
     flow: u8,
     /// Cycles in a row that were lost in this flow.
     lost: u8,
+    /// Whether the last cycle that learned anything was lost.
+    is_lost: bool,
     probed: Instant,
 }
 
@@ -45,14 +47,20 @@ impl Flows {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The flows to ask `targets` in; `None` where all are asked in the first.
-    pub(super) fn of(&self, targets: &[IpAddr]) -> Option<Arc<[u8]>> {
+    /// Has a sweep ask its targets in their flows, and mark those that were lost last time.
+    pub(super) fn apply(&self, sweep: Sweep) -> Sweep {
         let known = self.known();
-        if known.devices.values().all(|device| device.flow == 0) {
-            return None;
+        if known.devices.is_empty() {
+            return sweep;
         }
-        let flow = |target| known.devices.get(target).map_or(0, |device| device.flow);
-        Some(targets.iter().map(flow).collect())
+        let targets = sweep.targets.iter();
+        let (flows, lost): (Vec<u8>, Vec<bool>) = targets
+            .map(|target| match known.devices.get(target) {
+                Some(device) => (device.flow, device.is_lost),
+                None => (0, false),
+            })
+            .unzip();
+        sweep.flows(flows).lost(lost)
     }
 
     /// Notes what a cycle at `now` made of its targets.
@@ -65,7 +73,7 @@ impl Flows {
         for (address, stats) in results {
             if stats.is_up() {
                 if let Some(device) = known.devices.get_mut(&address) {
-                    (device.lost, device.probed) = (0, now);
+                    (device.lost, device.is_lost, device.probed) = (0, false, now);
                     if device.flow == 0 {
                         known.devices.remove(&address);
                     }
@@ -74,9 +82,10 @@ impl Flows {
                 let device = known.devices.entry(address).or_insert(Device {
                     flow: 0,
                     lost: 0,
+                    is_lost: true,
                     probed: now,
                 });
-                device.probed = now;
+                (device.is_lost, device.probed) = (true, now);
                 device.lost += 1;
                 if device.lost == LOST_CYCLES {
                     device.lost = 0;
@@ -111,7 +120,7 @@ mod tests {
     }
 
     fn flow(flows: &Flows) -> u8 {
-        flows.of(&[DEVICE]).map_or(0, |flows| flows[0])
+        flows.apply(Sweep::new([DEVICE])).flow(0)
     }
 
     #[test]
@@ -130,7 +139,10 @@ mod tests {
             note(ProbeError::NoRoute.into());
         }
         assert_eq!(flow(&flows), 2);
+        let is_marked = || flows.apply(Sweep::new([DEVICE])).is_lost(0);
+        assert!(is_marked());
         note(up());
+        assert!(!is_marked());
         note(lost());
         note(lost());
         assert_eq!(flow(&flows), 2);

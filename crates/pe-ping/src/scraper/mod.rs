@@ -86,10 +86,7 @@ impl PingScraper {
             .probe_interval(settings.probe_interval)
             .timeout(settings.timeout)
             .linger(LINGER);
-        let sweep = match self.flows.of(&sweep.targets) {
-            Some(flows) => sweep.flows(flows),
-            None => sweep,
-        };
+        let sweep = self.flows.apply(sweep);
         pacers.iter().cloned().fold(sweep, Sweep::pacer)
     }
 

@@ -438,10 +438,28 @@ impl Socket {
         cleared
     }
 
+    /// How large the send buffer is.
+    pub(crate) fn send_buffer_size(&self) -> usize {
+        self.int(libc::SOL_SOCKET, libc::SO_SNDBUF).unwrap_or(0)
+    }
+
+    /// Whether what the network has not taken yet fills the send buffer.
+    pub(crate) fn is_full(&self) -> bool {
+        const SK_MEMINFO_WMEM_ALLOC: usize = 2;
+        const SK_MEMINFO_SNDBUF: usize = 3;
+        self.memory()
+            .is_some_and(|memory| memory[SK_MEMINFO_WMEM_ALLOC] >= memory[SK_MEMINFO_SNDBUF])
+    }
+
     /// How many packets the socket has dropped so far, because its buffer was full or (IPv6) their checksum was wrong.
     pub(crate) fn drops(&self) -> Option<u32> {
-        const SO_MEMINFO: libc::c_int = 55;
         const SK_MEMINFO_DROPS: usize = 8;
+        Some(self.memory()?[SK_MEMINFO_DROPS])
+    }
+
+    /// What the socket holds and has dropped (`SO_MEMINFO`).
+    fn memory(&self) -> Option<[u32; 9]> {
+        const SO_MEMINFO: libc::c_int = 55;
         let mut info = [0_u32; 9];
         let mut length = size_of_val(&info) as libc::socklen_t;
         // SAFETY: `info` is writable and as long as `length` says.
@@ -455,7 +473,7 @@ impl Socket {
             )
         })
         .ok()?;
-        (length as usize == size_of_val(&info)).then_some(info[SK_MEMINFO_DROPS])
+        (length as usize == size_of_val(&info)).then_some(info)
     }
 }
 

@@ -36,47 +36,35 @@ impl Wake {
     }
 }
 
-/// Waits until `wake` is used, a socket can be read (or, for `writable`, written), or the time has passed.
-pub(crate) fn wait(
+/// The most sockets that are waited for at once.
+pub(crate) const MOST_READABLE: usize = 32;
+
+/// Waits until `wake` is used, one of the first [`MOST_READABLE`] sockets of `readable` can be read, or the time has passed.
+pub(crate) fn wait<'s>(
     wake: &Wake,
-    readable: [Option<BorrowedFd<'_>>; 2],
-    writable: Option<BorrowedFd<'_>>,
+    readable: impl IntoIterator<Item = BorrowedFd<'s>>,
     timeout: Option<Duration>,
 ) {
     let none = libc::pollfd {
         fd: -1,
-        events: 0,
+        events: libc::POLLIN,
         revents: 0,
     };
-    let mut polled = [none; 4];
+    let mut polled = [none; 1 + MOST_READABLE];
     polled[0].fd = wake.0.as_raw_fd();
-    polled[0].events = libc::POLLIN;
-    let wanted = [
-        (readable[0], libc::POLLIN),
-        (readable[1], libc::POLLIN),
-        (writable, libc::POLLOUT),
-    ];
-    for (entry, (fd, events)) in polled[1..].iter_mut().zip(wanted) {
-        if let Some(fd) = fd {
-            entry.fd = fd.as_raw_fd();
-            entry.events = events;
-        }
+    let mut used = 1;
+    for (entry, fd) in polled[1..].iter_mut().zip(readable) {
+        entry.fd = fd.as_raw_fd();
+        used += 1;
     }
     let time = timeout.map(|timeout| libc::timespec {
         tv_sec: timeout.as_secs().min(86_400) as libc::time_t,
         tv_nsec: timeout.subsec_nanos() as libc::c_long,
     });
     let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: `polled` is an array of that many pollfds, whose descriptors are borrowed and so open (or -1, which is
-    // skipped); `time` is null or points to a timespec that outlives the call; a null signal mask changes nothing.
-    let ready = unsafe {
-        libc::ppoll(
-            polled.as_mut_ptr(),
-            polled.len() as libc::nfds_t,
-            time,
-            std::ptr::null(),
-        )
-    };
+    // SAFETY: `polled` holds that many pollfds, whose descriptors are borrowed and so open; `time` is null or points to a
+    // timespec that outlives the call; a null signal mask changes nothing.
+    let ready = unsafe { libc::ppoll(polled.as_mut_ptr(), used, time, std::ptr::null()) };
     if ready > 0 && polled[0].revents != 0 {
         wake.clear();
     }
