@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use caps::{CapSet, Capability};
 use pe_scrape::{Config, Group};
+use serde_json::Value;
 use tracing::info;
 
 /// What will happen, in one line.
@@ -85,7 +86,11 @@ fn probes_per_second(config: &Config) -> f64 {
     let of_group = |group: &Group| {
         let scrapers = group.devices.iter().flat_map(|device| &*device.scrapers);
         let probes: f64 = scrapers
-            .map(|scraper| f64::from(scraper.settings.count))
+            .map(|scraper| {
+                // A scraper that is asked for several probes calls them so, as the group does.
+                let own = scraper.settings.own.get("count").and_then(Value::as_f64);
+                own.unwrap_or(scraper.settings.count.into())
+            })
             .sum();
         probes / group.interval().as_secs_f64()
     };
@@ -111,8 +116,13 @@ mod tests {
             .device("c", "127.0.0.3")
             .build()
             .unwrap();
-        let config = Config::new(vec![slow, fast], Vec::new());
-        assert_eq!(probes_per_second(&config), 2.3);
+        let own = Group::builder("own", Duration::from_secs(10))
+            .scraper("ping", serde_json::json!({ "count": 20 }))
+            .device("d", "127.0.0.4")
+            .build()
+            .unwrap();
+        let config = Config::new(vec![slow, fast, own], Vec::new());
+        assert_eq!(probes_per_second(&config), 4.3);
         assert_eq!(probes_per_second(&Config::default()), 0.0);
     }
 }
