@@ -52,6 +52,7 @@ pub(crate) struct StatusView {
     pub(crate) sinks: Vec<SinkView>,
     pub(crate) reload: ReloadView,
     pub(crate) clock: ClockView,
+    pub(crate) sockets: SocketsView,
     pub(crate) build: BuildView,
     pub(crate) process: ProcessView,
     pub(crate) listen: Vec<String>,
@@ -166,6 +167,16 @@ impl ClockView {
             _ => None,
         }
     }
+}
+
+/// What the ICMP sockets have counted since the start; `null` where nothing is pinged.
+#[derive(Serialize)]
+pub(crate) struct SocketsView {
+    pub(crate) requests_sent: Option<f64>,
+    pub(crate) replies_received: Option<f64>,
+    /// Packets that this machine dropped, since the sockets' buffers were full.
+    pub(crate) receive_drops: Option<f64>,
+    pub(crate) send_errors: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -367,6 +378,7 @@ impl Source {
             sinks,
             reload,
             clock,
+            sockets: self.sockets_view(),
             build: BuildView {
                 version: env!("CARGO_PKG_VERSION"),
             },
@@ -515,11 +527,26 @@ impl Source {
             .collect()
     }
 
+    /// A value of the agent's latest own metrics.
+    fn own_value(&self, name: &str) -> Option<f64> {
+        self.history.as_ref()?.own_value(name)
+    }
+
     fn clock(&self) -> ClockView {
-        let value = |name| self.history.as_ref()?.own_value(name);
+        let is_synchronized = self.own_value("pingexporter_clock_synchronized");
         ClockView {
-            synchronized: value("pingexporter_clock_synchronized").map(|value| value > 0.0),
-            ahead_of_receiver: value("pingexporter_clock_ahead_of_receiver_seconds"),
+            synchronized: is_synchronized.map(|value| value > 0.0),
+            ahead_of_receiver: self.own_value("pingexporter_clock_ahead_of_receiver_seconds"),
+        }
+    }
+
+    fn sockets_view(&self) -> SocketsView {
+        let count = |name: &str| self.own_value(&format!("pingexporter_icmp_{name}_total"));
+        SocketsView {
+            requests_sent: count("requests_sent"),
+            replies_received: count("replies_received"),
+            receive_drops: count("receive_drops"),
+            send_errors: count("send_errors"),
         }
     }
 

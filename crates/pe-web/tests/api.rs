@@ -16,7 +16,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 async fn serve() -> SocketAddr {
-    serve_with(History::default()).await
+    let address = serve_with(History::default()).await;
+    // The latest results are there before the history has them.
+    until_true(async || {
+        json(address, "/api/v1/devices?state=down").await["devices"][0]["since"].is_number()
+    })
+    .await;
+    address
 }
 
 async fn serve_with(history: History) -> SocketAddr {
@@ -36,15 +42,18 @@ async fn serve_with(history: History) -> SocketAddr {
     let address = server.local_addr();
     tokio::spawn(server.serve(engine.handle(), std::future::pending()));
     tokio::spawn(engine.run(std::future::pending()));
-    let ready = async {
-        while json(address, "/api/v1/devices?state=down").await["total"] != 1 {
+    until_true(async || json(address, "/api/v1/devices?state=down").await["total"] == 1).await;
+    address
+}
+
+async fn until_true(mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), ready)
-        .await
-        .unwrap();
-    address
+    let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+    waited.expect("the results never come");
 }
 
 async fn json(address: SocketAddr, path: &str) -> Value {
@@ -88,7 +97,7 @@ async fn the_shapes_are_those_that_are_documented() {
          devices.unknown devices.up devices.waiting groups[].cycle groups[].devices groups[].file groups[].finished \
          groups[].interval groups[].is_stale groups[].name groups[].overruns_1h groups[].states.down \
          groups[].states.losing groups[].states.unknown groups[].states.up groups[].states.waiting listen[] newest_result now problems \
-         process.resident_bytes reload.attempted reload.diagnostics reload.successful sinks site started state"
+         process.resident_bytes reload.attempted reload.diagnostics reload.successful sinks site sockets.receive_drops sockets.replies_received sockets.requests_sent sockets.send_errors started state"
     );
     let row = "address device group id ip jitter loss_recent reason rtt since state trace[].loss trace[].rtt trace[].state";
     let list = json(address, "/api/v1/devices?limit=2").await;

@@ -93,6 +93,9 @@ impl Shell<'_> {
                             ", " (parts::counted(status.groups.len(), "group"))
                         }
                         (clock(&status.clock))
+                        @if let Some(drops) = status.sockets.receive_drops.filter(|drops| *drops > 0.0) {
+                            span { b.st.l { (text::count(drops as usize)) " replies dropped here" } ", the sockets' buffers were full" }
+                        }
                         span { "times in UTC" }
                     }
                     p.vh #said role="status" aria-live="polite" {}
