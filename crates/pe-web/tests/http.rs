@@ -167,3 +167,30 @@ async fn browsers_are_told_to_run_and_embed_nothing() {
         }
     }
 }
+
+#[tokio::test]
+async fn pages_are_small_and_load_nothing_else() {
+    let address = serve("127.1.0.0/20", |_| {}).await;
+    let page = request(address, "GET /?rows=100 HTTP/1.0").await;
+    assert_eq!(page.matches("<tr role=\"row\" data-id=").count(), 100);
+    assert!(page.len() < 100_000, "{} bytes", page.len());
+    for outside in [
+        "=\"http",
+        "=\"//",
+        "url(http",
+        "@import",
+        " style=\"",
+        " onclick",
+    ] {
+        assert!(!page.contains(outside), "{outside} in {page}");
+    }
+    let policy = page
+        .lines()
+        .find(|line| line.starts_with("content-security-policy: "));
+    let policy = policy.unwrap();
+    assert!(
+        policy.contains("default-src 'none'; style-src 'sha256-"),
+        "{policy}"
+    );
+    assert!(!policy.contains("unsafe"), "{policy}");
+}
