@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use pe_agent::Agent;
 use pe_ping::PingScraperFactory;
-use pe_probe::{DnsFactory, SntpFactory, TcpFactory, UdpFactory};
+use pe_probe::{DnsFactory, HttpFactory, SntpFactory, TcpFactory, UdpFactory};
 use pe_push::{PushgatewayFactory, RemoteWriteFactory};
 
 fn main() -> ExitCode {
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         })
         .scraper_with("dns", |context| DnsFactory::new(context.resolver()))
         .scraper_with("sntp", |context| SntpFactory::new(context.resolver()))
+        .scraper_with("http", |context| HttpFactory::new(context.resolver()))
         .scraper_with("tcp", |context| TcpFactory::new(context.resolver()))
         .scraper_with("udp", |context| UdpFactory::new(context.resolver()))
         .sink_with("pushgateway", |context| {

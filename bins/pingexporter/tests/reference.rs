@@ -13,6 +13,8 @@ fn registries() -> (ScraperRegistry, SinkRegistry) {
     let (mut scrapers, mut sinks) = (ScraperRegistry::new(), SinkRegistry::new());
     let ping = pe_ping::PingScraperFactory::new(SystemResolver);
     scrapers.register("ping", ping).unwrap();
+    let http = pe_probe::HttpFactory::new(SystemResolver);
+    scrapers.register("http", http).unwrap();
     let tcp = pe_probe::TcpFactory::new(SystemResolver);
     scrapers.register("tcp", tcp).unwrap();
     let dns = pe_probe::DnsFactory::new(SystemResolver);

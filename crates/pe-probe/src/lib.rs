@@ -83,6 +83,8 @@ pub mod udp;
 pub use connect::{Connected, connect, socket_failure};
 #[cfg(feature = "dns")]
 pub use dns::DnsFactory;
+#[cfg(feature = "http")]
+pub use http::HttpFactory;
 pub use metrics::{InfoMetric, ProbeMetrics};
 pub use probe::{Asked, Phase, Probe};
 pub use reason::{Failure, Reason};

@@ -100,6 +100,16 @@ impl Phase {
     }
 }
 
+/// Where the phase of a probe is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct PhaseHandle(Arc<AtomicU8>);
+
+impl PhaseHandle {
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Relaxed);
+    }
+}
+
 /// A device that is asked.
 #[non_exhaustive]
 pub struct Asked<'a> {
@@ -116,7 +126,7 @@ pub struct Asked<'a> {
     /// When the future is dropped.
     pub deadline: Instant,
     resolver: &'a Arc<dyn Resolve>,
-    phase: AtomicU8,
+    phase: PhaseHandle,
 }
 
 impl fmt::Debug for Asked<'_> {
@@ -144,7 +154,7 @@ impl<'a> Asked<'a> {
             start,
             deadline,
             resolver,
-            phase: AtomicU8::new(Phase::Connect as u8),
+            phase: PhaseHandle(Arc::new(AtomicU8::new(Phase::Connect as u8))),
         }
     }
 
@@ -174,11 +184,17 @@ impl<'a> Asked<'a> {
 
     /// Says what the probe is in the middle of. It starts with [`Phase::Connect`].
     pub fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.phase.enter(phase);
+    }
+
+    /// For what learns of the next phase without knowing the device.
+    #[cfg(feature = "http")]
+    pub(crate) fn phase_handle(&self) -> PhaseHandle {
+        self.phase.clone()
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        let phase = usize::from(self.phase.load(Ordering::Relaxed));
+        let phase = usize::from(self.phase.0.load(Ordering::Relaxed));
         Phase::ALL[phase.min(Phase::ALL.len() - 1)]
     }
 }

@@ -133,6 +133,17 @@ reasons! {
     Protocol = "protocol", down;
     /// The answer is not what was expected.
     Mismatch = "mismatch", down;
+    // HTTP.
+    /// The status of the answer is not as it should be.
+    HttpStatus = "http_status", down;
+    /// There were more redirects than allowed.
+    TooManyRedirects = "too_many_redirects", down;
+    /// A redirect leads to another host, which is not asked.
+    RedirectElsewhere = "redirect_elsewhere", down;
+    /// The proxy refuses, or cannot be found.
+    Proxy = "proxy", unknown;
+    /// The file of a password or token cannot be read.
+    SecretFile = "secret_file", unknown;
     // DNS.
     /// The server's responses had another identifier than the query.
     WrongId = "wrong_id", down;
