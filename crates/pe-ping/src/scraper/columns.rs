@@ -1,6 +1,7 @@
 //! The metrics of a ping scraper, and writing them into rows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pe_scrape::{
     Columns, HistogramSpec, Metric, MetricDescriptor, Row, Unit, push_rtt_code, rtt_code,
@@ -153,18 +154,23 @@ impl PingColumns {
     /// Writes what the probes of one cycle add up to. Duplicates and the histogram are written as they come in.
     pub(super) fn write(&self, row: Row<'_>, stats: &Stats, down: Down) {
         if let Some(mean) = stats.mean_rtt() {
+            let mean = Duration::from_nanos(published(nanos(mean)));
             row.set(self.dev_ping, stats::milliseconds(mean));
             row.set(self.up, 1.0);
         } else if !stats.is_unknown() || down.includes_unknown {
             self.write_down(row, down);
         }
+        let time = |seconds: Option<f64>| {
+            let nanos = seconds.map(|seconds| (seconds * 1e9).round() as u64);
+            nanos.map(|nanos| stats::seconds(published(nanos)))
+        };
         for (metric, value) in [
             (self.loss_ratio, stats.loss_ratio()),
-            (self.best, stats.best()),
-            (self.worst, stats.worst()),
-            (self.mean, stats.mean()),
-            (self.std_deviation, stats.std_deviation()),
-            (self.jitter, stats.jitter()),
+            (self.best, time(stats.best())),
+            (self.worst, time(stats.worst())),
+            (self.mean, time(stats.mean())),
+            (self.std_deviation, time(stats.std_deviation())),
+            (self.jitter, time(stats.jitter())),
             (self.reply_ttl, stats.ttl().map(f64::from)),
         ] {
             if let Some(value) = value {
@@ -195,6 +201,16 @@ impl PingColumns {
     fn write_down(&self, row: Row<'_>, down: Down) {
         row.set(self.dev_ping, down.value);
         row.set(self.up, 0.0);
+    }
+}
+
+/// Nanoseconds as series show them: whole microseconds from a millisecond on. What is measured is off by some microseconds there, and
+/// each digit beyond costs space wherever samples are stored.
+fn published(nanos: u64) -> u64 {
+    if nanos < 1_000_000 {
+        nanos
+    } else {
+        (nanos + 500) / 1_000 * 1_000
     }
 }
 
@@ -258,5 +274,18 @@ mod tests {
             assert_eq!(descriptor.unwrap().name(), "ping_errors_total");
         }
         assert_eq!(ping.columns.up(), Some(ping.up));
+    }
+
+    #[test]
+    fn times_are_whole_microseconds_from_a_millisecond_on() {
+        for (nanos, shown) in [
+            (0, 0),
+            (24_123, 24_123),
+            (999_999, 999_999),
+            (1_000_499, 1_000_000),
+            (20_123_500, 20_124_000),
+        ] {
+            assert_eq!(published(nanos), shown, "{nanos}");
+        }
     }
 }
