@@ -270,6 +270,7 @@ impl Source {
                     + i64::from(self.rng.u8(..20)),
                 boot_ns: second * 1_000_000_000 + self.rng.u64(..10_000_000),
                 boot_id: 0x1234_5678_9abc_def0_1234_5678_9abc_def0,
+                is_final: false,
             },
             metrics: self.metrics.clone(),
             rows: self.rows.clone(),

@@ -108,6 +108,7 @@ fn block() -> Arc<SampleBlock> {
             wall_ms: 1_700_000_000_123,
             boot_ns: 0,
             boot_id: 0,
+            is_final: false,
         },
         metrics: metrics.into(),
         rows: rows.collect(),

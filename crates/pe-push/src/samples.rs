@@ -48,4 +48,6 @@ pub struct SampleTime {
     pub boot_ns: u64,
     /// Which boot (`/proc/sys/kernel/random/boot_id`); 0 where that is not known.
     pub boot_id: u128,
+    /// Whether a receiver may have been told of it: the time is then corrected no more.
+    pub is_final: bool,
 }

@@ -49,6 +49,7 @@ fn block_at(wall_ms: i64, second: u32, rows: usize) -> Arc<SampleBlock> {
             wall_ms,
             boot_ns: u64::from(second) * 1_000_000_000,
             boot_id: 1,
+            is_final: false,
         },
         metrics: Arc::new([metric]),
         rows: (0..rows).map(|row| labels(row).unwrap()).collect(),
@@ -116,6 +117,40 @@ async fn fresh_blocks_overtake_a_backlog() {
     order.push(second(&next(&mut reader).await.1) / 30);
     // Those of the latest minute, in order; then the oldest; then what came meanwhile.
     assert_eq!(order, [197, 198, 199, 0, 200, 1]);
+}
+
+#[tokio::test]
+async fn a_time_that_was_settled_is_final_until_it_is_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || {
+        let disk = Box::new(Directory::open(directory.path()).unwrap());
+        QueueHandle::open(disk, QueueLimits::default()).unwrap().0
+    };
+    let queue = open();
+    let mut one = queue.reader("one", Order::Strict);
+    let mut two = queue.reader("two", Order::Strict);
+    for second in 0..2 {
+        queue.append(block(second, 3));
+    }
+    let (first, block) = next(&mut one).await;
+    assert!(!block.time.is_final);
+    one.settle(vec![(first, start() + 77_000)]).await;
+    // What is final stays as it is.
+    one.settle(vec![(first, start() + 99_000)]).await;
+    drop((queue, one, two));
+
+    let queue = open();
+    let mut one = queue.reader("one", Order::Strict);
+    two = queue.reader("two", Order::Strict);
+    for is_again in [false, true] {
+        let (id, block) = next(&mut one).await;
+        assert_eq!((id, second(&block)), (first, 77), "{is_again}");
+        assert!(block.time.is_final);
+        assert!(!next(&mut one).await.1.time.is_final);
+        one.rewind();
+    }
+    // Another sink has not sent it.
+    assert_eq!(second(&next(&mut two).await.1), 0);
 }
 
 #[tokio::test]

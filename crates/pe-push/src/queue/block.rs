@@ -36,6 +36,7 @@ pub(crate) fn read_block<'s>(
         wall_ms,
         boot_ns: input.varint()?,
         boot_id: u128::from_le_bytes(input.array()?),
+        is_final: false,
     };
     let (columns, rows) = (shape.metrics.len(), shape.rows.len());
     if columns.checked_mul(rows).is_none_or(|cells| cells > CELLS) {

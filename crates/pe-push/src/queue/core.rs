@@ -18,7 +18,7 @@ use pe_scrape::Backlog;
 
 use super::block::{count_samples, read_block, write_block};
 use super::column::ColumnWriter;
-use super::cursor::{self, COPIES, Cursor, Ranges};
+use super::cursor::{self, COPIES, Cursor, Known, Ranges};
 use super::disk::{Disk, MemoryDisk};
 use super::format::{Kind, RecordHeader, segment_name, write_record, write_segment_header};
 use super::recovery::{self, Recovery};
@@ -133,8 +133,8 @@ impl Queue {
             payload: Vec::new(),
             counters: QueueCounters::default(),
         };
-        for (name, done) in found.cursors.unwrap_or_default() {
-            queue.add_cursor(name, done)?;
+        for (name, known) in found.cursors.unwrap_or_default() {
+            queue.add_cursor(name, known)?;
         }
         queue.release();
         Ok((queue, found.recovery))
@@ -155,7 +155,11 @@ impl Queue {
     pub fn attach(&mut self, sink: &str, order: Order) -> Result<(), QueueError> {
         if !self.cursors.contains_key(sink) {
             let done = if self.cursors_lost { 0 } else { self.next };
-            self.add_cursor(sink.to_owned(), Ranges::below(done))?;
+            let known = Known {
+                done: Ranges::below(done),
+                ..Known::default()
+            };
+            self.add_cursor(sink.to_owned(), known)?;
             self.copies_due = COPIES.len();
         }
         if let Some(cursor) = self.cursors.get_mut(sink) {
@@ -265,8 +269,11 @@ impl Queue {
             let number = entry.header.number;
             let block = self.read(first, &entry)?;
             let (samples, bytes) = weight(&entry.header);
-            if let Some(block) = block {
+            if let Some(mut block) = block {
                 if let Some(cursor) = self.cursors.get_mut(sink) {
+                    if let Some(time) = cursor.times.get(&number) {
+                        (block.time.wall_ms, block.time.is_final) = (*time, true);
+                    }
                     cursor.taken.insert(number, number + 1);
                     cursor.waiting.insert(number, (samples, bytes));
                 }
@@ -296,6 +303,20 @@ impl Queue {
         if changed {
             self.copies_due = self.copies_due.max(1);
             self.release();
+        }
+    }
+
+    /// Settles the times of blocks that `sink` was given and is about to send, in wall-clock milliseconds. After a
+    /// [`sync`](Self::sync) they come with these times, marked as final, over restarts too, until they are acknowledged.
+    pub fn settle(&mut self, sink: &str, times: impl IntoIterator<Item = (BlockId, i64)>) {
+        let Some(cursor) = self.cursors.get_mut(sink) else {
+            return;
+        };
+        for (BlockId(number), time) in times {
+            if cursor.waiting.contains_key(&number) {
+                cursor.times.entry(number).or_insert(time);
+                self.copies_due = self.copies_due.max(1);
+            }
         }
     }
 
@@ -335,8 +356,12 @@ impl Queue {
             };
             let (samples, bytes) = other.writing.as_ref().map_or((0, 0), Writing::latest);
             for (name, cursor) in &mut other.cursors {
-                if self.cursors.get(name).is_none_or(|cursor| !waiting(cursor)) {
+                let former = self.cursors.get(name);
+                if former.is_none_or(|former| !waiting(former)) {
                     cursor.finish(new, new + 1, samples, bytes);
+                } else if let Some(time) = former.and_then(|former| former.times.get(&number)) {
+                    cursor.times.insert(new, *time);
+                    other.copies_due = other.copies_due.max(1);
                 }
             }
         }
@@ -431,10 +456,13 @@ impl Queue {
         Ok(latest)
     }
 
-    fn add_cursor(&mut self, name: String, mut done: Ranges) -> Result<(), QueueError> {
+    fn add_cursor(&mut self, name: String, mut known: Known) -> Result<(), QueueError> {
         let oldest = self.first_number();
-        done.insert(0, oldest);
-        let mut cursor = Cursor::new(done);
+        known.done.insert(0, oldest);
+        known
+            .times
+            .retain(|number, _| !known.done.contains(*number));
+        let mut cursor = Cursor::new(known);
         let segments: Vec<Segment> = self.all_segments().collect();
         for segment in segments {
             let (samples, bytes) = self.waiting_in(&segment, &cursor.done)?;

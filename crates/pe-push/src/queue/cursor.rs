@@ -9,13 +9,13 @@
 //! | 8 | `PECURSOR` |
 //! | 2 | version, 1 |
 //! | varint | generation, which rises by one with each copy |
-//! | varint | how many cursors follow: each the length of its sink's name, the name, how many ranges, and the ranges of numbers that are acknowledged: the gap to the one before, and the length |
+//! | varint | how many cursors follow: each the length of its sink's name, the name, how many ranges, and the ranges of numbers that are acknowledged: the gap to the one before, and the length; how many times, and the final times of blocks that are not acknowledged: the gap to the number before, and the distance (signed) to the time before, in milliseconds |
 //! | 4 | CRC-32 of all before |
 
 use std::collections::BTreeMap;
 
 use super::Order;
-use super::format::{Input, Malformed, put_varint};
+use super::format::{Input, Malformed, put_signed, put_varint};
 
 const MAGIC: &[u8; 8] = b"PECURSOR";
 const VERSION: u16 = 1;
@@ -107,6 +107,8 @@ pub(crate) struct Cursor {
     pub(crate) taken: Ranges,
     /// Given out and not acknowledged: samples and bytes.
     pub(crate) waiting: BTreeMap<u64, (u64, u64)>,
+    /// Final times of blocks that are not acknowledged, in wall-clock milliseconds.
+    pub(crate) times: BTreeMap<u64, i64>,
     /// Up to here fresh blocks were given out.
     pub(crate) fresh: u64,
     /// Samples that are not acknowledged.
@@ -116,8 +118,9 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    pub(crate) fn new(done: Ranges) -> Self {
+    pub(crate) fn new(Known { done, times }: Known) -> Self {
         Self {
+            times,
             order: Order::Strict,
             taken: done.clone(),
             fresh: 0,
@@ -150,13 +153,34 @@ impl Cursor {
         self.bytes = self.bytes.saturating_sub(bytes);
         self.done.insert(start, end);
         self.taken.insert(start, end);
-        let mut later = self.waiting.split_off(&start);
-        self.waiting.append(&mut later.split_off(&end));
+        remove_range(&mut self.waiting, start, end);
+        remove_range(&mut self.times, start, end);
     }
 }
 
-/// What is done, by sink.
-pub(crate) type Done = BTreeMap<String, Ranges>;
+fn remove_range<T>(map: &mut BTreeMap<u64, T>, start: u64, end: u64) {
+    let mut later = map.split_off(&start);
+    map.append(&mut later.split_off(&end));
+}
+
+/// What is kept of a cursor over restarts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) done: Ranges,
+    pub(crate) times: BTreeMap<u64, i64>,
+}
+
+impl Known {
+    /// One above the greatest number that is known.
+    pub(crate) fn end(&self) -> u64 {
+        let timed = self.times.last_key_value();
+        let timed = timed.map_or(0, |(number, _)| number.saturating_add(1));
+        self.done.end().max(timed)
+    }
+}
+
+/// What is kept, by sink.
+pub(crate) type Cursors = BTreeMap<String, Known>;
 
 /// The bytes of a copy.
 pub(crate) fn encode<'a>(
@@ -177,13 +201,20 @@ pub(crate) fn encode<'a>(
             put_varint(&mut out, end - start);
             latest = end;
         }
+        put_varint(&mut out, cursor.times.len() as u64);
+        let (mut latest, mut before) = (0, 0);
+        for (number, time) in &cursor.times {
+            put_varint(&mut out, number - latest);
+            put_signed(&mut out, time.wrapping_sub(before));
+            (latest, before) = (*number, *time);
+        }
     }
     out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
     out
 }
 
 /// Generation and cursors of a copy.
-pub(crate) fn decode(bytes: &[u8]) -> Result<(u64, Done), Malformed> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<(u64, Cursors), Malformed> {
     let (body, checksum) = bytes.split_last_chunk().ok_or(Malformed)?;
     if crc32fast::hash(body).to_le_bytes() != *checksum {
         return Err(Malformed);
@@ -193,18 +224,24 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(u64, Done), Malformed> {
         return Err(Malformed);
     }
     let generation = input.varint()?;
-    let mut cursors = Done::new();
+    let mut cursors = Cursors::new();
     for _ in 0..input.count()? {
         let length = input.count()?;
         let name = std::str::from_utf8(input.take(length)?).map_err(|_| Malformed)?;
-        let mut done = Ranges::default();
+        let mut known = Known::default();
         let mut latest = 0_u64;
         for _ in 0..input.count()? {
             let start = latest.checked_add(input.varint()?).ok_or(Malformed)?;
             latest = start.checked_add(input.varint()?).ok_or(Malformed)?;
-            done.insert(start, latest);
+            known.done.insert(start, latest);
         }
-        cursors.insert(name.to_owned(), done);
+        let (mut number, mut time) = (0_u64, 0_i64);
+        for _ in 0..input.count()? {
+            number = number.checked_add(input.varint()?).ok_or(Malformed)?;
+            time = time.wrapping_add(input.signed()?);
+            known.times.insert(number, time);
+        }
+        cursors.insert(name.to_owned(), known);
     }
     Ok((generation, cursors))
 }
@@ -222,6 +259,7 @@ mod tests {
         fn ranges_are_a_set_of_numbers(
             inserted in proptest::collection::vec((0..60_u64, 0..8_u64), 0..20),
             (from, length) in (0..60_u64, 1..10_u64),
+            times in proptest::collection::btree_map(any::<u64>(), any::<i64>(), 0..5),
         ) {
             let (mut ranges, mut set) = (Ranges::default(), BTreeSet::new());
             for (start, length) in inserted {
@@ -241,9 +279,10 @@ mod tests {
             let apart = ranges.0.windows(2).all(|pair| pair[0].1 < pair[1].0);
             prop_assert!(apart, "{:?}", ranges);
 
-            let cursors = BTreeMap::from([("a".to_owned(), Cursor::new(ranges.clone()))]);
+            let known = Known { done: ranges, times };
+            let cursors = BTreeMap::from([("a".to_owned(), Cursor::new(known.clone()))]);
             let bytes = encode(7, cursors.iter());
-            prop_assert_eq!(decode(&bytes), Ok((7, BTreeMap::from([("a".to_owned(), ranges)]))));
+            prop_assert_eq!(decode(&bytes), Ok((7, BTreeMap::from([("a".to_owned(), known)]))));
         }
 
         #[test]

@@ -78,6 +78,7 @@ enum Request {
     Retain(Vec<String>),
     Next(Arc<str>, oneshot::Sender<Next>),
     Acknowledge(Arc<str>, Vec<BlockId>),
+    Settle(Arc<str>, Vec<(BlockId, i64)>, oneshot::Sender<()>),
     Rewind(Arc<str>),
     Flush(oneshot::Sender<()>),
     Latest(oneshot::Sender<Vec<SampleBlock>>),
@@ -277,6 +278,22 @@ impl QueueReader {
             .ask(Request::Acknowledge(self.sink.clone(), ids));
     }
 
+    /// Settles the times of blocks that are about to be sent, in wall-clock milliseconds. Returns when they survive a power cut,
+    /// as far as the disk takes it: until they are acknowledged, these blocks are read with these times.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing: they are settled all the same.
+    pub fn settle(&self, times: Vec<(BlockId, i64)>) -> impl Future<Output = ()> + use<> {
+        let (reply, done) = oneshot::channel();
+        self.owner
+            .0
+            .ask(Request::Settle(self.sink.clone(), times, reply));
+        async {
+            // No answer: the thread is gone, and there is nothing to wait for.
+            let _ = done.await;
+        }
+    }
+
     /// Starts again with what was read and is not acknowledged.
     pub fn rewind(&mut self) {
         self.pending = None;
@@ -404,6 +421,11 @@ impl Worker {
             Request::Next(sink, reply) => self.next(&sink, reply),
             Request::Acknowledge(sink, ids) => {
                 self.queue.acknowledge(&sink, ids);
+                self.change();
+            }
+            Request::Settle(sink, times, reply) => {
+                self.queue.settle(&sink, times);
+                self.flushes.push(reply);
                 self.change();
             }
             Request::Rewind(sink) => {

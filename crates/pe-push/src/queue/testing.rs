@@ -33,6 +33,7 @@ pub(crate) fn block(time: u32, rows: usize, metrics: &[&str], value: f64) -> Sam
             wall_ms: i64::from(time) * 1_000,
             boot_ns: u64::from(time) * 1_000_000_000,
             boot_id: 7,
+            is_final: false,
         },
         metrics: metrics.iter().map(|name| metric(name)).collect(),
         rows: (0..rows).map(labels).collect(),

@@ -43,6 +43,7 @@ impl Now {
             wall_ms: wall_ms(wall),
             boot_ns: self.boot_ns.saturating_sub(ago),
             boot_id: self.boot_id,
+            is_final: false,
         }
     }
 

@@ -3,7 +3,7 @@
 //! An agent may boot with a wrong clock and no uplink. Blocks keep the wall clock's time and the time since boot, so that once
 //! the wall clock is right, the time of a block of this boot is what the wall clock says now, less what has passed since.
 //!
-//! - A block's time is final when it is first sent. Before, it follows every step of the wall clock.
+//! - A block's time is final, and the queue has it, before it is first sent. Until then, it follows every step of the wall clock.
 //! - Nothing is held back because a clock is not synchronised: many machines never say that they are. Samples wait, for
 //!   `clock_wait` after the receiver first answered, only while the clock is not synchronised and an earlier run saw it be, or
 //!   while it is off by more than [`FAR_OFF`] from the receiver's.
@@ -110,6 +110,9 @@ impl ClockTruth {
 
 /// Sets the time of a block that was never sent to what it is by the wall clock of now.
 pub(crate) fn correct(time: &mut SampleTime, now: Now) -> Correction {
+    if time.is_final {
+        return Correction::None;
+    }
     if time.boot_id != now.boot_id || time.boot_id == 0 {
         return Correction::EarlierBoot;
     }
@@ -122,6 +125,12 @@ pub(crate) fn correct(time: &mut SampleTime, now: Now) -> Correction {
     }
     time.wall_ms = right;
     Correction::Stepped(step)
+}
+
+/// Whether the wall clock was stepped between two moments of one run.
+pub(crate) fn has_stepped(before: Now, now: Now) -> bool {
+    let mut time = before.time();
+    matches!(correct(&mut time, now), Correction::Stepped(_))
 }
 
 #[cfg(test)]
@@ -217,7 +226,10 @@ mod tests {
             (back, time.wall_ms),
             (Correction::Stepped(-86_405_000), 999_995_000)
         );
-        time.boot_id = 99;
+        assert!(has_stepped(start, later(start, 9, -5)) && !has_stepped(start, later(start, 9, 0)));
+        time.is_final = true;
+        assert_eq!(correct(&mut time, later(start, 70, 99)), Correction::None);
+        (time.boot_id, time.is_final) = (99, false);
         assert_eq!(
             correct(&mut time, later(start, 80, 0)),
             Correction::EarlierBoot

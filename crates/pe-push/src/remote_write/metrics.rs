@@ -137,13 +137,11 @@ impl WriteMetrics {
         self.counts.connections.set(connections as f64);
     }
 
-    pub(crate) fn corrected(&self, is_corrected: bool) {
-        let result = if is_corrected {
-            "corrected"
-        } else {
-            "earlier_boot"
-        };
-        self.counts.corrections.of(result).add(1);
+    /// Counts blocks whose time was corrected, and those whose time stands since they are of an earlier boot.
+    pub(crate) fn corrected(&self, corrected: u64, of_earlier_boot: u64) {
+        let corrections = &self.counts.corrections;
+        corrections.of("corrected").add(corrected);
+        corrections.of("earlier_boot").add(of_earlier_boot);
     }
 
     pub(crate) fn synchronized(&self, synchronized: Option<bool>) {

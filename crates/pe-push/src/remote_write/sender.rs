@@ -15,8 +15,8 @@ use pe_scrape::{Backoff, with_causes};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::blocks::wall_ms;
-use super::clock::{ClockTruth, Correction, correct};
+use super::blocks::{Now, wall_ms};
+use super::clock::{ClockTruth, Correction, correct, has_stepped};
 use super::metrics::Lost;
 use super::pace::Pace;
 use super::peer::Reply;
@@ -52,6 +52,9 @@ const MOST_REFUSED: usize = 1000;
 
 /// Longest pause between tries, unless the receiver asks for more: what is new is to arrive within two cycles of ten seconds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// After times were settled on a slow disk, it gets so much rest at most, in which blocks gather.
+const SETTLING_PAUSE: Duration = Duration::from_millis(200);
 
 /// Most shapes whose latest time is remembered.
 const MOST_SHAPES: usize = 10_000;
@@ -97,6 +100,8 @@ pub(super) struct Sender {
     last_refusal: Option<Instant>,
     /// Whether the receiver let nothing in and then took an empty request.
     was_closed: bool,
+    /// Until when nothing is settled.
+    settles_after: Instant,
 }
 
 /// Blocks that are being sent.
@@ -104,6 +109,13 @@ struct Delivery {
     /// Whether it gives way to fresh blocks between requests.
     gives_way: bool,
     ids: Vec<BlockId>,
+    /// When it was read, until its times are settled.
+    read: Option<Now>,
+    /// Blocks whose times were corrected, and those of an earlier boot.
+    corrected: u64,
+    of_earlier_boot: u64,
+    /// Times that are not final yet.
+    times: Vec<(BlockId, i64)>,
     pending: VecDeque<Work>,
 }
 
@@ -143,6 +155,7 @@ impl Sender {
             newest: None,
             last_refusal: None,
             was_closed: false,
+            settles_after: Instant::now(),
             shared,
         }
     }
@@ -161,8 +174,8 @@ impl Sender {
                 self.shared.wait_for_blocks().await;
                 continue;
             }
-            self.ask_for_time().await;
-            if self.hold_back().await {
+            if self.ask_for_time().await || self.hold_back().await {
+                self.read_again().await;
                 continue;
             }
             self.deliver().await;
@@ -179,9 +192,19 @@ impl Sender {
             return;
         }
         self.forgive();
-        let (mut window, mut ids) = (Window::default(), Vec::new());
+        sleep(self.settles_after.saturating_duration_since(Instant::now())).await;
+        let mut window = Window::default();
+        let now = now();
+        let mut delivery = Delivery {
+            gives_way: false,
+            ids: Vec::new(),
+            read: Some(now),
+            corrected: 0,
+            of_earlier_boot: 0,
+            times: Vec::new(),
+            pending: VecDeque::new(),
+        };
         let seen = self.newest;
-        let mut gives_way = false;
         let cells = match is_fresh_first {
             true => WINDOW_CELLS / 8,
             false => WINDOW_CELLS,
@@ -199,53 +222,52 @@ impl Sender {
             let is_old = seen.is_some_and(|seen| id <= seen);
             if is_fresh_first
                 && is_old
-                && !(self.deliveries.is_empty() && ids.is_empty())
-                && !gives_way
+                && !(self.deliveries.is_empty() && delivery.ids.is_empty())
+                && !delivery.gives_way
             {
                 // What waits from before is taken up when nothing else is left.
                 self.carried.push_back((id, block));
                 break;
             }
-            gives_way = is_fresh_first && is_old;
+            delivery.gives_way = is_fresh_first && is_old;
             self.newest = self.newest.max(Some(id));
-            let Some(block) = self.admit(&block) else {
+            let Some((admitted, correction)) = self.admit(&block, now) else {
                 self.shared.acknowledge([id]).await;
                 continue;
             };
-            match window.add(block, &mut self.overlaps) {
-                Ok(()) => ids.push(id),
-                Err(block) => {
-                    self.carried.push_front((id, block));
-                    break;
-                }
+            let (time, is_final) = (admitted.time.wall_ms, admitted.time.is_final);
+            if window.add(admitted, &mut self.overlaps).is_err() {
+                self.carried.push_front((id, block));
+                break;
+            }
+            delivery.ids.push(id);
+            if !is_final {
+                delivery.times.push((id, time));
+            }
+            match correction {
+                Correction::None => {}
+                Correction::Stepped(_) => delivery.corrected += 1,
+                Correction::EarlierBoot => delivery.of_earlier_boot += 1,
             }
         }
         if window.is_empty() {
             return;
         }
-        let work = Work {
+        delivery.pending.push_back(Work {
             parts: window.into_parts(),
             kind: WorkKind::First,
-        };
-        self.deliveries.push_front(Delivery {
-            gives_way,
-            ids,
-            pending: [work].into(),
         });
+        self.deliveries.push_front(delivery);
     }
 
     /// The block with its time corrected; `None` where it cannot be sent any more.
-    fn admit(&mut self, block: &Arc<SampleBlock>) -> Option<Arc<SampleBlock>> {
-        let (shared, now) = (&self.shared, now());
+    fn admit(&self, block: &Arc<SampleBlock>, now: Now) -> Option<(Arc<SampleBlock>, Correction)> {
+        let shared = &self.shared;
         let mut time = block.time;
         let mut block = block.clone();
-        match correct(&mut time, now) {
-            Correction::None => {}
-            Correction::EarlierBoot => shared.metrics.corrected(false),
-            Correction::Stepped(_) => {
-                shared.metrics.corrected(true);
-                Arc::make_mut(&mut block).time = time;
-            }
+        let correction = correct(&mut time, now);
+        if let Correction::Stepped(_) = correction {
+            Arc::make_mut(&mut block).time = time;
         }
         let age_ms = wall_ms(now.wall).saturating_sub(block.time.wall_ms);
         let is_too_old = shared.settings.max_age.is_some_and(|most| {
@@ -255,23 +277,60 @@ impl Sender {
             shared.metrics.lost(Lost::TooOld, present(&block));
             return None;
         }
-        if shared.settings.order == Order::Strict {
-            if self.latest.len() >= MOST_SHAPES {
-                self.latest.clear();
-            }
-            let latest = self.latest.entry(shape(&block));
-            let (latest, _) = latest.or_insert_with(|| (i64::MIN, labels_of(&block)));
-            if block.time.wall_ms < *latest {
-                shared.metrics.lost(Lost::ClockStep, present(&block));
-                return None;
-            }
-            *latest = block.time.wall_ms;
+        if shared.settings.order == Order::Strict
+            && let Some((latest, _)) = self.latest.get(&shape(&block))
+            && block.time.wall_ms < *latest
+        {
+            shared.metrics.lost(Lost::ClockStep, present(&block));
+            return None;
         }
-        Some(block)
+        Some((block, correction))
     }
 
-    /// Asks the receiver for its time before the first samples are sent.
-    async fn ask_for_time(&mut self) {
+    /// Makes the times of a delivery final, and certain to stay so over a power cut; whether they are those of now. After a step
+    /// of the clock they have to be read again.
+    async fn settle(&mut self, delivery: &mut Delivery) -> bool {
+        let Some(read) = delivery.read else {
+            return true;
+        };
+        if has_stepped(read, now()) {
+            return false;
+        }
+        delivery.read = None;
+        if !delivery.times.is_empty() {
+            let started = Instant::now();
+            let times = std::mem::take(&mut delivery.times);
+            self.shared.settle(times).await;
+            let pause = (started.elapsed() * 9).min(SETTLING_PAUSE);
+            self.settles_after = Instant::now() + pause;
+        }
+        let metrics = &self.shared.metrics;
+        metrics.corrected(delivery.corrected, delivery.of_earlier_boot);
+        if self.shared.settings.order == Order::Strict {
+            let parts = delivery.pending.iter().flat_map(|work| &work.parts);
+            for block in parts.filter_map(|part| part.blocks.last()) {
+                if self.latest.len() >= MOST_SHAPES {
+                    self.latest.clear();
+                }
+                let latest = self.latest.entry(shape(block));
+                let (latest, _) = latest.or_insert_with(|| (i64::MIN, labels_of(block)));
+                *latest = block.time.wall_ms.max(*latest);
+            }
+        }
+        true
+    }
+
+    /// Reads again what is not acknowledged, with the times of now.
+    async fn read_again(&mut self) {
+        self.deliveries.clear();
+        self.carried.clear();
+        self.newest = None;
+        self.shared.rewind().await;
+    }
+
+    /// Asks the receiver for its time before the first samples are sent; whether that took more than one try.
+    async fn ask_for_time(&mut self) -> bool {
+        let mut has_waited = false;
         while self.truth.wants_answer() {
             let body = self.encoder.empty(Protocol::V1);
             let started = Instant::now();
@@ -279,10 +338,12 @@ impl Sender {
             self.note_exchange(&result, started.elapsed());
             match result {
                 // Any answer tells the time.
-                Ok(_) => return,
+                Ok(_) => break,
                 Err(error) => self.pause_after(&error, None).await,
             }
+            has_waited = true;
         }
+        has_waited
     }
 
     /// Waits while the clock is in doubt; whether it waited. Times are corrected after it.
@@ -315,12 +376,6 @@ impl Sender {
                 sink = &*self.shared.name,
                 "samples no longer wait for the clock"
             );
-            // Read again, with the times of now.
-            self.deliveries.clear();
-            self.carried.clear();
-            self.latest.clear();
-            self.newest = None;
-            self.shared.rewind().await;
         }
         has_waited
     }
@@ -330,6 +385,9 @@ impl Sender {
         let Some(mut delivery) = self.deliveries.pop_front() else {
             return;
         };
+        if !self.settle(&mut delivery).await {
+            return self.read_again().await;
+        }
         match self.send_all(&mut delivery).await {
             Ok(()) => {
                 self.shared.acknowledge(delivery.ids).await;

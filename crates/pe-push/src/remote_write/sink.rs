@@ -374,6 +374,16 @@ impl Shared {
         }
     }
 
+    /// Settles the times of blocks that are about to be sent, certain to survive a power cut.
+    pub(super) async fn settle(&self, times: Vec<(BlockId, i64)>) {
+        let reader = self.reader.lock().await;
+        let settled = reader.as_ref().map(|reader| reader.settle(times));
+        drop(reader);
+        if let Some(settled) = settled {
+            settled.await;
+        }
+    }
+
     /// What waits, and keeps it for pages that ask while the reader is at work.
     pub(super) async fn backlog(&self) -> Backlog {
         let reader = self.reader.lock().await;

@@ -74,6 +74,7 @@ pub(crate) fn block(
             wall_ms,
             boot_ns: 0,
             boot_id: 0,
+            is_final: false,
         },
         metrics: metrics.into(),
         rows: rows.iter().map(|row| label_set(row)).collect(),

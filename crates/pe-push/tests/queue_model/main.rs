@@ -30,7 +30,7 @@ fn run(seeds: std::ops::Range<u64>) -> Vec<u64> {
                     }
                     if told.elapsed() > Duration::from_secs(60) {
                         told = Instant::now();
-                        println!("{} schedules", seed - seeds.start);
+                        println!("{} schedules, up to seed {seed}", seed - seeds.start);
                     }
                 }
             });

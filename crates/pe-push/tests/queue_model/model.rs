@@ -31,12 +31,17 @@ pub(crate) fn run(seed: u64) {
     let steps = 20 + model.rng.usize(..80);
     for _ in 0..steps {
         model.step();
+        if model.settling.u8(..8) == 0 {
+            model.settle();
+        }
     }
     model.drain();
 }
 
 struct Model {
     rng: Rng,
+    /// Decides what is settled, apart from the rest.
+    settling: Rng,
     disk: SimulatedDisk,
     limits: QueueLimits,
     queue: Queue,
@@ -65,6 +70,10 @@ struct Sink {
     acknowledged: BTreeSet<u64>,
     /// Never to come again.
     finished: BTreeSet<u64>,
+    /// Final times: certain to survive, told in this run, and told in earlier ones.
+    times: BTreeMap<u64, i64>,
+    told: BTreeMap<u64, i64>,
+    told_before: BTreeSet<(u64, i64)>,
 }
 
 impl Model {
@@ -83,6 +92,7 @@ impl Model {
             .collect();
         let mut model = Self {
             rng,
+            settling: Rng::with_seed(seed),
             disk,
             limits,
             queue,
@@ -142,6 +152,7 @@ impl Model {
             wall_ms: i64::try_from(self.clock).unwrap() * 1_000,
             boot_ns: self.clock * 1_000_000_000,
             boot_id: 5,
+            is_final: false,
         };
         let block = SampleBlock {
             time,
@@ -168,6 +179,10 @@ impl Model {
             for set in [&mut sink.acknowledged, &mut sink.finished, &mut sink.given] {
                 set.remove(&number);
             }
+            let told = sink.told.contains_key(&number) || sink.times.contains_key(&number);
+            assert!(!told || !self.flipped.is_empty(), "{number} used again");
+            sink.told.remove(&number);
+            sink.times.remove(&number);
             sink.pending.insert(number);
         }
     }
@@ -183,6 +198,7 @@ impl Model {
                 let new = pending.difference(&sink.acknowledged);
                 sink.promised.extend(new.copied());
                 sink.finished.extend(&sink.acknowledged);
+                sink.times.append(&mut sink.told.clone());
             }
         }
     }
@@ -214,9 +230,23 @@ impl Model {
         }
         let known = self.blocks.get(&number);
         let known = known.unwrap_or_else(|| panic!("{name} got {number}, which nobody appended"));
-        assert!(is_same(known, &block), "{name} got another block {number}");
         let sink = self.sinks.get_mut(name).unwrap();
         let damaged = self.flipped.keys().any(|file| file.starts_with("cursors"));
+        let mut block = block;
+        let final_time = block.time.is_final.then_some(block.time.wall_ms);
+        let in_run = sink.told.get(&number);
+        let certain = in_run.or_else(|| sink.times.get(&number).filter(|_| !damaged));
+        if let Some(time) = final_time {
+            let is_told = sink.times.get(&number) == Some(&time)
+                || in_run == Some(&time)
+                || sink.told_before.contains(&(number, time));
+            assert!(is_told, "{name} got {number} with a time that nobody told");
+            (block.time.wall_ms, block.time.is_final) = (known.time.wall_ms, false);
+        }
+        if let Some(certain) = certain {
+            assert_eq!(final_time, Some(*certain), "time of {number} for {name}");
+        }
+        assert!(is_same(known, &block), "{name} got another block {number}");
         if damaged && sink.finished.remove(&number) {
             // An older copy of the cursors was in order.
             sink.acknowledged.remove(&number);
@@ -253,6 +283,26 @@ impl Model {
             .acknowledge(name, chosen.into_iter().map(BlockId));
     }
 
+    /// Makes the times of some blocks final that wait for an acknowledgement.
+    fn settle(&mut self) {
+        let (name, _) = self.settling.choice(SINKS).unwrap();
+        let sink = self.sinks.get_mut(name).unwrap();
+        let mut times = Vec::new();
+        for number in sink.given.difference(&sink.acknowledged) {
+            let known = sink.told.contains_key(number) || sink.times.contains_key(number);
+            let before = sink.told_before.range((*number, i64::MIN)..);
+            let before = before.take_while(|told| told.0 == *number).count();
+            if known || before > 0 || self.settling.bool() {
+                continue;
+            }
+            let time = self.blocks[number].time.wall_ms + self.settling.i64(-90_000..90_000);
+            times.push((BlockId(*number), time));
+            sink.told.insert(*number, time);
+        }
+        trace!("{name} settles {times:?}");
+        self.queue.settle(name, times);
+    }
+
     fn rewind(&mut self) {
         let (name, _) = self.rng.choice(SINKS).unwrap();
         trace!("{name} rewinds");
@@ -285,6 +335,8 @@ impl Model {
             sink.pending.clear();
             sink.position = 0;
             sink.given.clear();
+            sink.told_before
+                .append(&mut std::mem::take(&mut sink.told).into_iter().collect());
             // What of it reached the disk is open.
             let finished = &sink.finished;
             sink.acknowledged.retain(|number| finished.contains(number));

@@ -1,13 +1,15 @@
 //! What outlives a sink: with a state directory the end of the program, else a reload.
 
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
-use pe_push::RemoteWriteFactory;
+use pe_push::queue::{Directory, Order, Queue, QueueLimits};
+use pe_push::{RemoteWriteFactory, queue_directories};
 use pe_scrape::{CloseReason, Sink, SinkFactory, SinkSettings};
 use pe_testkit::{WriteAnswer, WriteReceiver, wait};
 use serde_json::json;
 
-use crate::fleet::{Fleet, by_series};
+use crate::fleet::{Fleet, by_series, metric};
 
 fn sink(factory: &RemoteWriteFactory, url: &str, timeout: &str) -> Arc<dyn Sink> {
     let own = json!({"url": url, "timeout": timeout});
@@ -52,6 +54,35 @@ async fn samples_that_wait_survive_the_end_of_the_program() {
     let just_after = fleet.time_ms(3) + 1;
     let marker = |metric: &str| ((metric.to_owned(), "device-2".to_owned()), just_after);
     assert_eq!(markers, [marker("rtt"), marker("sent_total")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrected_time_stands_once_it_was_tried_to_send_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = WriteReceiver::answering(|_| WriteAnswer::status(503, "down"));
+    let factory = RemoteWriteFactory::new().state_dir(Some(directory.path().to_owned()));
+    let sink = sink(&factory, &receiver.url(), "2s");
+    // By a clock that has been set back by an hour since.
+    let mut fleet = Fleet::until_now(3, 0);
+    fleet.start_ms += 3_600_000;
+    let mut report = Arc::into_inner(fleet.report(0, &[])).unwrap();
+    report.started = UNIX_EPOCH + Duration::from_millis(fleet.time_ms(0).unsigned_abs());
+    sink.publish(Arc::new(report));
+    sink.flush().await.unwrap_err();
+    let corrections = "pingexporter_clock_corrections_total";
+    let corrected = metric(&*sink, corrections, Some(("result", "corrected")));
+    assert_eq!(corrected, 1.0);
+    drop((sink, factory));
+
+    let queues = queue_directories(directory.path()).unwrap();
+    wait::until_true("a final time in the queue", || {
+        let disk = Box::new(Directory::open(&queues[0].1).unwrap());
+        let (mut queue, _) = Queue::open(disk, QueueLimits::default()).unwrap();
+        queue.attach("central", Order::Strict).unwrap();
+        let (_, block) = queue.next("central").unwrap().unwrap();
+        let time = block.time;
+        time.is_final && (3_590_000..3_601_000).contains(&(fleet.time_ms(0) - time.wall_ms))
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
