@@ -275,6 +275,7 @@ impl Source {
             metrics: self.metrics.clone(),
             rows: self.rows.clone(),
             columns,
+            natives: Vec::new(),
         }
     }
 

@@ -115,5 +115,6 @@ fn block() -> Arc<SampleBlock> {
         columns: (0..METRICS)
             .map(|_| (0..DEVICES).map(|_| value()).collect())
             .collect(),
+        natives: Vec::new(),
     })
 }

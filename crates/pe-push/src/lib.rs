@@ -68,6 +68,8 @@ mod filter;
 mod host;
 mod http;
 mod metrics;
+#[cfg_attr(not(feature = "remote-write"), allow(dead_code))]
+mod native;
 mod pushgateway;
 #[cfg(feature = "remote-write")]
 pub mod queue;
@@ -79,6 +81,7 @@ mod state;
 pub use error::PushError;
 pub use http::{Headers, TlsSettings};
 pub use metrics::ResultKind;
+pub use native::NativeColumn;
 pub use pushgateway::{
     Compression, Grouping, GroupingKey, Pushgateway, PushgatewayFactory, PushgatewaySettings,
     PushgatewaySink,

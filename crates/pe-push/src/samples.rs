@@ -2,11 +2,13 @@
 //!
 //! A [`SampleBlock`] says everything that a receiver needs; nothing of the running configuration is looked up for it later, so
 //! that a reload never relabels what waits. Histograms are flat: a column for each `_bucket` (with its label `le`), for `_sum`
-//! and for `_count`, as Prometheus stores classic histograms.
+//! and for `_count`, as Prometheus stores classic histograms. A native histogram is one column and a record for each row.
 
 use std::sync::Arc;
 
 use pe_scrape::{LabelSet, Unit};
+
+use crate::native::NativeColumn;
 
 /// One frame: the values of some metrics for some rows, all measured at one time.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +22,8 @@ pub struct SampleBlock {
     pub rows: Arc<[LabelSet]>,
     /// One column a metric, each with one value a row; [`pe_scrape::ABSENT`] where there is no sample.
     pub columns: Vec<Vec<f64>>,
+    /// What native histograms say beside their columns, which hold how many observations they have.
+    pub natives: Vec<NativeColumn>,
 }
 
 /// A column's metric: together with a row's labels, a series.
@@ -37,6 +41,14 @@ pub struct SampleMetric {
     pub help: Arc<str>,
     /// The unit of the values.
     pub unit: Unit,
+}
+
+impl SampleMetric {
+    /// Whether its samples are native histograms: those of classic ones have names of their own.
+    #[must_use]
+    pub fn is_native(&self) -> bool {
+        self.kind == "histogram" && self.name == self.family
+    }
 }
 
 /// When a block was measured, on the clocks that this takes to correct it later.

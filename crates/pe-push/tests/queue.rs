@@ -58,6 +58,7 @@ fn block_at(wall_ms: i64, second: u32, rows: usize) -> Arc<SampleBlock> {
                 .map(|row| (row * 7 % 1_000) as f64 / 1e9)
                 .collect(),
         ],
+        natives: Vec::new(),
     })
 }
 

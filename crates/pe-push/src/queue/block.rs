@@ -1,12 +1,16 @@
 //! The payload of a block's record.
 //!
 //! The number of its shape (varint); nanoseconds since boot (varint); 16 bytes that name the boot; the columns, one a metric
-//! (`column.rs`). The time by the wall clock is in the record's header.
+//! (`column.rs`). Where there are native histograms, how many columns have them, and for each the number of the column, the schema
+//! (a byte), the lowest and the highest bucket (signed), the lengths of the records of all rows, and the records (`native.rs`). The time by
+//! the wall clock is in the record's header.
 
 use super::column::{ColumnWriter, read_columns};
-use super::format::{Input, Malformed, put_varint};
+use pe_scrape::NativeBuckets;
+
+use super::format::{Input, Malformed, put_signed, put_varint};
 use super::shape::Shape;
-use crate::{SampleBlock, SampleTime};
+use crate::{NativeColumn, SampleBlock, SampleTime};
 
 /// A block has at most so many cells (512 MB): more in a file is a lie that memory would pay for.
 const CELLS: usize = 1 << 26;
@@ -22,6 +26,54 @@ pub(crate) fn write_block(
     put_varint(out, block.time.boot_ns);
     out.extend_from_slice(&block.time.boot_id.to_le_bytes());
     columns.write(out, &block.columns);
+    if block.natives.is_empty() {
+        return;
+    }
+    put_varint(out, block.natives.len() as u64);
+    for native in &block.natives {
+        put_varint(out, native.metric as u64);
+        out.push(native.buckets.schema);
+        put_signed(out, native.buckets.lowest.into());
+        put_signed(out, native.buckets.highest.into());
+        let records = || (0..block.rows.len()).map(|row| native.record(row));
+        for record in records() {
+            put_varint(out, record.len() as u64);
+        }
+        for record in records() {
+            out.extend_from_slice(record);
+        }
+    }
+}
+
+/// Reads native histograms, for so many columns and rows.
+fn read_natives(
+    input: &mut Input<'_>,
+    columns: usize,
+    rows: usize,
+) -> Result<Vec<NativeColumn>, Malformed> {
+    let mut natives = Vec::new();
+    if input.0.is_empty() {
+        return Ok(natives);
+    }
+    let bound = |bucket: i64| i32::try_from(bucket).map_err(|_| Malformed);
+    for _ in 0..input.count()? {
+        let metric = input.below(columns)?;
+        let buckets = NativeBuckets {
+            schema: input.byte()?,
+            lowest: bound(input.signed()?)?,
+            highest: bound(input.signed()?)?,
+        };
+        let mut native = NativeColumn::new(metric, buckets);
+        let mut lengths = Vec::new();
+        for _ in 0..rows {
+            lengths.push(input.count()?);
+        }
+        for length in lengths {
+            native.push_record(input.take(length)?);
+        }
+        natives.push(native);
+    }
+    Ok(natives)
 }
 
 /// Reads a block, with the shape that `shape_of` knows under its number.
@@ -42,7 +94,8 @@ pub(crate) fn read_block<'s>(
     if columns.checked_mul(rows).is_none_or(|cells| cells > CELLS) {
         return Err(Malformed);
     }
-    let columns = read_columns(&mut input, columns, rows)?;
+    let (width, columns) = (columns, read_columns(&mut input, columns, rows)?);
+    let natives = read_natives(&mut input, width, rows)?;
     if !input.0.is_empty() {
         return Err(Malformed);
     }
@@ -51,6 +104,7 @@ pub(crate) fn read_block<'s>(
         metrics: shape.metrics.clone(),
         rows: shape.rows.clone(),
         columns,
+        natives,
     })
 }
 

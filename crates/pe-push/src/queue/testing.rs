@@ -38,5 +38,6 @@ pub(crate) fn block(time: u32, rows: usize, metrics: &[&str], value: f64) -> Sam
         metrics: metrics.iter().map(|name| metric(name)).collect(),
         rows: (0..rows).map(labels).collect(),
         columns: metrics.iter().map(|_| vec![value; rows]).collect(),
+        natives: Vec::new(),
     }
 }

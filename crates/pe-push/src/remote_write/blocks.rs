@@ -15,7 +15,7 @@ use pe_scrape::{
 };
 
 use crate::filter::Filter;
-use crate::{SampleBlock, SampleMetric, SampleTime};
+use crate::{NativeColumn, SampleBlock, SampleMetric, SampleTime};
 
 /// The one NaN that stands for a measured NaN; others have a meaning on the wire.
 ///
@@ -105,6 +105,8 @@ pub(crate) struct BlockMaker {
     external: Labels,
     instance: Arc<str>,
     filter: Filter,
+    /// Whether native histograms are sent.
+    with_natives: bool,
     groups: HashMap<Arc<str>, Shapes>,
 }
 
@@ -124,8 +126,15 @@ impl BlockMaker {
             external,
             instance,
             filter,
+            with_natives: false,
             groups: HashMap::new(),
         }
+    }
+
+    /// Makes blocks of native histograms too, or not.
+    pub(crate) fn with_natives(mut self, with_natives: bool) -> Self {
+        self.with_natives = with_natives;
+        self
     }
 
     /// Forgets the labels of groups that are not in force.
@@ -151,19 +160,21 @@ impl BlockMaker {
             .chain(&report.exporter)
             .filter(|frame| !frame.rows().is_empty())
             .map(|frame| {
-                let shape = shapes.shape(frame, &own, &self.filter);
+                let shape = shapes.shape(frame, &own, &self.filter, self.with_natives);
                 let time = now.time_of(frame.time(), age(report, frame, now));
+                let (columns, natives) = shape.filtered(flatten(frame, self.with_natives));
                 let block = SampleBlock {
                     time,
                     metrics: shape.metrics.clone(),
                     rows: shape.rows.clone(),
-                    columns: shape.filtered(flatten(frame)),
+                    columns,
+                    natives,
                 };
                 Shaped { shape, block }
             })
             .collect();
         let kept = report.kept.iter();
-        let kept = kept.map(|frame| shapes.shape(frame, &own, &self.filter));
+        let kept = kept.map(|frame| shapes.shape(frame, &own, &self.filter, self.with_natives));
         let kept = kept.collect();
         shapes.forget();
         ReportBlocks { fresh, kept }
@@ -201,6 +212,7 @@ impl Shapes {
         frame: &Frame,
         own: &[(Arc<str>, Arc<str>)],
         filter: &Filter,
+        with_natives: bool,
     ) -> Arc<Shape> {
         let address = (
             Arc::as_ptr(frame.columns()).addr(),
@@ -224,7 +236,7 @@ impl Shapes {
                 }
                 return known;
             }
-            None => Arc::new(Shape::new(frame, own, filter)),
+            None => Arc::new(Shape::new(frame, own, filter, with_natives)),
         };
         self.by_address
             .insert(address, (shape.clone(), self.report));
@@ -246,10 +258,15 @@ impl Shapes {
 }
 
 impl Shape {
-    fn new(frame: &Frame, own: &[(Arc<str>, Arc<str>)], filter: &Filter) -> Self {
+    fn new(
+        frame: &Frame,
+        own: &[(Arc<str>, Arc<str>)],
+        filter: &Filter,
+        with_natives: bool,
+    ) -> Self {
         let rows = frame.rows().iter().map(|row| full_labels(row, own));
         let rows: Arc<[LabelSet]> = rows.collect();
-        let metrics = metrics(frame.columns());
+        let metrics = metrics(frame.columns(), with_natives);
         let sent: Vec<Sent> = (metrics.iter().map(|it| sent(it, &rows, filter))).collect();
         let is_sent = sent.iter().map(|sent| *sent != Sent::None);
         let metrics = metrics.iter().zip(is_sent);
@@ -276,9 +293,16 @@ impl Shape {
     }
 
     /// The flat columns without what the filter leaves out.
-    fn filtered(&self, columns: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+    fn filtered(&self, (columns, mut natives): Flat) -> Flat {
+        let is_left_out = |metric: usize| self.sent[metric] == Sent::None;
+        natives.retain_mut(|native| {
+            let before = (0..native.metric).filter(|metric| is_left_out(*metric));
+            let (left_out, is_sent) = (before.count(), !is_left_out(native.metric));
+            native.metric -= left_out;
+            is_sent
+        });
         let columns = columns.into_iter().zip(&self.sent);
-        columns
+        let columns = columns
             .filter_map(|(mut column, sent)| {
                 match sent {
                     Sent::None => return None,
@@ -293,7 +317,8 @@ impl Shape {
                 }
                 Some(column)
             })
-            .collect()
+            .collect();
+        (columns, natives)
     }
 
     fn address(&self) -> (usize, usize) {
@@ -349,8 +374,11 @@ fn full_labels(row: &LabelSet, own: &[(Arc<str>, Arc<str>)]) -> LabelSet {
     LabelSet::new(labels).unwrap_or_else(|_| row.clone())
 }
 
+/// Flat columns, and the records of those that are native histograms.
+type Flat = (Vec<Vec<f64>>, Vec<NativeColumn>);
+
 /// The flat columns of a frame's columns.
-fn metrics(columns: &Columns) -> Vec<SampleMetric> {
+fn metrics(columns: &Columns, with_natives: bool) -> Vec<SampleMetric> {
     let mut metrics = Vec::new();
     for descriptor in columns
         .descriptors()
@@ -368,6 +396,9 @@ fn metrics(columns: &Columns) -> Vec<SampleMetric> {
                 metrics.push(metric(descriptor, "_bucket", Some("+Inf".to_owned())));
                 metrics.push(metric(descriptor, "_sum", None));
                 metrics.push(metric(descriptor, "_count", None));
+                if with_natives && spec.native.is_some() {
+                    metrics.push(metric(descriptor, "", None));
+                }
             }
         }
     }
@@ -393,9 +424,9 @@ fn metric(descriptor: &MetricDescriptor, suffix: &str, le: Option<String>) -> Sa
 }
 
 /// The values of a frame, column by column.
-fn flatten(frame: &Frame) -> Vec<Vec<f64>> {
+fn flatten(frame: &Frame, with_natives: bool) -> Flat {
     let rows = frame.rows().len();
-    let mut columns = Vec::new();
+    let (mut columns, mut natives) = (Vec::new(), Vec::new());
     let descriptors = frame.columns().descriptors().iter().enumerate();
     for (index, descriptor) in descriptors.filter(|(_, descriptor)| !descriptor.is_hidden()) {
         match descriptor.kind() {
@@ -424,10 +455,27 @@ fn flatten(frame: &Frame) -> Vec<Vec<f64>> {
                     columns[first + buckets.len()][row] = sound(sum);
                     columns[first + buckets.len() + 1][row] = count;
                 }
+                if let Some(layout) = spec.native.filter(|_| with_natives) {
+                    let mut native = NativeColumn::new(columns.len(), layout);
+                    let cells = (0..rows).map(|row| frame.cell(row, index));
+                    let counts = cells.map(|cell| match cell {
+                        Some(Cell::Histogram {
+                            sum,
+                            native: counts,
+                            ..
+                        }) => native.push(sum, counts),
+                        _ => {
+                            native.push_none();
+                            ABSENT
+                        }
+                    });
+                    columns.push(counts.collect());
+                    natives.push(native);
+                }
             }
         }
     }
-    columns
+    (columns, natives)
 }
 
 /// A value as it may be sent: no NaN that means something else there.

@@ -752,5 +752,6 @@ fn labels_of(block: &SampleBlock) -> Arc<SampleBlock> {
         metrics: block.metrics.clone(),
         rows: block.rows.clone(),
         columns: Vec::new(),
+        natives: Vec::new(),
     })
 }

@@ -51,6 +51,9 @@ sink_settings! {
             protocol: Protocol = Protocol::V1;
             /// Age above which samples are dropped instead of sent, for receivers that refuse old ones.
             max_age: Option<Duration>, otherwise("no limit");
+            /// Sends native histograms too, to receivers that take them: `ping_rtt_seconds` with `"native": true` in the group's
+            /// `histogram`.
+            native_histograms: bool = false;
             /// How long samples wait, at most, for a clock that is in doubt after a start.
             clock_wait: Duration = DEFAULT_CLOCK_WAIT;
         }

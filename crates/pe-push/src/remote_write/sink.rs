@@ -179,7 +179,8 @@ impl RemoteWriteSink {
         Ok(Self {
             shared: Arc::new(shared),
             input: Mutex::new(Input {
-                maker: BlockMaker::new(parts.external_labels, &host_name(), filter),
+                maker: BlockMaker::new(parts.external_labels, &host_name(), filter)
+                    .with_natives(settings.native_histograms),
                 created: SystemTime::now(),
             }),
             worker: OnceLock::new(),

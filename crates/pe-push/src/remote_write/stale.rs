@@ -330,6 +330,7 @@ impl LivingShape {
                     metrics: shape.metrics.clone(),
                     rows: shape.rows.clone(),
                     columns: vec![vec![ABSENT; shape.rows.len()]; width],
+                    natives: Vec::new(),
                 });
                 block.columns[column][row] = STALE;
             }

@@ -79,6 +79,7 @@ pub(crate) fn block(
         metrics: metrics.into(),
         rows: rows.iter().map(|row| label_set(row)).collect(),
         columns: columns.iter().map(|column| column.to_vec()).collect(),
+        natives: Vec::new(),
     })
 }
 

@@ -113,6 +113,7 @@ impl Overlaps {
                 metrics: block.metrics.clone(),
                 rows: block.rows.clone(),
                 columns: Vec::new(),
+                natives: Vec::new(),
             })
         };
         self.known.insert(key, (overlap, [labels(a), labels(b)]));

@@ -159,6 +159,7 @@ impl Model {
             metrics,
             rows,
             columns,
+            natives: Vec::new(),
         };
         // What could not be written is counted, and no promise.
         let appended = self.queue.append(&block);

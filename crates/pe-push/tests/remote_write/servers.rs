@@ -1,6 +1,13 @@
 //! Debian's Prometheus and VictoriaMetrics.
 
-use pe_scrape::{CloseReason, Sink};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use pe_push::RemoteWriteFactory;
+use pe_scrape::{
+    CloseReason, Columns, CycleReport, Frame, HistogramSpec, LabelSet, MetricDescriptor,
+    NativeBuckets, Sink, SinkFactory, SinkSettings, Table,
+};
 use pe_testkit::{Prometheus, PrometheusOptions, Server, require, wait};
 use serde_json::{Value, json};
 
@@ -153,6 +160,60 @@ async fn agents_with_the_same_devices_do_not_disturb_each_other() {
         let selector = format!("{{job=\"plant\",site=\"{site}\"}}");
         assert_eq!(stored(&prometheus, &selector), fleet.expected(0..20));
     }
+}
+
+/// A report of one device, which has had so many round-trip times of 20 ms and one of 1 µs.
+fn histogram_report(cycle: u64, count: u64) -> Arc<CycleReport> {
+    let mut columns = Columns::builder();
+    let spec = HistogramSpec::classic([0.01, 0.1]).with_native(NativeBuckets::RTT_SECONDS);
+    let times = columns.add(MetricDescriptor::histogram("rtt_seconds", "RTT", spec));
+    let table = Table::new(columns.build().unwrap(), 1);
+    table.row(0).observe(times, 1e-6);
+    for _ in 0..count {
+        table.row(0).observe(times, 0.02);
+    }
+    let labels = LabelSet::new([("device", "router"), ("ip", "127.0.0.1")]).unwrap();
+    let now = SystemTime::now();
+    let mut report = CycleReport::new("plant", cycle, now);
+    report.devices = vec![Arc::new(Frame::freeze(&table, [labels].into(), now))];
+    Arc::new(report)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn native_histograms_are_sent_where_they_are_wanted() {
+    require!(Program("prometheus"));
+    let options = PrometheusOptions::default().remote_write_receiver();
+    let prometheus = Prometheus::start(options.native_histograms());
+    let url = write_url(&prometheus.url());
+    // Those that wait in a directory are records there.
+    let directory = tempfile::tempdir().unwrap();
+    let settings = SinkSettings::new("central", json!({"url": url, "native_histograms": true}));
+    let factory = RemoteWriteFactory::new().state_dir(Some(directory.path().to_owned()));
+    let native = factory.create(&settings).unwrap();
+    let plain = labelled_sink(&url, json!({}), &[("site", "plain")]);
+    for sink in [&native, &plain] {
+        sink.publish(histogram_report(0, 300));
+        sink.flush().await.unwrap();
+        assert_eq!(lost(&**sink, "refused"), 0.0);
+    }
+    let value = |query: &str| prometheus.value(query);
+    assert_eq!(
+        value("histogram_count(rtt_seconds{site=\"\"})"),
+        Some(301.0)
+    );
+    let sum = value("histogram_sum(rtt_seconds{site=\"\"})").unwrap();
+    assert!((sum - 6.000_001).abs() < 1e-9, "{sum}");
+    let median = value("histogram_quantile(0.5, rtt_seconds)").unwrap();
+    assert!((0.018..0.022).contains(&median), "{median}");
+    assert_eq!(value("rtt_seconds_count{site=\"\"}"), Some(301.0));
+    assert_eq!(value("rtt_seconds_count{site=\"plain\"}"), Some(301.0));
+    assert_eq!(value("count(rtt_seconds{site=\"plain\"})"), None);
+    // A marker ends it.
+    native.close(CloseReason::Shutdown).await;
+    assert_eq!(lost(&*native, "refused"), 0.0);
+    wait::until_true("the end of the series", || {
+        prometheus.value("count(rtt_seconds)").is_none()
+    });
 }
 
 fn victoria_metrics() -> Server {

@@ -10,6 +10,7 @@
 //! <https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/>.
 
 mod fields;
+mod histogram;
 mod labels;
 
 use std::collections::{HashSet, VecDeque};
@@ -20,7 +21,9 @@ use bytes::Bytes;
 use pe_scrape::{LabelSet, is_absent};
 
 use self::fields::{Wire, put_number, put_text, put_varint, tag, text_len, varint_len};
+use self::histogram::{put_histogram, put_stale};
 use self::labels::{Metrics, RowLabels, Symbols};
+use super::stale::is_stale;
 use crate::{SampleBlock, SampleMetric};
 
 pe_scrape::choices! {
@@ -139,6 +142,8 @@ pub(crate) struct Encoder {
     raw: Vec<u8>,
     compressed: Vec<u8>,
     row: RowLabels,
+    /// The native histograms of a series.
+    histograms: Vec<u8>,
     snappy: snap::raw::Encoder,
 }
 
@@ -148,6 +153,7 @@ impl Default for Encoder {
             raw: Vec::new(),
             compressed: Vec::new(),
             row: RowLabels::default(),
+            histograms: Vec::new(),
             snappy: snap::raw::Encoder::new(),
         }
     }
@@ -234,7 +240,11 @@ impl Encoder {
                 self.row.set(&block.rows[row], symbols);
             }
             let column = index % width;
-            let (count, length) = measure(blocks, &times, row, column);
+            let is_native = block.metrics[column].is_native();
+            let (count, length) = match is_native {
+                true => self.put_histograms(blocks, row, column, form.protocol),
+                false => measure(blocks, &times, row, column),
+            };
             if count == 0 {
                 continue;
             }
@@ -247,7 +257,10 @@ impl Encoder {
                 continue;
             }
             self.put_series(metrics, column, form.protocol, length);
-            put_samples(&mut self.raw, blocks, &times, row, column);
+            match is_native {
+                true => self.raw.extend_from_slice(&self.histograms),
+                false => put_samples(&mut self.raw, blocks, &times, row, column),
+            }
             if form.protocol == Protocol::V2 {
                 self.raw.extend_from_slice(metrics.metadata(column));
             }
@@ -278,6 +291,41 @@ impl Encoder {
             }
         }
         self.row.put_with(metrics, column, raw);
+    }
+
+    /// Puts the native histograms of a series into their buffer; returns how many there are, and their bytes.
+    fn put_histograms(
+        &mut self,
+        blocks: &[Arc<SampleBlock>],
+        row: usize,
+        column: usize,
+        protocol: Protocol,
+    ) -> (u64, usize) {
+        self.histograms.clear();
+        let mut count = 0;
+        for block in blocks {
+            let (value, time) = (block.columns[column][row], block.time.wall_ms);
+            let mut natives = block.natives.iter();
+            let native = natives.find(|native| native.metric == column);
+            if is_stale(value) {
+                put_stale(&mut self.histograms, protocol, time);
+            } else if !is_absent(value)
+                && let Some(native) = native
+                && let Some(histogram) = native.get(row)
+            {
+                put_histogram(
+                    &mut self.histograms,
+                    protocol,
+                    native.buckets,
+                    &histogram,
+                    time,
+                );
+            } else {
+                continue;
+            }
+            count += 1;
+        }
+        (count, self.histograms.len())
     }
 
     fn compress(&mut self, symbols: &Symbols<'_>) -> Bytes {
