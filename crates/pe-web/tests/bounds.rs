@@ -270,3 +270,23 @@ async fn a_second_request_is_never_hidden_in_the_first() {
     assert_eq!(answer.matches("HTTP/1.1 200").count(), 2, "{answer}");
     assert!(is_healthy(address).await);
 }
+
+#[tokio::test]
+async fn a_reader_of_the_metrics_has_its_time_however_steadily_it_reads() {
+    let address = serve(MANY, |_| {}).await;
+    let (mut stream, status) = slow_reader(address).await;
+    assert_eq!(status, "200");
+    let mut part = vec![0; 64 << 10];
+    for _ in 0..4 {
+        stream.read_exact(&mut part).await.unwrap();
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(9)).await;
+        tokio::time::resume();
+    }
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
+    // What is cut off must not look complete.
+    assert!(read.expect("the connection stays open").is_err() || !rest.ends_with(b"0\r\n\r\n"));
+    assert!(rest.len() < 1 << 20, "{} bytes more", rest.len());
+    assert!(is_healthy(address).await);
+}
