@@ -1,12 +1,14 @@
 //! The ping scraper, as an engine uses it, on loopback.
 #![allow(clippy::unwrap_used)]
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
-use pe_ping::PingScraperFactory;
+use pe_ping::{OpenSocket, PingScraperFactory, SocketRequest};
 use pe_scrape::exposition::{Block, Format, encode};
 use pe_scrape::resolve::{Resolve, ResolveError};
 use pe_scrape::{
@@ -185,37 +187,151 @@ async fn names_that_fail_hide_nobody_else() {
 }
 
 /// A device behind a middlebox that lets nothing through for the identifier it has seen first.
+/// Opens no raw socket, so that datagram sockets are used.
+#[derive(Debug)]
+struct NoRights;
+
+impl OpenSocket for NoRights {
+    fn open(&self, _: &SocketRequest) -> io::Result<OwnedFd> {
+        Err(io::Error::from_raw_os_error(libc::EPERM))
+    }
+}
+
+/// Factories whose scrapers use raw sockets, and datagram sockets. The group may open those in the namespace.
+fn factories(namespace: &pe_testkit::Namespace) -> [PingScraperFactory; 2] {
+    namespace.sysctl("ipv4.ping_group_range", "0 0");
+    [
+        PingScraperFactory::default(),
+        PingScraperFactory::default().opener(Arc::new(NoRights)),
+    ]
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(future)
+}
+
+/// How many targets are up in each of some cycles.
+fn ups(scraper: &dyn Scraper, targets: &Arc<[Target]>, cycles: usize) -> Vec<usize> {
+    let cycle = |_| {
+        let (frame, _) = block_on(measure(scraper, targets.clone()));
+        let up = (0..targets.len()).filter(|row| frame.value(*row, "ping_up") == Some(1.0));
+        up.count()
+    };
+    (0..cycles).map(cycle).collect()
+}
+
 #[test]
 fn a_device_that_stays_lost_is_asked_with_another_identifier() {
     pe_testkit::require!(Tun);
     for family in [pe_testkit::Family::V4, pe_testkit::Family::V6] {
+        for kind in 0..2 {
+            pe_testkit::in_namespace(|namespace| {
+                let scenario = r#"{ "about": "a stale entry", "devices": [
+                    { "hosts": "1-20", "faults": [{ "do": "drop_first_identifier" }] },
+                    { "hosts": "21-40" }
+                ] }"#;
+                let scenario = serde_json::from_str(scenario).unwrap();
+                let network = pe_testkit::Simnet::start(namespace, &scenario, family);
+                let mut settings = settings(Value::Null);
+                settings.timeout = Duration::from_millis(200);
+                let targets: Arc<[Target]> = (1..=40)
+                    .map(|host| Target::from_ip(network.address(host)))
+                    .collect();
+                let scraper = factories(namespace)[kind].scraper(&settings).unwrap();
+                assert_eq!(ups(&scraper, &targets, 5), [20, 20, 20, 40, 40]);
+            });
+        }
+    }
+}
+
+/// A namespace in which a process waits, beside the one that the test runs in.
+struct Peer(std::process::Child);
+
+impl Peer {
+    fn new() -> Self {
+        let mut command = std::process::Command::new("unshare");
+        let child = command.args(["--net", "sleep", "60"]).spawn().unwrap();
+        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        let its = format!("/proc/{}/ns/net", child.id());
+        pe_testkit::wait::until_true("a namespace of its own", || {
+            std::fs::read_link(&its).is_ok_and(|its| its != own)
+        });
+        Self(child)
+    }
+
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Runs a line of shell in it.
+    fn run(&self, namespace: &pe_testkit::Namespace, line: &str) {
+        let target = self.id().to_string();
+        namespace.run("nsenter", &["-t", &target, "-n", "sh", "-ec", line]);
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // Gone already if this fails.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn devices_behind_a_router_whose_uplink_fails_over_come_back() {
+    pe_testkit::require!(
+        Namespaces,
+        Program("nft"),
+        Program("unshare"),
+        Program("nsenter")
+    );
+    for kind in 0..2 {
         pe_testkit::in_namespace(|namespace| {
-            let scenario = r#"{ "about": "a stale entry", "devices": [
-                { "hosts": "1-20", "faults": [{ "do": "drop_first_identifier" }] },
-                { "hosts": "21-40" }
-            ] }"#;
-            let scenario = serde_json::from_str(scenario).unwrap();
-            let network = pe_testkit::Simnet::start(namespace, &scenario, family);
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let (router, far) = (Peer::new(), Peer::new());
+            namespace.ip("link add lan0 type veth peer name lan1");
+            namespace.ip(&format!("link set lan1 netns {}", router.id()));
+            namespace.ip("link set lan0 up");
+            namespace.add_address("lan0", "10.1.0.2/24");
+            router.run(
+                namespace,
+                &format!(
+                    "ip link add wan1 type veth peer name up1 netns {far}
+                     ip link add wan2 type veth peer name up2 netns {far}
+                     ip addr add 10.1.0.1/24 dev lan1; ip link set lan1 up
+                     ip addr add 10.2.1.1/24 dev wan1; ip link set wan1 up
+                     ip addr add 10.2.2.1/24 dev wan2; ip link set wan2 up
+                     sysctl -qw net.ipv4.ip_forward=1",
+                    far = far.id()
+                ),
+            );
+            far.run(
+                namespace,
+                "ip link set lo up; ip route add local 10.9.0.0/24 dev lo
+                 ip addr add 10.2.1.2/24 dev up1; ip link set up1 up
+                 ip addr add 10.2.2.2/24 dev up2; ip link set up2 up",
+            );
+            namespace.add_route("10.9.0.0/24 via 10.1.0.1");
+            router.run(
+                namespace,
+                "ip route add 10.9.0.0/24 via 10.2.1.2
+                 nft 'table ip t { chain c { type nat hook postrouting priority 100;
+                 oifname wan1 snat to 10.2.1.1; oifname wan2 snat to 10.2.2.1; }; }'",
+            );
             let mut settings = settings(Value::Null);
             settings.timeout = Duration::from_millis(200);
-            let factory = PingScraperFactory::default();
-            let targets: Arc<[Target]> = (1..=40)
-                .map(|host| Target::from_ip(network.address(host)))
+            let targets: Arc<[Target]> = (1..=20_u8)
+                .map(|host| Target::from_ip([10, 9, 0, host].into()))
                 .collect();
-            runtime.block_on(async {
-                let scraper = factory.scraper(&settings).unwrap();
-                let mut ups = Vec::new();
-                for _ in 0..5 {
-                    let (frame, _) = measure(&scraper, targets.clone()).await;
-                    let up = (0..40).filter(|row| frame.value(*row, "ping_up") == Some(1.0));
-                    ups.push(up.count());
-                }
-                assert_eq!(ups, [20, 20, 20, 40, 40]);
-            });
+            let scraper = factories(namespace)[kind].scraper(&settings).unwrap();
+            assert_eq!(ups(&scraper, &targets, 3), [20; 3]);
+            // The provider behind the first uplink is gone; the router's entries of our identifier stay with its address.
+            far.run(namespace, "ip link set up1 down");
+            router.run(namespace, "ip route replace 10.9.0.0/24 via 10.2.2.2");
+            assert_eq!(ups(&scraper, &targets, 5), [0, 0, 0, 20, 20]);
         });
     }
 }
