@@ -132,6 +132,54 @@ fn what_the_own_firewall_forbids_is_not_a_loss() {
     });
 }
 
+/// The connection table belongs to the whole machine, so a rule that counts the namespace's own connections takes its place.
+#[test]
+fn what_finds_a_full_connection_table_is_not_a_loss() {
+    pe_testkit::require!(Namespaces, Program("nft"));
+    let hooks = [
+        ("output", -150),
+        ("output", 200),
+        ("postrouting", -150),
+        ("postrouting", 300),
+    ];
+    for ((hook, priority), first) in hooks
+        .into_iter()
+        .flat_map(|hook| ["127.0.1.1", "fd00::1:1"].map(|first| (hook, first)))
+    {
+        in_namespace(|namespace| {
+            namespace.nft(&format!(
+                "table inet t {{\n chain c {{\n type filter hook {hook} priority {priority}\n \
+                 ct state new ct count over 3 drop\n }}\n}}"
+            ));
+            let first: IpAddr = first.parse().unwrap();
+            let addresses: Vec<IpAddr> = (0..10).map(|n| next(first, n)).collect();
+            if first.is_ipv6() {
+                for address in &addresses {
+                    namespace.add_address("lo", &format!("{address}/128"));
+                }
+            }
+            let timeout = Duration::from_millis(300);
+            let pinger = Pinger::builder().timeout(timeout).build().unwrap();
+            let result = sweep(&pinger, Sweep::new(addresses));
+            for stats in result.stats.iter().filter(|stats| !stats.is_up()) {
+                assert_unknown(stats, Reason::PermissionDenied);
+            }
+            assert!(
+                (1..10).contains(&result.up()),
+                "{hook} {priority}: {result:?}"
+            );
+        });
+    }
+}
+
+/// The `n`-th address after another one.
+fn next(address: IpAddr, n: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => (address.to_bits() + u32::from(n)).to_be_bytes().into(),
+        IpAddr::V6(address) => (address.to_bits() + u128::from(n)).to_be_bytes().into(),
+    }
+}
+
 #[test]
 fn an_unanswered_neighbour_is_down_and_nobody_elses_trouble() {
     pe_testkit::require!(Namespaces);
