@@ -57,7 +57,7 @@ impl From<RegistryError> for Failure {
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
-        Self::Message(error.to_string())
+        Self::Message(with_causes(&error))
     }
 }
 

@@ -78,7 +78,7 @@ pub struct SocketInfo {
 pub enum OpenError {
     /// Neither raw nor datagram ICMP sockets are permitted.
     #[error(
-        "no permission to open an ICMP socket ({source}). Grant one of: \
+        "no permission to open an ICMP socket. Grant one of: \
          `setcap cap_net_raw+ep` on the program's file; CAP_NET_RAW to the service \
          (systemd: AmbientCapabilities=CAP_NET_RAW, containers: --cap-add=NET_RAW); \
          or unprivileged ICMP sockets for its group: sysctl net.ipv4.ping_group_range=\"GID GID\""
@@ -88,7 +88,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Opening a socket failed for another reason.
-    #[error("cannot open an {family} ICMP socket: {source}")]
+    #[error("cannot open an {family} ICMP socket")]
     Socket {
         /// The family of the socket.
         family: Family,
@@ -96,7 +96,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// A socket option was refused.
-    #[error("cannot set {name}: {source}{}", hint(name))]
+    #[error("cannot set {name}{}", hint(name))]
     Option {
         /// The option, by its name in the manual pages.
         name: &'static str,
@@ -107,7 +107,7 @@ pub enum OpenError {
     #[error("{0}")]
     Invalid(String),
     /// The thread or its event descriptor could not be made.
-    #[error("cannot start the ping engine: {0}")]
+    #[error("cannot start the ping engine")]
     Start(#[source] io::Error),
 }
 

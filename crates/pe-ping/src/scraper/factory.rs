@@ -8,6 +8,7 @@ use pe_scrape::resolve::{Resolve, SystemResolver};
 use pe_scrape::settings::{Problem, Table};
 use pe_scrape::{
     Columns, Family, Frame, OnlyFamily, Scraper, ScraperFactory, ScraperSettings, SettingsError,
+    with_causes,
 };
 
 use super::PingScraper;
@@ -146,7 +147,7 @@ impl Pingers {
             .builder()
             .opener(opener.clone())
             .build()
-            .map_err(|error| SettingsError::new(error.to_string()))?;
+            .map_err(|error| SettingsError::new(with_causes(&error)))?;
         let shared = Arc::new(SharedPinger {
             pinger,
             all: self.clone(),
