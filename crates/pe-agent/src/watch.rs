@@ -25,8 +25,10 @@ use crate::supervise::why;
 const QUIET: Duration = Duration::from_millis(300);
 /// but no later than this, as something else in the directory may change all the time: a log, for instance.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// How often files are looked at without a word from the system.
+/// How often files are looked at without a word from the system,
 const POLL: Duration = Duration::from_secs(30);
+/// and while one of their directories cannot be watched, as it is missing, for instance, or being made anew.
+const POLL_UNWATCHED: Duration = Duration::from_secs(3);
 /// A file that is older than this before the load began did not change during it. File servers have clocks of their own.
 const CLOCK_MARGIN: Duration = Duration::from_secs(10);
 
@@ -95,6 +97,8 @@ pub(crate) struct Watcher {
     system: Option<RecommendedWatcher>,
     changes: mpsc::Receiver<()>,
     directories: BTreeSet<PathBuf>,
+    /// How often to look without a word from the system.
+    poll: Duration,
     seen: Seen,
 }
 
@@ -119,6 +123,7 @@ impl Watcher {
             system,
             changes,
             directories: BTreeSet::new(),
+            poll: POLL,
             seen,
         };
         watcher.follow_directories();
@@ -147,11 +152,13 @@ impl Watcher {
             for former in &self.directories {
                 let _ = system.unwatch(former);
             }
+            self.poll = POLL;
             for directory in &wanted {
                 if let Err(error) = system.watch(directory, RecursiveMode::NonRecursive) {
+                    self.poll = POLL_UNWATCHED;
                     // Told when it begins.
                     if !self.directories.contains(directory) {
-                        let (directory, poll_seconds) = (directory.display(), POLL.as_secs());
+                        let (directory, poll_seconds) = (directory.display(), self.poll.as_secs());
                         warn!(%directory, %error, poll_seconds, "changes are noticed by polling only");
                     }
                 }
@@ -170,7 +177,7 @@ impl Watcher {
             return Change::Unsure;
         }
         loop {
-            match timeout(POLL, self.changes.recv()).await {
+            match timeout(self.poll, self.changes.recv()).await {
                 Ok(Some(())) => self.wait_for_quiet().await,
                 Ok(None) => tokio::time::sleep(POLL).await,
                 Err(_) => {}
@@ -289,6 +296,20 @@ mod tests {
         assert!(timeout(2 * QUIET, watcher.changed()).await.is_err());
         fs::write(&file, "changed").unwrap();
         assert_eq!(watcher.changed().await, Change::Files);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_directory_that_is_made_again_is_noticed_within_seconds() {
+        let (directory, watched) = files();
+        let path = directory.path().to_owned();
+        let mut watcher = Watcher::new(Seen::new(&watched, None, old()));
+        fs::remove_dir_all(&path).unwrap();
+        assert_eq!(watcher.changed().await, Change::Files);
+        watcher.follow(Seen::new(&watched, None, old()));
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("a.json"), "2").unwrap();
+        let noticed = timeout(POLL / 2, watcher.changed()).await;
+        assert_eq!(noticed.unwrap(), Change::Files);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -184,11 +184,14 @@ fn a_password_of_a_flag_covers_the_file_of_the_environment() {
 #[test]
 fn an_empty_variable_is_not_set() {
     let mut sources = sources("loopback/project1");
-    sources.env = [("PINGEXPORTER_CONF_INTERVAL", "")].into_iter().collect();
-    assert_eq!(
-        load(&sources).unwrap().config.groups[0].interval(),
-        Duration::from_secs(55)
-    );
+    let empty = [
+        ("PINGEXPORTER_CONF_INTERVAL", ""),
+        ("PINGEXPORTER_OF_OLD", ""),
+    ];
+    sources.env = empty.into_iter().collect();
+    let loaded = load(&sources).unwrap();
+    assert_eq!(loaded.config.groups[0].interval(), Duration::from_secs(55));
+    assert_eq!(warnings(&loaded), [""; 0]);
 }
 
 #[test]

@@ -56,10 +56,11 @@ impl Environment {
         self.variables.get(name).filter(|value| !value.is_empty())
     }
 
-    /// Names of the variables that are settings, known or not.
+    /// Names of the variables that are settings, known or not. An empty one counts as not set.
     fn settings(&self) -> impl Iterator<Item = &String> {
-        let names = self.variables.keys();
-        names.filter(|name| name.starts_with(PREFIX))
+        let set = self.variables.iter().filter(|(_, value)| !value.is_empty());
+        set.map(|(name, _)| name)
+            .filter(|name| name.starts_with(PREFIX))
     }
 
     /// The text of the variable `name`, if it is set and not empty; reports a value that is not UTF-8.
