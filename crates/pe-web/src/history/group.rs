@@ -26,8 +26,21 @@ const CHANGES: usize = 20;
 const FEW_CHANGES: usize = 6;
 const MANY_DEVICES: usize = 20_000;
 
-/// What a device costs beside its records: running sketches, state, labels and index.
-const FIXED_BYTES: usize = 144;
+/// What a device costs beside its records: running sketches, state, labels, row and, with what a hash table keeps free, index.
+const FIXED_BYTES: usize = 152;
+/// An entry of the index and its control byte, where a quarter of the hash table is free.
+const INDEX_BYTES: usize = 24;
+const _: () = assert!(
+    size_of::<(Running<10>, Running<14>)>()
+        + size_of::<Now>()
+        + size_of::<LabelSet>()
+        + size_of::<u32>()
+        + INDEX_BYTES
+        <= FIXED_BYTES
+);
+// What is told of the memory of a device.
+const _: () = assert!(Spans::CHOICES[0].bytes() <= 1024);
+const _: () = assert!(Spans::CHOICES[4].bytes() == 252);
 
 /// How many records there are of each device, and how long slots are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +69,7 @@ impl Spans {
         }
     }
 
-    fn bytes(self) -> usize {
+    const fn bytes(self) -> usize {
         FIXED_BYTES
             + self.cycles * size_of::<Cycle>()
             + (self.short.0 + self.long.0) * size_of::<Slot>()

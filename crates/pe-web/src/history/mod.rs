@@ -156,7 +156,7 @@ impl History {
     /// The memory for all devices together, unless set: 80 MB.
     pub const DEFAULT_BYTES: usize = 80_000_000;
 
-    /// A history that takes about so many bytes at most, and 244 for each device at least. With 0 bytes nothing is kept, and
+    /// A history that takes about so many bytes at most, and 252 for each device at least. With 0 bytes nothing is kept, and
     /// finished cycles are told as they come, without the changes of state in them.
     #[must_use]
     pub fn with_bytes(bytes: usize) -> Self {
