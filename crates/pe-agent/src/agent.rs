@@ -54,9 +54,18 @@ pub struct Context {
     resolver: Arc<dyn Resolve>,
     state_dir: Option<PathBuf>,
     opener: Option<Arc<SocketHelper>>,
+    allowed_commands: Vec<PathBuf>,
 }
 
 impl Context {
+    /// Programs, and directories of programs, that a scraper may run: those of `--allow-commands`, none unless it is given.
+    ///
+    /// In a service the kernel lets no other program be executed, but for the loaders and interpreters that these need.
+    #[must_use]
+    pub fn allowed_commands(&self) -> Vec<PathBuf> {
+        self.allowed_commands.clone()
+    }
+
     /// Who opens raw sockets: the helper of a service, which keeps no right of its own to, or else the calling thread.
     #[must_use]
     pub fn socket_opener(&self) -> Arc<dyn OpenSocket> {
@@ -80,7 +89,14 @@ impl Context {
             resolver: Arc::new(resolver),
             state_dir: None,
             opener: None,
+            allowed_commands: Vec::new(),
         }
+    }
+
+    /// The same with the programs that the command line allows.
+    fn allowing(mut self, files: &FileArgs) -> Self {
+        self.allowed_commands.clone_from(&files.allow_commands);
+        self
     }
 
     /// The directory for what must survive a restart: the one of `--state-dir`, else the first path of
@@ -172,6 +188,8 @@ impl Agent {
         if privileges::is_helper() {
             return privileges::run_helper();
         }
+        // What this process was given open is not for the programs that it starts. An old kernel cannot tell.
+        let _ = pe_ping::keep_descriptors_from_programs();
         pe_ping::return_large_memory();
         self.start(std::env::args_os().collect(), privileges::separate)
     }
@@ -251,6 +269,7 @@ impl Agent {
                     resolver: Arc::new(resolver.clone()),
                     state_dir,
                     opener,
+                    allowed_commands: args.files.allow_commands.clone(),
                 };
                 let loader = self.loader(args.files, &context)?;
                 let service = Service {
@@ -269,16 +288,16 @@ impl Agent {
                 files,
                 connect: false,
             }) => {
-                let context = Context::without_state(SystemResolver);
+                let context = Context::without_state(SystemResolver).allowing(&files);
                 check::check(&self.loader(files, &context)?).map(drop)
             }
             Command::Check(CheckArgs { files, .. }) => {
-                let context = Context::without_state(resolver(&files.dns_servers));
+                let context = Context::without_state(resolver(&files.dns_servers)).allowing(&files);
                 check::connect(&self.loader(files, &context)?).await
             }
             Command::Once(files) => {
                 let resolver = resolver(&files.dns_servers);
-                let context = Context::without_state(resolver.clone());
+                let context = Context::without_state(resolver.clone()).allowing(&files);
                 let loader = self.loader(files, &context)?;
                 once::once(&loader, resolver).await
             }

@@ -111,6 +111,15 @@ pub use subnet::SubnetError;
 pub use sweep::zone_index;
 pub use sweep::{EventKind, ProbeEvent, Sweep, SweepResult};
 
+/// Keeps the descriptors that this process has open, its first three aside, from the programs that it starts. What it opens later
+/// is closed there anyway, if it is opened by Rust's means. Linux 5.11 or newer.
+///
+/// # Errors
+/// That of the system call: an older kernel does not know it.
+pub fn keep_descriptors_from_programs() -> std::io::Result<()> {
+    sys::keep_descriptors()
+}
+
 /// Whether the kernel says that the machine's wall clock is synchronised; `None` where it does not say. Source: adjtimex(2).
 #[must_use]
 pub fn clock_is_synchronized() -> Option<bool> {

@@ -14,8 +14,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use pe_resolve::NameServer;
-use values::telemetry_path;
 pub(crate) use values::{Assignment, Bytes, Listen, Rate, Time};
+use values::{absolute_path, telemetry_path};
 
 use crate::privileges::{UserName, Wanted};
 use crate::state_dir;
@@ -119,6 +119,15 @@ pub(crate) struct FileArgs {
         value_delimiter = ','
     )]
     pub(crate) dns_servers: Vec<NameServer>,
+    /// Program, or directory of programs, that the metric "command" may run; none unless given. May be repeated
+    #[arg(
+        long = "allow-commands",
+        value_name = "PATH",
+        env = "PINGEXPORTER_ALLOW_COMMANDS",
+        value_delimiter = ',',
+        value_parser = absolute_path
+    )]
+    pub(crate) allow_commands: Vec<PathBuf>,
     /// Set a key over all files and the environment, such as conf.interval=10s or push.grouping=config
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<Assignment>,
@@ -156,6 +165,7 @@ impl RunArgs {
             writable: state_dir::choose_from_environment(self.state_dir.clone(), || true)
                 .into_iter()
                 .collect(),
+            executable: self.files.allow_commands.clone(),
         }
     }
 }
@@ -687,6 +697,7 @@ mod tests {
         assert_eq!(
             variables(),
             [
+                "PINGEXPORTER_ALLOW_COMMANDS",
                 "PINGEXPORTER_CONFIGS",
                 "PINGEXPORTER_DNS_SERVERS",
                 "PINGEXPORTER_LISTEN",

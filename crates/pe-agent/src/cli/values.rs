@@ -1,6 +1,7 @@
 //! Values of options.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -130,6 +131,15 @@ pub(crate) fn telemetry_path(text: &str) -> Result<String, String> {
     {
         Some(own) => Err(format!("what begins with {own} is something else")),
         None => Ok(text.to_owned()),
+    }
+}
+
+/// A path that means the same wherever the program is started.
+pub(crate) fn absolute_path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.is_absolute() {
+        true => Ok(path),
+        false => Err("not an absolute path, such as /usr/lib/nagios/plugins".to_owned()),
     }
 }
 

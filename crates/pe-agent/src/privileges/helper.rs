@@ -12,6 +12,7 @@ use pe_ping::{SocketHelper, serve_sockets};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
+use super::limits::Allowed;
 use super::{forbid_new_privileges, limits};
 
 /// What tells a helper from a program.
@@ -69,7 +70,7 @@ pub(crate) fn run() -> ExitCode {
     let _ = SigSet::all().thread_block();
     let _ = keep_only_what_is_needed();
     forbid_new_privileges(&mut Vec::new());
-    let _ = limits::limit_files(&[]);
+    let _ = limits::limit_files(Allowed::default());
     match stdin().and_then(serve_sockets) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

@@ -3,7 +3,8 @@
 //! Opening sockets is all that takes a capability. Before any thread starts and any file is read, [`separate`] starts a helper
 //! process that keeps CAP_NET_RAW (and CAP_NET_ADMIN if it is there) and does nothing but open ICMP sockets; then this process
 //! becomes the user that was asked for, gives up every capability, can gain none any more (`PR_SET_NO_NEW_PRIVS`), and may
-//! neither write nor execute a file but where it has to (Landlock). What comes later in the life of the program, a restart of
+//! neither write nor execute a file but where it has to (Landlock): below its state directory, and the programs that commands may
+//! run, with the loaders and interpreters that these need. What comes later in the life of the program, a restart of
 //! the ICMP thread, other options after a reload, an interface that returns, asks the helper.
 //!
 //! Reading is not limited: Landlock's rules hold inodes, and directories of configurations are swapped for others.
@@ -11,6 +12,7 @@
 //! Sources: `capabilities(7)`, `landlock(7)`, `prctl(2)`.
 
 mod helper;
+mod interpreters;
 mod limits;
 mod user;
 
@@ -23,6 +25,8 @@ use caps::{CapSet, Capability};
 use pe_ping::SocketHelper;
 use thiserror::Error;
 
+use limits::Allowed;
+
 pub(crate) use helper::{Helper, is_helper, run as run_helper};
 pub(crate) use user::UserName;
 
@@ -33,6 +37,8 @@ pub(crate) struct Wanted {
     pub(crate) user: Option<UserName>,
     /// Directories, there yet or not, that are written to.
     pub(crate) writable: Vec<PathBuf>,
+    /// Programs, and directories of programs, that are run.
+    pub(crate) executable: Vec<PathBuf>,
 }
 
 /// What became of the rights.
@@ -104,7 +110,14 @@ pub(crate) fn separate(wanted: &Wanted) -> Result<Separated, PrivilegesError> {
     }
     give_up_capabilities(&mut kept);
     forbid_new_privileges(&mut kept);
-    if let Err(error) = limits::limit_files(&wanted.writable) {
+    // Links are followed here as they are when programs are compared with what is allowed.
+    let mut executable = wanted.executable.clone();
+    executable.extend(interpreters::of(&wanted.executable));
+    let allowed = Allowed {
+        writable: &wanted.writable,
+        executable: &executable,
+    };
+    if let Err(error) = limits::limit_files(allowed) {
         kept.push(Kept::new("Landlock", error));
     }
     Ok(Separated { helper, kept })
