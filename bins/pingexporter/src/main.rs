@@ -4,13 +4,18 @@ use std::process::ExitCode;
 
 use pe_agent::Agent;
 use pe_ping::PingScraperFactory;
-use pe_probe::{DnsFactory, HttpFactory, SntpFactory, TcpFactory, UdpFactory};
+use pe_probe::{CommandFactory, DnsFactory, HttpFactory, SntpFactory, TcpFactory, UdpFactory};
 use pe_push::{PushgatewayFactory, RemoteWriteFactory};
 
 fn main() -> ExitCode {
     Agent::new("pingexporter", env!("CARGO_PKG_VERSION"))
         .scraper_with("ping", |context| {
             PingScraperFactory::new(context.resolver()).opener(context.socket_opener())
+        })
+        .scraper_with("command", |context| {
+            CommandFactory::new(context.resolver())
+                .allow(context.allowed_commands())
+                .advice("--allow-commands says which programs may be run")
         })
         .scraper_with("dns", |context| DnsFactory::new(context.resolver()))
         .scraper_with("sntp", |context| SntpFactory::new(context.resolver()))

@@ -17,6 +17,8 @@ fn registries() -> (ScraperRegistry, SinkRegistry) {
     scrapers.register("http", http).unwrap();
     let tcp = pe_probe::TcpFactory::new(SystemResolver);
     scrapers.register("tcp", tcp).unwrap();
+    let command = pe_probe::CommandFactory::new(SystemResolver);
+    scrapers.register("command", command).unwrap();
     let dns = pe_probe::DnsFactory::new(SystemResolver);
     scrapers.register("dns", dns).unwrap();
     let sntp = pe_probe::SntpFactory::new(SystemResolver);

@@ -38,6 +38,12 @@ const NEEDED: &[(&str, &str)] = &[
 const FROM_NPM: &str = "bins/pingexporter/tests/axe";
 const NPM_PLACE: &str = "tmp/axe";
 
+/// A file that tests need and that is no program in `PATH`, and the Debian package that brings it.
+const NEEDED_FILES: &[(&str, &str)] = &[(
+    "/usr/lib/nagios/plugins/check_http",
+    "monitoring-plugins-basic",
+)];
+
 /// Installs what is missing, or says what to install.
 pub(crate) fn step(log: &mut Log) -> Result<(), String> {
     from_debian(log)?;
@@ -87,6 +93,9 @@ fn from_debian(log: &mut Log) -> Result<(), String> {
         .filter(|(program, _)| !is_there(program))
         .map(|(_, package)| *package)
         .collect();
+    let files = NEEDED_FILES.iter();
+    let missing = files.filter(|(file, _)| !Path::new(file).is_file());
+    packages.extend(missing.map(|(_, package)| *package));
     packages.dedup();
     if packages.is_empty() {
         return Ok(());

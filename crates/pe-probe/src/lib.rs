@@ -80,6 +80,8 @@ pub mod tls;
 #[cfg(feature = "udp")]
 pub mod udp;
 
+#[cfg(feature = "command")]
+pub use command::CommandFactory;
 pub use connect::{Connected, connect, socket_failure};
 #[cfg(feature = "dns")]
 pub use dns::DnsFactory;

@@ -168,6 +168,21 @@ reasons! {
     Stratum = "stratum", down;
     /// The device's clock is too far from ours.
     ClockOffset = "clock_offset", down;
+    // Commands.
+    /// The plugin says that something is critical.
+    Critical = "critical", down;
+    /// The plugin warns, where that is a failure.
+    Warning = "warning", down;
+    /// The plugin could not tell.
+    PluginUnknown = "plugin_unknown", unknown;
+    /// The program could not be started.
+    NotStarted = "not_started", unknown;
+    /// The program's exit code is no state of a plugin.
+    ExitCode = "exit_code", unknown;
+    /// A signal ended the program.
+    Killed = "killed", unknown;
+    /// The program wrote more than it may.
+    OutputTooLarge = "output_too_large", unknown;
 }
 
 #[cfg(test)]

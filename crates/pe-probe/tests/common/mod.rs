@@ -48,13 +48,15 @@ pub async fn probe(factory: &impl ScraperFactory, host: &str, own: Value) -> Sho
     }
     let mut series = Vec::new();
     for frame in &frames {
-        for (descriptor, metric) in frame.columns().metrics() {
-            let Some(value) = frame.get(0, metric) else {
+        let rows = frame.rows().iter().enumerate();
+        let cells = rows.flat_map(|row| frame.columns().metrics().map(move |cell| (row, cell)));
+        for ((index, row), (descriptor, metric)) in cells {
+            let Some(value) = frame.get(index, metric) else {
                 continue;
             };
             let own = descriptor.labels();
             let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
-            let row = frame.rows()[0].iter();
+            let row = row.iter();
             let row = row.map(|label| (label.name().to_owned(), label.value().to_owned()));
             series.push((
                 descriptor.name().to_owned(),

@@ -1,1 +1,0 @@
-//! A device's check by a program of the site's own.
