@@ -10,7 +10,11 @@ use crate::metadata;
 use crate::steps::cargo;
 
 /// Each a workspace of its own, without a lock file in the repository.
-const DIRECTORIES: [&str; 2] = ["crates/pe-ping/fuzz", "crates/pe-push/fuzz"];
+const DIRECTORIES: [&str; 3] = [
+    "crates/pe-ping/fuzz",
+    "crates/pe-probe/fuzz",
+    "crates/pe-push/fuzz",
+];
 
 pub(crate) fn step(log: &mut Log) -> Result<(), String> {
     let workspace = metadata::read(&["--no-deps"])?;
