@@ -706,6 +706,7 @@ mod tests {
                 "PINGEXPORTER_STATE_DIR",
                 "PINGEXPORTER_USER",
                 "PINGEXPORTER_WEB_CONFIG_FILE",
+                "PINGEXPORTER_WEB_HISTORY",
                 "PINGEXPORTER_WEB_TELEMETRY_PATH",
             ]
         );
