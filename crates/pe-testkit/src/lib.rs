@@ -62,7 +62,7 @@
 //! | for | use |
 //! | --- | --- |
 //! | needs, skipped tests | [`require!`], [`skip`], [`Need`] |
-//! | servers | [`Gateway`], [`Nginx`], [`Prometheus`], [`NameServer`], any other: [`Server`] |
+//! | servers | [`Gateway`], [`Nginx`], [`Prometheus`], [`VictoriaMetrics`], [`NameServer`], any other: [`Server`] |
 //! | remote write, with faults | [`WriteReceiver`] |
 //! | metrics that others accept | [`promtool_check_metrics`], [`promtool`] |
 //! | a private network | [`in_namespace`], [`Namespace`] |
@@ -86,6 +86,7 @@ mod require;
 mod server;
 mod simnet;
 mod spawn;
+mod victoria_metrics;
 mod write_receiver;
 
 pub use browser::Browser;
@@ -103,6 +104,7 @@ pub use simnet::{
     Identifiers, InjectedDelay, Noise, Scenario, Simnet, Storm, Truth, When,
 };
 pub use spawn::{command, start};
+pub use victoria_metrics::{ExportedSamples, VictoriaMetrics};
 pub use write_receiver::{
     ReceivedWrite, WriteAnswer, WriteReceiver, WrittenMetadata, WrittenSample, WrittenSeries,
 };

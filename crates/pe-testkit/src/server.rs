@@ -123,6 +123,17 @@ impl Server {
         }
     }
 
+    /// Waits until it has ended, as it was told to. The port stays this server's own.
+    ///
+    /// # Errors
+    /// Those of waiting.
+    pub fn await_end(&mut self) -> io::Result<()> {
+        match self.child.take() {
+            Some(mut child) => child.wait().map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Kills it if it runs, then starts it again on the same port and waits until it is ready.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use pe_scrape::{
     CloseReason, Columns, CycleReport, Frame, HistogramSpec, LabelSet, MetricDescriptor,
     NativeBuckets, Sink, SinkFactory, SinkSettings, Table,
 };
-use pe_testkit::{Prometheus, PrometheusOptions, Server, require, wait};
+use pe_testkit::{Prometheus, PrometheusOptions, VictoriaMetrics, require, wait};
 use serde_json::{Value, json};
 
 use crate::fleet::{Fleet, Samples, labelled_sink, lost, plain_sink, sink};
@@ -123,6 +123,7 @@ async fn a_backlog_of_two_hours_stalls_nothing() {
             live.publish(fleet.report(cycle, &[]));
         }
         live.publish(fleet.report(7200, &[]));
+        live.flush().await.unwrap();
         let backlog = 120.0 * 6.0;
         let rtt = ("rtt".to_owned(), "device-0".to_owned());
         wait::until_true("the newest and the end of the backlog", || {
@@ -216,69 +217,29 @@ async fn native_histograms_are_sent_where_they_are_wanted() {
     });
 }
 
-fn victoria_metrics() -> Server {
-    Server::start("victoria-metrics", "/health", |address, directory| {
-        let mut command = pe_testkit::command("victoria-metrics");
-        command
-            .arg(format!("-httpListenAddr={address}"))
-            .arg(format!(
-                "-storageDataPath={}",
-                directory.join("data").display()
-            ))
-            .arg("-search.disableCache");
-        Ok(command)
-    })
-    .unwrap()
-}
-
 /// All samples of a VictoriaMetrics, as they are stored, in order of time.
-fn exported(server: &Server) -> Samples {
-    server.get("/internal/force_flush").unwrap();
-    let text = server
-        .get("/api/v1/export?match[]={job=\"plant\"}")
-        .unwrap()
-        .text();
-    let lines = text
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let mut all = Samples::new();
-    for series in lines {
-        let name = |label: &str| series["metric"][label].as_str().unwrap().to_owned();
-        let times = series["timestamps"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(Value::as_i64);
-        let values = series["values"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(Value::as_f64);
-        let samples = times
-            .zip(values)
-            .filter_map(|(time, value)| Some((time?, value?)));
-        all.entry((name("__name__"), name("device")))
-            .or_default()
-            .extend(samples);
-    }
-    all.values_mut()
-        .for_each(|samples| samples.sort_by_key(|(time, _)| *time));
-    all
+fn exported(server: &VictoriaMetrics) -> Samples {
+    let all = server.export(ALL).into_iter();
+    all.map(|(labels, samples)| {
+        let name = |label: &str| labels[label].clone();
+        ((name("__name__"), name("device")), samples)
+    })
+    .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn victoria_metrics_has_what_was_measured_sample_for_sample() {
     require!(Program("victoria-metrics"));
-    let mut server = victoria_metrics();
+    let mut server = VictoriaMetrics::start();
     // It keeps the latest seconds in memory, so it is killed only while it has nothing.
-    server.kill();
+    server.server().kill();
     let sink = plain_sink(&write_url(&server.url()));
     let fleet = Fleet::until_now(50, 100);
     for cycle in 0..90 {
         sink.publish(fleet.report(cycle, &[]));
     }
     wait::until_true("a failure", || sink.status().outage.is_some());
-    server.restart().unwrap();
+    server.server().restart().unwrap();
     for cycle in 90..100 {
         sink.publish(fleet.report(cycle, &[]));
     }
