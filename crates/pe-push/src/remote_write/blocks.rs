@@ -108,6 +108,46 @@ pub(crate) struct BlockMaker {
     /// Whether native histograms are sent.
     with_natives: bool,
     groups: HashMap<Arc<str>, Shapes>,
+    steps: Steps,
+}
+
+/// Steps of the wall clock, as two readings of the clocks show them.
+#[derive(Debug, Default)]
+struct Steps {
+    latest: Option<Now>,
+    /// When one was noticed, in nanoseconds since boot.
+    noticed: Option<u64>,
+}
+
+/// Below this two readings are the same clock: it may be slewed, and the clocks are read one after the other.
+const SMALLEST_STEP: Duration = Duration::from_millis(20);
+
+/// How late a report may come after its cycle has ended.
+const LATEST_REPORT: Duration = Duration::from_secs(10);
+
+impl Steps {
+    /// Notes a reading.
+    fn note(&mut self, now: Now) {
+        if let Some(latest) = self.latest.replace(now) {
+            let boot = Duration::from_nanos(now.boot_ns.saturating_sub(latest.boot_ns));
+            let expected = latest.wall.checked_add(boot).unwrap_or(latest.wall);
+            let ahead = now.wall.duration_since(expected);
+            let step = ahead.unwrap_or_else(|behind| behind.duration());
+            if step >= SMALLEST_STEP {
+                self.noticed = Some(now.boot_ns);
+            }
+        } else {
+            // What was before is not known.
+            self.noticed = Some(now.boot_ns);
+        }
+    }
+
+    /// Whether the clock may have been set since a cycle that took so long began.
+    fn are_within(&self, duration: Duration, now: Now) -> bool {
+        let reach = u64::try_from((duration + LATEST_REPORT).as_nanos()).unwrap_or(u64::MAX);
+        self.noticed
+            .is_some_and(|noticed| now.boot_ns.saturating_sub(reach) < noticed)
+    }
 }
 
 /// The shapes of a group.
@@ -128,12 +168,19 @@ impl BlockMaker {
             filter,
             with_natives: false,
             groups: HashMap::new(),
+            steps: Steps::default(),
         }
     }
 
     /// Makes blocks of native histograms too, or not.
     pub(crate) fn with_natives(mut self, with_natives: bool) -> Self {
         self.with_natives = with_natives;
+        self
+    }
+
+    /// With a reading of the clocks, from before anything is measured.
+    pub(crate) fn since(mut self, now: Now) -> Self {
+        self.steps.latest = Some(now);
         self
     }
 
@@ -145,6 +192,8 @@ impl BlockMaker {
     /// The blocks of a report that has just ended.
     pub(crate) fn make(&mut self, report: &CycleReport, now: Now) -> ReportBlocks {
         let own = self.labels_of(report);
+        self.steps.note(now);
+        let may_be_set = self.steps.are_within(report.duration, now);
         if !self.groups.contains_key(&report.group) {
             self.groups.insert(report.group.clone(), Shapes::default());
         }
@@ -161,7 +210,7 @@ impl BlockMaker {
             .filter(|frame| !frame.rows().is_empty())
             .map(|frame| {
                 let shape = shapes.shape(frame, &own, &self.filter, self.with_natives);
-                let time = now.time_of(frame.time(), age(report, frame, now));
+                let time = now.time_of(frame.time(), age(report, frame, now, may_be_set));
                 let (columns, natives) = shape.filtered(flatten(frame, self.with_natives));
                 let block = SampleBlock {
                     time,
@@ -197,10 +246,10 @@ impl BlockMaker {
     }
 }
 
-/// How long ago a frame was measured. The clock may have been set since its cycle began, so the cycle's duration, which does not
-/// depend on that, goes before a difference of times.
-fn age(report: &CycleReport, frame: &Frame, now: Now) -> Duration {
-    if frame.time() == report.started {
+/// How long ago a frame was measured. Where the clock may have been set since its cycle began, the cycle's duration, which does not
+/// depend on that, goes before a difference of times. It ends with the cycle, and so is short where reports are late.
+fn age(report: &CycleReport, frame: &Frame, now: Now, may_be_set: bool) -> Duration {
+    if may_be_set && frame.time() == report.started {
         return report.duration;
     }
     now.wall.duration_since(frame.time()).unwrap_or_default()
@@ -643,6 +692,26 @@ mod tests {
         }
         assert!(!Arc::ptr_eq(&first, &make(frame("router", 2.0))));
         assert!(maker.groups["plant"].by_content.len() <= FORGOTTEN_AFTER as usize);
+    }
+
+    #[test]
+    fn a_report_that_comes_late_keeps_its_time_unless_the_clock_was_set() {
+        let start = now(1_000);
+        let mut maker = BlockMaker::new(Labels::default(), "host", Filter::default()).since(start);
+        let mut cycle = report("plant", [frame("router", 1.0).at(start.wall)]);
+        cycle.started = start.wall;
+        cycle.duration = Duration::from_millis(50);
+        let made = maker.make(&cycle, now(1_900));
+        assert_eq!(made.fresh[0].block.time, start.time());
+        // Another group notices a step; the next report may be of a cycle that began before it.
+        let mut stepped = now(2_000);
+        stepped.wall += Duration::from_secs(3600);
+        maker.make(&report("other", []), stepped);
+        stepped.boot_ns += 1_000_000;
+        stepped.wall += Duration::from_millis(1);
+        let made = maker.make(&cycle, stepped);
+        let ago = stepped.boot_ns - made.fresh[0].block.time.boot_ns;
+        assert_eq!(ago, 50_000_000);
     }
 
     #[test]

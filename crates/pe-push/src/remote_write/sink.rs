@@ -180,7 +180,8 @@ impl RemoteWriteSink {
             shared: Arc::new(shared),
             input: Mutex::new(Input {
                 maker: BlockMaker::new(parts.external_labels, &host_name(), filter)
-                    .with_natives(settings.native_histograms),
+                    .with_natives(settings.native_histograms)
+                    .since(now()),
                 created: SystemTime::now(),
             }),
             worker: OnceLock::new(),

@@ -2,21 +2,51 @@
 
 use std::fs;
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
 use super::blocks::Now;
 
-/// Reads all clocks.
+/// The clocks are read anew where more than this passed between two of them: else a thread that was interrupted there would see a step.
+const APART: Duration = Duration::from_millis(1);
+
+/// How often they are read at most; the closest readings count then.
+const READINGS: usize = 20;
+
+/// Reads all clocks, as at one moment.
 pub(crate) fn now() -> Now {
+    let (mut closest, mut now) = read();
+    for _ in 1..READINGS {
+        if closest <= APART {
+            break;
+        }
+        let (apart, again) = read();
+        if apart < closest {
+            (closest, now) = (apart, again);
+        }
+    }
+    now
+}
+
+/// Reads all clocks, one after the other, and says how long that took.
+fn read() -> (Duration, Now) {
+    let before = since_boot();
+    let wall = SystemTime::now();
+    let after = since_boot();
+    let now = Now {
+        wall,
+        boot_ns: before.midpoint(after),
+        boot_id: boot_id(),
+    };
+    (Duration::from_nanos(after.saturating_sub(before)), now)
+}
+
+/// Nanoseconds.
+fn since_boot() -> u64 {
     let boot = clock_gettime(ClockId::Boottime);
     let (seconds, nanos) = (boot.tv_sec.unsigned_abs(), boot.tv_nsec.unsigned_abs());
-    Now {
-        wall: SystemTime::now(),
-        boot_ns: seconds.saturating_mul(1_000_000_000).saturating_add(nanos),
-        boot_id: boot_id(),
-    }
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
 /// Which boot this is; 0 where that is not told.
