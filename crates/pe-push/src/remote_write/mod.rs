@@ -2,10 +2,11 @@
 //!
 //! What decides does no I/O: `blocks` makes sample blocks of reports, and `stale` adds the markers of series that have ended.
 //! `wire` encodes blocks, `work` cuts them into requests, `verdict` says what an answer means, `clock` which times can be
-//! believed, and `pace` how fast to send. `store` keeps what outlives a sink. The driver is [`RemoteWriteSink`] with its `sender`.
+//! believed, `doubt` what the receiver may have already, and `pace` how fast to send. `store` keeps what outlives a sink. The driver is [`RemoteWriteSink`] with its `sender`.
 
 mod blocks;
 mod clock;
+mod doubt;
 mod factory;
 mod metrics;
 mod pace;

@@ -17,14 +17,19 @@ use tracing::{debug, info, warn};
 
 use super::blocks::{Now, wall_ms};
 use super::clock::{ClockTruth, Correction, correct, has_stepped};
+use super::doubt::{Doubts, Start};
 use super::metrics::Lost;
 use super::pace::Pace;
 use super::peer::Reply;
+use super::settings::SMALLEST_REQUEST;
 use super::sink::Shared;
 use super::system::now;
 use super::verdict::{Verdict, receiver_time};
 use super::wire::{Batch, Encoder, Excluded, Form, Part, Protocol, series_hash};
-use super::work::{Cut, Overlaps, ShapeId, SplitBudget, Window, Work, WorkKind, cut, shape};
+use super::work::{
+    Cut, Half, Overlaps, ShapeId, SplitBudget, Window, Work, WorkKind, cut, cut_doubted, labels_of,
+    shape, single_blocks,
+};
 use crate::delivery::{Change, Outage};
 use crate::queue::{BlockId, Order};
 use crate::{PushError, SampleBlock};
@@ -32,11 +37,17 @@ use crate::{PushError, SampleBlock};
 /// Bytes of a request before compression: some thousand samples. Receivers take ten times that.
 const REQUEST_BYTES: usize = 1 << 20;
 
-/// Below this a request is not made smaller.
-const SMALLEST_REQUEST: usize = 4 << 10;
-
 /// Cells of a window after which no further block is taken in: 8 MB. One block may be larger.
 const WINDOW_CELLS: usize = 1 << 20;
+
+/// Most blocks of one shape in a window: what was sent and not noted when the program is killed is not more than this.
+const WINDOW_DEPTH: usize = 256;
+
+/// For so long after a start, what an earlier sender had sent may still arrive.
+const ARRIVING_FOR: Duration = Duration::from_secs(60);
+
+/// Requests under way with blocks that the receiver may have already.
+const DOUBTED_CONNECTIONS: usize = 8;
 
 /// How often types, help texts and units are sent by 1.0.
 const METADATA_PERIOD: Duration = Duration::from_secs(60);
@@ -94,10 +105,16 @@ pub(super) struct Sender {
     excluded: Excluded,
     /// The latest time that was sent of each shape, with a block that keeps the shape's addresses its own.
     latest: HashMap<ShapeId, (i64, Arc<SampleBlock>)>,
+    started: Start,
+    began: Instant,
+    /// What may have arrived before that.
+    doubts: Doubts,
     /// The highest block that was read.
     newest: Option<BlockId>,
     /// When samples were last dropped since they were refused.
     last_refusal: Option<Instant>,
+    /// Whether that happened to samples that it may have.
+    has_refused_doubted: bool,
     /// Whether the receiver let nothing in and then took an empty request.
     was_closed: bool,
     /// Until when nothing is settled.
@@ -117,6 +134,10 @@ struct Delivery {
     /// Times that are not final yet.
     times: Vec<(BlockId, i64)>,
     pending: VecDeque<Work>,
+    /// Whether the receiver may have them already.
+    is_doubted: bool,
+    /// The first half of a doubted request, if it was refused.
+    refused_half: Vec<Part>,
 }
 
 /// A series that was refused alone.
@@ -136,13 +157,14 @@ struct Exchange {
 impl Sender {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let settings = &shared.settings;
+        let started = Start::at(now());
         Self {
             encoder: Encoder::default(),
             deliveries: VecDeque::new(),
             carried: VecDeque::new(),
             overlaps: Overlaps::default(),
             protocol: settings.protocol,
-            request_bytes: REQUEST_BYTES,
+            request_bytes: settings.most_bytes.min(REQUEST_BYTES),
             metadata_sent: None,
             backoff: Backoff::default(),
             pace: Pace::default(),
@@ -152,8 +174,12 @@ impl Sender {
             refused: HashMap::new(),
             excluded: Excluded::new(),
             latest: HashMap::new(),
+            started,
+            began: Instant::now(),
+            doubts: Doubts::since(started),
             newest: None,
             last_refusal: None,
+            has_refused_doubted: false,
             was_closed: false,
             settles_after: Instant::now(),
             shared,
@@ -166,6 +192,8 @@ impl Sender {
         let _lease = store.lease.lock().await;
         self.shared.rewind().await;
         self.truth = ClockTruth::new(self.shared.settings.clock_wait, store.was_synchronized());
+        (self.started, self.began) = (Start::at(now()), Instant::now());
+        self.doubts = Doubts::since(self.started);
         loop {
             let appended = self.shared.appended();
             self.take_blocks().await;
@@ -203,13 +231,15 @@ impl Sender {
             of_earlier_boot: 0,
             times: Vec::new(),
             pending: VecDeque::new(),
+            is_doubted: false,
+            refused_half: Vec::new(),
         };
         let seen = self.newest;
         let cells = match is_fresh_first {
             true => WINDOW_CELLS / 8,
             false => WINDOW_CELLS,
         };
-        while window.cells() < cells {
+        while window.cells() < cells && window.depth() < WINDOW_DEPTH {
             let carried = match self.deliveries.is_empty() {
                 true => self.carried.pop_front(),
                 false => None,
@@ -219,7 +249,10 @@ impl Sender {
                 None => self.shared.next_block().await,
             };
             let Some((id, block)) = next else { break };
-            let is_old = seen.is_some_and(|seen| id <= seen);
+            let is_old = match seen {
+                Some(seen) => id <= seen,
+                None => self.started.is_after(&block),
+            };
             if is_fresh_first
                 && is_old
                 && !(self.deliveries.is_empty() && delivery.ids.is_empty())
@@ -235,12 +268,21 @@ impl Sender {
                 self.shared.acknowledge([id]).await;
                 continue;
             };
+            let is_doubted = self.is_doubted(&admitted);
+            if window.is_empty() {
+                delivery.is_doubted = is_doubted;
+            }
+            let is_next =
+                is_doubted != delivery.is_doubted || (is_doubted && window.has_shape_of(&admitted));
             let (time, is_final) = (admitted.time.wall_ms, admitted.time.is_final);
-            if window.add(admitted, &mut self.overlaps).is_err() {
+            if is_next || window.add(admitted, &mut self.overlaps).is_err() {
                 self.carried.push_front((id, block));
                 break;
             }
             delivery.ids.push(id);
+            if is_doubted {
+                self.doubts.may_send(1);
+            }
             if !is_final {
                 delivery.times.push((id, time));
             }
@@ -253,11 +295,28 @@ impl Sender {
         if window.is_empty() {
             return;
         }
-        delivery.pending.push_back(Work {
-            parts: window.into_parts(),
-            kind: WorkKind::First,
-        });
+        let parts = window.into_parts();
+        delivery.pending = match delivery.is_doubted {
+            true => {
+                let alone = |part| Work {
+                    parts: [part].into(),
+                    kind: WorkKind::Doubted,
+                };
+                parts.into_iter().map(alone).collect()
+            }
+            false => {
+                let kind = WorkKind::First;
+                [Work { parts, kind }].into()
+            }
+        };
         self.deliveries.push_front(delivery);
+    }
+
+    /// Whether a block must go alone, since the receiver may have it. Of what is refused, 2.0 writes the rest.
+    fn is_doubted(&self, block: &SampleBlock) -> bool {
+        self.shared.settings.order == Order::Strict
+            && self.protocol == Protocol::V1
+            && self.doubts.is_doubted(block)
     }
 
     /// The block with its time corrected; `None` where it cannot be sent any more.
@@ -396,6 +455,8 @@ impl Sender {
                 self.shared.metrics.connections(self.pace.connections());
             }
             Err(Interrupted) => {
+                // By the time it goes on, there is something newer.
+                delivery.gives_way = true;
                 self.deliveries.push_front(delivery);
                 if self.deliveries.len() > 4 {
                     // Not more than this is held in memory; the queue has it.
@@ -412,13 +473,17 @@ impl Sender {
         let mut running = FuturesUnordered::new();
         let mut is_alone = false;
         loop {
+            let connections = match delivery.is_doubted {
+                true => DOUBTED_CONNECTIONS,
+                false => self.pace.connections(),
+            };
             let must_wait = delivery.gives_way && shared.has_fresh();
             while !is_alone
                 && !must_wait
-                && running.len() < self.pace.connections()
+                && running.len() < connections
                 && let Some((batch, kind)) = self.next_batch(delivery, !running.is_empty())
             {
-                is_alone = kind != WorkKind::First;
+                is_alone = !kind.is_together();
                 running.push(exchange(&shared, batch, kind));
             }
             let Some(ended) = running.next().await else {
@@ -443,7 +508,7 @@ impl Sender {
         loop {
             let work = delivery.pending.front_mut()?;
             let kind = work.kind;
-            if kind != WorkKind::First && is_busy {
+            if !kind.is_together() && is_busy {
                 return None;
             }
             let with_metadata = self.protocol == Protocol::V1
@@ -469,7 +534,8 @@ impl Sender {
             if with_metadata && delivery.pending.len() == 1 {
                 self.metadata_sent = Some(Instant::now());
             }
-            if kind != WorkKind::First && !self.splits.take(Instant::now()) {
+            let is_search = !kind.is_together() && !kind.is_doubted();
+            if is_search && !self.splits.take(Instant::now()) {
                 self.lose(&batch.parts);
                 continue;
             }
@@ -503,6 +569,7 @@ impl Sender {
         match reply.verdict(batch.protocol) {
             Verdict::Sent => {
                 self.was_closed = false;
+                self.note_taken(&batch.parts, kind, delivery);
                 self.succeeded(batch.samples, took).await;
             }
             Verdict::Retry(asked) => {
@@ -521,6 +588,9 @@ impl Sender {
                 delivery.again(batch, kind);
             }
             Verdict::Smaller => self.make_smaller(batch, kind, &reply, delivery),
+            Verdict::Split if kind.is_doubted() => {
+                self.split_doubted(batch, kind, &reply, delivery);
+            }
             Verdict::Split => self.split(batch, kind, &reply, delivery),
             Verdict::Closed if self.was_closed => {
                 // It takes empty requests, yet not this one.
@@ -637,7 +707,14 @@ impl Sender {
 
     fn split(&mut self, batch: Batch, kind: WorkKind, reply: &Reply, delivery: &mut Delivery) {
         if kind == WorkKind::Older {
-            self.refuse(&batch.parts, reply);
+            let blocks = batch.parts.iter().map(|part| part.blocks.len()).sum();
+            if self.began.elapsed() < ARRIVING_FOR && self.doubts.may_send(blocks) {
+                for work in single_blocks(batch.parts).into_iter().rev() {
+                    delivery.pending.push_front(work);
+                }
+            } else {
+                self.refuse(&batch.parts, reply);
+            }
             return;
         }
         match cut(batch.parts) {
@@ -651,6 +728,50 @@ impl Sender {
                 self.note_culprit(hash, format!("{}{row:?}", metric.name), reply);
                 self.lose(&[part]);
             }
+        }
+    }
+
+    /// Notes that what was doubted was new to the receiver.
+    fn note_taken(&mut self, parts: &[Part], kind: WorkKind, delivery: &mut Delivery) {
+        if !kind.is_doubted() {
+            return;
+        }
+        for block in parts.iter().filter_map(|part| part.blocks.first()) {
+            self.doubts.taken(block);
+        }
+        if kind == WorkKind::DoubtedHalf(Half::Second) && !delivery.refused_half.is_empty() {
+            // The receiver does not have it, so that something is wrong in the first half.
+            let parts = std::mem::take(&mut delivery.refused_half).into();
+            let kind = WorkKind::Piece;
+            delivery.pending.push_front(Work { parts, kind });
+        }
+    }
+
+    /// Finds out whether what was refused is there already, or has something wrong in it: then one of its halves is taken.
+    fn split_doubted(
+        &mut self,
+        batch: Batch,
+        kind: WorkKind,
+        reply: &Reply,
+        delivery: &mut Delivery,
+    ) {
+        match kind {
+            WorkKind::DoubtedHalf(Half::First) => delivery.refused_half.extend(batch.parts),
+            WorkKind::DoubtedHalf(Half::Second) if delivery.refused_half.is_empty() => {
+                self.split(batch, WorkKind::Piece, reply, delivery);
+            }
+            WorkKind::DoubtedHalf(Half::Second) => {
+                let mut parts = std::mem::take(&mut delivery.refused_half);
+                parts.extend(batch.parts);
+                self.refuse_doubted(&parts, reply);
+            }
+            _ => match cut_doubted(batch.parts) {
+                Cut::Pieces([first, second]) => {
+                    delivery.pending.push_front(second);
+                    delivery.pending.push_front(first);
+                }
+                Cut::Culprit(part) => self.refuse_doubted(&[part], reply),
+            },
         }
     }
 
@@ -695,6 +816,20 @@ impl Sender {
             );
         }
         self.last_refusal = Some(now);
+        self.lose(parts);
+    }
+
+    /// Drops what the receiver refused and may have already.
+    fn refuse_doubted(&mut self, parts: &[Part], reply: &Reply) {
+        if !self.has_refused_doubted {
+            info!(
+                sink = &*self.shared.name,
+                status = reply.status(),
+                error = reply.words(),
+                "the receiver refuses samples from before the start: it may have them, or they are too old for it"
+            );
+        }
+        self.has_refused_doubted = true;
         self.lose(parts);
     }
 
@@ -743,15 +878,4 @@ async fn exchange(shared: &Shared, batch: Batch, kind: WorkKind) -> Exchange {
 fn present(block: &SampleBlock) -> u64 {
     let cells = block.columns.iter().flatten();
     cells.filter(|value| !pe_scrape::is_absent(**value)).count() as u64
-}
-
-/// The block without values, whose labels stay where they are.
-fn labels_of(block: &SampleBlock) -> Arc<SampleBlock> {
-    Arc::new(SampleBlock {
-        time: block.time,
-        metrics: block.metrics.clone(),
-        rows: block.rows.clone(),
-        columns: Vec::new(),
-        natives: Vec::new(),
-    })
 }

@@ -15,6 +15,15 @@ use crate::queue::Order;
 /// How long samples wait for a clock that is in doubt, unless something else is said.
 const DEFAULT_CLOCK_WAIT: Duration = Duration::from_secs(120);
 
+/// How long one request may take a metered link.
+const LINK_TIME: Duration = Duration::from_secs(2);
+
+/// Bytes before compression for each one after it, about.
+const COMPRESSION: f64 = 5.0;
+
+/// Below this a request is not made smaller.
+pub(super) const SMALLEST_REQUEST: usize = 4 << 10;
+
 pe_scrape::choices! {
     /// In which order samples are sent.
     pub enum SendOrder {
@@ -68,6 +77,15 @@ impl RemoteWriteSettings {
         let mut settings: Self = decode(&written).expect("one key is required, and it is there");
         settings.url = url.into();
         settings
+    }
+
+    /// Most bytes of a request before compression: what a metered link takes in [`LINK_TIME`], so that what is new does not wait
+    /// long behind what is under way.
+    pub(super) fn most_bytes(&self) -> usize {
+        self.max_bytes_per_second.map_or(usize::MAX, |rate| {
+            let bytes = rate * LINK_TIME.as_secs_f64() * COMPRESSION;
+            (bytes as usize).max(SMALLEST_REQUEST)
+        })
     }
 
     /// Checks everything, and makes the client and the filter that these settings describe.

@@ -81,6 +81,8 @@ pub(super) struct SendSettings {
     pub(super) protocol: Protocol,
     pub(super) max_age: Option<Duration>,
     pub(super) clock_wait: Duration,
+    /// Most bytes of a request before compression.
+    pub(super) most_bytes: usize,
     clock: ClockProbe,
 }
 
@@ -163,6 +165,7 @@ impl RemoteWriteSink {
                 protocol: settings.protocol,
                 max_age: settings.max_age,
                 clock_wait: settings.clock_wait,
+                most_bytes: settings.most_bytes(),
                 clock: parts.clock,
             },
             store: parts.store,
@@ -200,12 +203,16 @@ impl RemoteWriteSink {
             Worker(tokio::spawn(async move {
                 let start = || {
                     let sender = Sender::new(shared.clone());
-                    let store = shared.store.clone();
+                    let (shared, store) = (shared.clone(), shared.store.clone());
                     async move {
                         let (sending, moving) = (pin!(sender.run()), pin!(store.move_to_disk()));
                         match select(sending, moving).await {
                             Either::Left(_) => {}
-                            Either::Right(((), sending)) => sending.await,
+                            Either::Right(((), sending)) => {
+                                // There may be something to send that was not appended now.
+                                shared.appended.notify_one();
+                                sending.await;
+                            }
                         }
                         Ok(())
                     }

@@ -186,13 +186,15 @@ impl Store {
                 "series that ended while the agent was away get no marker"
             ),
         }
+        // What cannot be read now is told when it is.
+        let waiting = queue.backlog(&self.name).unwrap_or_default();
         drop(queue);
-        let (queue, recovery) = QueueHandle::open(Box::new(open()?), QueueLimits::default())
+        let (queue, _) = QueueHandle::open(Box::new(open()?), QueueLimits::default())
             .map_err(|error| with_causes(&error))?;
-        if recovery.blocks > 0 {
+        if waiting.samples > 0 {
             info!(
                 sink = &*self.name,
-                blocks = recovery.blocks,
+                samples = waiting.samples,
                 "samples of an earlier run wait"
             );
         }

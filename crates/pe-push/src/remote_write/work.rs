@@ -46,6 +46,16 @@ impl Window {
         self.shapes.is_empty()
     }
 
+    /// Most blocks of one shape.
+    pub(crate) fn depth(&self) -> usize {
+        self.shapes.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// Whether there is a block of the shape of this one.
+    pub(crate) fn has_shape_of(&self, block: &SampleBlock) -> bool {
+        self.shapes.iter().any(|shape| is_alike(&shape[0], block))
+    }
+
     /// Takes a block in, or gives it back when its series must wait until this window has been sent.
     pub(crate) fn add(
         &mut self,
@@ -96,6 +106,17 @@ pub(crate) fn shape(block: &SampleBlock) -> ShapeId {
     (block.metrics.as_ptr().addr(), block.rows.as_ptr().addr())
 }
 
+/// The block without values, whose labels stay where they are.
+pub(crate) fn labels_of(block: &SampleBlock) -> Arc<SampleBlock> {
+    Arc::new(SampleBlock {
+        time: block.time,
+        metrics: block.metrics.clone(),
+        rows: block.rows.clone(),
+        columns: Vec::new(),
+        natives: Vec::new(),
+    })
+}
+
 impl Overlaps {
     fn of(&mut self, a: &Arc<SampleBlock>, b: &Arc<SampleBlock>) -> bool {
         let key = [shape(a), shape(b)];
@@ -106,17 +127,8 @@ impl Overlaps {
         if self.known.len() >= MOST_OVERLAPS {
             self.known.clear();
         }
-        // Blocks are kept for their labels only.
-        let labels = |block: &Arc<SampleBlock>| {
-            Arc::new(SampleBlock {
-                time: block.time,
-                metrics: block.metrics.clone(),
-                rows: block.rows.clone(),
-                columns: Vec::new(),
-                natives: Vec::new(),
-            })
-        };
-        self.known.insert(key, (overlap, [labels(a), labels(b)]));
+        self.known
+            .insert(key, (overlap, [labels_of(a), labels_of(b)]));
         overlap
     }
 }
@@ -150,6 +162,34 @@ pub(crate) enum WorkKind {
     Older,
     /// Another piece of what was refused: alone.
     Piece,
+    /// For the first time, yet the receiver may have it already: one block of a shape at a time.
+    Doubted,
+    /// A block of what was refused, which the receiver may have already: alone.
+    DoubtedPiece,
+    /// The halves, by series, of a doubted request that was refused: alone. Where both are refused, the receiver has them.
+    DoubtedHalf(Half),
+}
+
+/// One of the two halves of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Half {
+    First,
+    Second,
+}
+
+impl WorkKind {
+    /// Whether it goes together with others.
+    pub(crate) fn is_together(self) -> bool {
+        matches!(self, Self::First | Self::Doubted)
+    }
+
+    /// Whether it may only be there already, or be refused for what it is.
+    pub(crate) fn is_doubted(self) -> bool {
+        matches!(
+            self,
+            Self::Doubted | Self::DoubtedPiece | Self::DoubtedHalf(_)
+        )
+    }
 }
 
 /// What a refused request is cut into.
@@ -194,6 +234,36 @@ pub(crate) fn cut(parts: Vec<Part>) -> Cut {
         ]);
     }
     by_series(parts)
+}
+
+/// What was refused, one block at a time, oldest first.
+pub(crate) fn single_blocks(parts: Vec<Part>) -> Vec<Work> {
+    let mut blocks: Vec<Part> = parts
+        .into_iter()
+        .flat_map(|part| {
+            let alone = |block: &Arc<SampleBlock>| Part {
+                blocks: [block.clone()].into(),
+                series: part.series.clone(),
+            };
+            part.blocks.iter().map(alone).collect::<Vec<_>>()
+        })
+        .collect();
+    blocks.sort_by_key(|part| part.blocks[0].time.wall_ms);
+    let work = |part| Work {
+        parts: [part].into(),
+        kind: WorkKind::DoubtedPiece,
+    };
+    blocks.into_iter().map(work).collect()
+}
+
+/// Cuts a doubted request that was refused. There must be a series in it.
+pub(crate) fn cut_doubted(parts: Vec<Part>) -> Cut {
+    let mut cut = by_series(parts);
+    if let Cut::Pieces([first, second]) = &mut cut {
+        first.kind = WorkKind::DoubtedHalf(Half::First);
+        second.kind = WorkKind::DoubtedHalf(Half::Second);
+    }
+    cut
 }
 
 fn by_series(parts: Vec<Part>) -> Cut {

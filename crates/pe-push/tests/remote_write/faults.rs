@@ -1,10 +1,9 @@
 //! Receivers with faults.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pe_scrape::Sink;
-use pe_testkit::{WriteAnswer, WriteReceiver, wait};
+use pe_testkit::{ReceivedWrite, WriteAnswer, WriteReceiver, wait};
 use serde_json::json;
 
 use crate::fleet::{Fleet, by_series, lost, metric, sink};
@@ -57,7 +56,7 @@ async fn a_connection_that_is_cut_in_the_body_is_tried_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_series_is_found_and_all_others_arrive() {
-    let bad = |request: &pe_testkit::ReceivedWrite| {
+    let bad = |request: &ReceivedWrite| {
         let series = request.series.iter();
         let mut named = series.map(|it| (it.label("__name__"), it.label("device")));
         named.any(|it| it == (Some("rtt"), Some("device-13")))
@@ -100,7 +99,7 @@ async fn a_bad_series_is_found_and_all_others_arrive() {
 async fn an_older_half_that_is_refused_is_dropped_and_the_newer_one_arrives() {
     let fleet = Fleet::until_now(3, 8);
     let limit = fleet.time_ms(5);
-    let is_late = move |request: &pe_testkit::ReceivedWrite| {
+    let is_late = move |request: &ReceivedWrite| {
         let series = request.series.iter();
         series
             .flat_map(|it| &it.samples)
@@ -191,8 +190,9 @@ async fn an_outage_of_200_cycles_costs_no_sample() {
         sink.publish(fleet.report(cycle, &[]));
     }
     wait::until_true("a failure", || sink.status().outage.is_some());
-    let backlog = sink.status().backlog.unwrap();
-    assert_eq!(backlog.samples, 200 * 40);
+    wait::until_true("the backlog", || {
+        sink.status().backlog.unwrap().samples == 200 * 40
+    });
     receiver.answer(|_| WriteAnswer::Taken);
     for cycle in 200..203 {
         sink.publish(fleet.report(cycle, &[]));
@@ -207,32 +207,68 @@ async fn an_outage_of_200_cycles_costs_no_sample() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fresh_samples_do_not_wait_behind_old_ones() {
-    let fleet = Fleet::until_now(500, 203);
-    let receiver = WriteReceiver::answering(|_| WriteAnswer::status(503, "down"));
+    let fleet = Fleet::until_now(500, 204);
+    let has = |request: &ReceivedWrite, cycle: u64| {
+        let time = fleet.time_ms(cycle);
+        let mut samples = request.series.iter().flat_map(|series| &series.samples);
+        samples.any(|(at, _)| *at == time)
+    };
+    let newest = fleet.time_ms(202);
+    let is_newest = move |request: &ReceivedWrite| {
+        let mut samples = request.series.iter().flat_map(|series| &series.samples);
+        samples.any(|(time, _)| *time == newest)
+    };
+    // Nothing old is taken before the newest is.
+    let mut is_up = false;
+    let receiver = WriteReceiver::answering(move |request| {
+        is_up |= is_newest(request);
+        match is_up {
+            true => WriteAnswer::Taken,
+            false => WriteAnswer::status(503, "down"),
+        }
+    });
     let sink = sink(&receiver.url(), json!({"order": "fresh_first"}));
     for cycle in 0..200 {
         sink.publish(fleet.report(cycle, &[]));
     }
     wait::until_true("a failure", || sink.status().outage.is_some());
+    // While the first old samples are taken, something new comes: it is next.
+    let (in_between, comes) = (sink.clone(), fleet.report(203, &[]));
+    let mut comes = Some(comes);
+    receiver.answer(move |request| {
+        let was_up = is_up;
+        is_up |= is_newest(request);
+        if was_up
+            && request.samples() > 0
+            && !is_newest(request)
+            && let Some(report) = comes.take()
+        {
+            in_between.publish(report);
+        }
+        match is_up {
+            true => WriteAnswer::Taken,
+            false => WriteAnswer::status(503, "down"),
+        }
+    });
     for cycle in 200..203 {
         sink.publish(fleet.report(cycle, &[]));
     }
-    receiver.answer(|_| WriteAnswer::Taken);
-    let arrived = || -> BTreeSet<i64> { receiver.samples().iter().map(|it| it.time).collect() };
-    wait::until_true("the newest", || arrived().contains(&fleet.time_ms(202)));
-    let old = arrived()
-        .iter()
-        .filter(|time| **time < fleet.time_ms(150))
-        .count();
-    assert!(old < 100, "{old} old cycles arrived before the newest");
     wait::until_true("all samples", || {
         let (mut samples, _) = by_series(&receiver.samples());
         for samples in samples.values_mut() {
             samples.sort_by_key(|(time, _)| *time);
             samples.dedup();
         }
-        samples == fleet.expected(0..203)
+        samples == fleet.expected(0..204)
     });
+    let received = receiver.received();
+    let mut taken = received
+        .iter()
+        .filter(|it| it.status == 204 && it.samples() > 0);
+    assert!(taken.any(|request| has(request, 202)));
+    let first_old = taken.find(|request| !has(request, 202)).unwrap();
+    assert!(!has(first_old, 203));
+    assert!(has(taken.next().unwrap(), 203));
 }
 
 #[tokio::test(flavor = "multi_thread")]

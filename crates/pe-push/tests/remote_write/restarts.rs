@@ -129,3 +129,56 @@ async fn while_another_agent_has_the_directory_samples_are_kept_in_memory() {
     let expected = fleet.expected(0..2);
     wait::until_true("all samples", || all(&receiver) == expected);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_arrived_before_the_end_of_the_program_costs_nothing_that_did_not() {
+    let directory = tempfile::tempdir().unwrap();
+    // The state of a program that was killed before it noted that 30 cycles had arrived.
+    let killed = tempfile::tempdir().unwrap();
+    let receiver = WriteReceiver::answering(|_| WriteAnswer::status(503, "down"));
+    let start = |directory: &std::path::Path| {
+        let factory = RemoteWriteFactory::new().state_dir(Some(directory.to_owned()));
+        sink(&factory, &receiver.url(), "2s")
+    };
+    let fleet = Fleet::until_now(3, 45);
+    let before = start(directory.path());
+    for cycle in 0..40 {
+        before.publish(fleet.report(cycle, &[]));
+    }
+    before.flush().await.unwrap_err();
+    copy(directory.path(), killed.path());
+    // As a Prometheus does: one sample that is not newer than what is there, and the whole request is refused.
+    let limit = fleet.time_ms(30);
+    receiver.answer(move |request| {
+        let mut samples = request.series.iter().flat_map(|series| &series.samples);
+        match samples.all(|(time, _)| *time >= limit) {
+            true => WriteAnswer::Taken,
+            false => WriteAnswer::status(400, "out of order sample"),
+        }
+    });
+    let before = receiver.samples().len();
+    let after = start(killed.path());
+    for cycle in 40..45 {
+        after.publish(fleet.report(cycle, &[]));
+    }
+    after.flush().await.unwrap();
+    let taken = receiver.samples().split_off(before);
+    let mut series = by_series(&taken).0;
+    for samples in series.values_mut() {
+        samples.dedup();
+    }
+    assert_eq!(series, fleet.expected(30..45));
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
