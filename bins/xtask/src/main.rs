@@ -2,6 +2,7 @@
 
 mod arrows;
 mod counts;
+mod delivery;
 mod deny;
 mod features;
 mod fuzz;
@@ -26,6 +27,9 @@ Chores:
   test      All steps below, in their order, up to the first that fails; then how many tests passed and
             were skipped. Where CI=true, a skipped test is a failure
   package   Build what is released: the Debian package, the static program, and checksums
+  delivery [N]
+            What queueing and sending the samples of N devices, 10,000 unless told, cost beside vmagent, with goals, and of
+            ten times as many from a backlog: some six minutes, on a quiet machine (needs victoria-metrics)
   deny      Run `cargo deny check`, advisories included (needs cargo-deny and a network)
   load [N]  How N devices, 100,000 unless told, are measured and served while clients press on the web server, with
             goals: some four minutes, on a quiet machine (needs wrk)
@@ -41,6 +45,8 @@ fn main() -> ExitCode {
     let result = match chores[..] {
         ["test"] => steps::run(&steps::STEPS.iter().collect::<Vec<_>>()),
         ["package"] => package::package(),
+        ["delivery"] => delivery::delivery(None),
+        ["delivery", devices] => delivery::delivery(Some(devices)),
         ["deny"] => deny::deny(),
         ["load"] => load::load(None),
         ["load", devices] => load::load(Some(devices)),

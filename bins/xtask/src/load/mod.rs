@@ -4,7 +4,7 @@
 //! All figures of a run come from one agent, which is told apart by phases. Goals that are missed end it with an error.
 
 mod agent;
-mod client;
+pub(crate) mod client;
 mod watch;
 
 use std::process::Command;
