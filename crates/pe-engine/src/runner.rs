@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
-use pe_scrape::{Batch, CycleReport, DeviceStates, Pacer, Scraper, panic_message};
+use pe_scrape::{Batch, CycleReport, DeviceStates, Pacer, Scraper, UpRoles, panic_message};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{sleep_until, timeout};
@@ -329,7 +329,8 @@ impl GroupRunner {
         after(self.measured_at, within)
     }
 
-    /// The state of each device that has a scraper which tells it: up if one says so, down if one says so and none says up.
+    /// The state of each device that has a scraper which tells it: up if one says so, down if one says so and none says up. Those
+    /// that count only where no other does are left out where another does.
     fn states(&self) -> DeviceStates {
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         enum State {
@@ -339,12 +340,21 @@ impl GroupRunner {
             Up,
         }
         let mut states = vec![State::Untold; self.plan.device_count];
+        let mut roles = UpRoles::new(states.len());
+        for lane in &self.lanes {
+            for &device in &lane.plan.devices {
+                roles.note(device as usize, lane.plan.table.columns());
+            }
+        }
         for lane in &self.lanes {
             let Some(up) = lane.plan.table.columns().up() else {
                 continue;
             };
             let frame = lane.results().map(|results| &results.frame);
             for (row, &device) in lane.plan.devices.iter().enumerate() {
+                if !roles.counts(device as usize, lane.plan.table.columns()) {
+                    continue;
+                }
                 let value = frame.and_then(|frame| frame.get(row, up));
                 let state = match value {
                     Some(0.0) => State::Down,

@@ -75,7 +75,7 @@ pub use backoff::Backoff;
 pub use causes::{panic_message, with_causes};
 pub use columns::{
     Columns, ColumnsBuilder, ColumnsError, HistogramSpec, Metric, MetricDescriptor, MetricKind,
-    NativeBuckets, Unit, UpRole,
+    NativeBuckets, Unit, UpRole, UpRoles,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, printable};
 pub use frame::{Cell, Frame, FrameBuilder};

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use pe_scrape::{Columns, CycleReport, Frame, LabelSet, Metric, MetricKind};
+use pe_scrape::{Columns, CycleReport, Frame, LabelSet, Metric, MetricKind, UpRoles};
 
 /// What a device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,11 +73,20 @@ impl States {
         let group = self.groups.entry(report.group.clone()).or_default();
         group.arrange(report);
         let mut found: Vec<Option<State>> = vec![None; group.devices.len()];
+        let mut roles = UpRoles::new(group.devices.len());
+        for frame in report.frames() {
+            for device in group.rows_of(frame).iter() {
+                roles.note(*device, frame.columns());
+            }
+        }
         for frame in report.frames() {
             let Some(up) = frame.columns().up() else {
                 continue;
             };
             for (row, device) in group.rows_of(frame).iter().enumerate() {
+                if !roles.counts(*device, frame.columns()) {
+                    continue;
+                }
                 let state = match frame.get(row, up) {
                     Some(value) if value > 0.0 => State::Up,
                     Some(_) => State::Down,
@@ -88,7 +97,7 @@ impl States {
         }
         let mut rises = vec![(0.0, None); found.len()];
         for frame in &report.devices {
-            group.note_errors(frame, &mut self.reasons, &mut rises);
+            group.note_errors(frame, &roles, &mut self.reasons, &mut rises);
         }
         group.settle(&found, &rises);
     }
@@ -190,6 +199,7 @@ impl Group {
     fn note_errors(
         &mut self,
         frame: &Frame,
+        roles: &UpRoles,
         reasons: &mut Vec<Arc<str>>,
         rises: &mut [(f64, Option<u16>)],
     ) {
@@ -205,7 +215,7 @@ impl Group {
                 let known = self.errors.entry((device as u32, reason)).or_default();
                 let rise = total - *known;
                 *known = total;
-                if rise > rises[device].0 {
+                if rise > rises[device].0 && roles.counts(device, frame.columns()) {
                     rises[device] = (rise, Some(reason));
                 }
             }

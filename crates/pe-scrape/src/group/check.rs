@@ -109,7 +109,7 @@ impl<'r> Checks<'r> {
                 }
             }
             if let Some((other, name)) = clash {
-                problems.push(at(told_twice(&scrapers[other], config, &name), index));
+                problems.push(at(self.told_twice(&scrapers[other], config, &name), index));
             }
         }
         let known = Known {
@@ -238,6 +238,29 @@ impl<'r> Checks<'r> {
         })
     }
 
+    /// That two scrapers of a device would yield the same series.
+    fn told_twice(&self, first: &ScraperConfig, second: &ScraperConfig, name: &str) -> Problem {
+        let table = self.registry.table(&second.name);
+        let has_name = table.is_some_and(|table| table.key("name").is_some());
+        if first.name == second.name {
+            let message = format!("metric `{}` is listed twice", first.name);
+            let hint = match has_name {
+                true => "give one of them another `name`",
+                false => "write it once, with all its settings",
+            };
+            return Problem::error(message).hint(hint.to_owned());
+        }
+        let message = format!(
+            "metrics `{}` and `{}` both yield `{name}` with the same labels",
+            first.name, second.name
+        );
+        let hint = match has_name {
+            true => "leave one of them out, or give it another `name`",
+            false => "leave one of them out, or give it a label of its own in its settings",
+        };
+        Problem::error(message).hint(hint.to_owned())
+    }
+
     /// Metrics whose names or labels are taken, or that another scraper describes otherwise.
     fn names(
         &mut self,
@@ -291,20 +314,6 @@ pub(super) fn refuse_agent_name(name: &str, problems: &mut Problems) -> Option<(
 fn at(mut problem: Problem, index: usize) -> Problem {
     problem.path.insert(0, Step::Index(index));
     problem
-}
-
-/// That two scrapers of a device would yield the same series.
-fn told_twice(first: &ScraperConfig, second: &ScraperConfig, name: &str) -> Problem {
-    if first.name == second.name {
-        let message = format!("metric `{}` is listed twice", first.name);
-        return Problem::error(message).hint("write it once, with all its settings".to_owned());
-    }
-    let message = format!(
-        "metrics `{}` and `{}` both yield `{name}` with the same labels",
-        first.name, second.name
-    );
-    Problem::error(message)
-        .hint("leave one of them out, or give it a label of its own in its settings".to_owned())
 }
 
 /// Why series that a scraper learned while it ran cannot go out beside those of the others, if they cannot: a name that is

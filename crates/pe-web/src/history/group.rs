@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use pe_scrape::{
-    Columns, CycleReport, Frame, LabelSet, Metric, MetricKind, rtt_code, rtt_codes, rtt_of_code,
+    Columns, CycleReport, Frame, LabelSet, Metric, MetricKind, UpRoles, rtt_code, rtt_codes,
+    rtt_of_code,
 };
 
 use super::ring::Ring;
@@ -410,11 +411,20 @@ impl GroupHistory {
         self.note_overruns(report);
         let cycle = self.cycle_of(report);
         let mut kinds = vec![Kind::Unknown; self.len()];
+        let mut roles = UpRoles::new(self.len());
+        for frame in report.frames() {
+            for device in self.rows_of(frame).iter() {
+                roles.note(*device as usize, frame.columns());
+            }
+        }
         for frame in report.frames() {
             let (Some(up), rows) = (frame.columns().up(), self.rows_of(frame)) else {
                 continue;
             };
             for (row, device) in rows.iter().enumerate() {
+                if !roles.counts(*device as usize, frame.columns()) {
+                    continue;
+                }
                 let kind = &mut kinds[*device as usize];
                 match frame.get(row, up) {
                     Some(value) if value > 0.0 => *kind = Kind::Up,
@@ -425,7 +435,7 @@ impl GroupHistory {
         }
         let mut why = vec![0_u8; self.len()];
         for frame in &report.devices {
-            self.take_frame(frame, cycle, &kinds, &mut why, reasons);
+            self.take_frame(frame, cycle, (&kinds, &roles), &mut why, reasons);
         }
         self.settle(report, &kinds, &why)
     }
@@ -443,7 +453,7 @@ impl GroupHistory {
         &mut self,
         frame: &Frame,
         cycle: Option<u64>,
-        kinds: &[Kind],
+        (kinds, roles): (&[Kind], &UpRoles),
         why: &mut [u8],
         reasons: &mut Reasons,
     ) {
@@ -454,6 +464,8 @@ impl GroupHistory {
         let rows = self.rows_of(frame);
         for (row, device) in rows.iter().enumerate() {
             let index = *device as usize;
+            // What another scraper says of the device counts in place of this.
+            let is_deciding = roles.counts(index, frame.columns());
             for &(reason, metric) in &known.errors {
                 let Some(total) = frame.get(row, metric) else {
                     continue;
@@ -475,14 +487,23 @@ impl GroupHistory {
                 if total > count.total {
                     count.latest = total - count.total;
                     count.at = at;
-                    why[index] = reason;
+                    if is_deciding {
+                        why[index] = reason;
+                    }
                 }
                 count.total = total;
+            }
+            if !is_deciding {
+                continue;
             }
             let gauge = |metric: Option<Metric>| metric.and_then(|metric| frame.get(row, metric));
             let Some(is_up) = gauge(frame.columns().up()) else {
                 continue;
             };
+            if is_up <= 0.0 && kinds[index] == Kind::Up {
+                // Another scraper that counts as much found it up.
+                continue;
+            }
             let rtt = gauge(known.rtt);
             let mut codes = [0_u8; 48];
             let mut used = 0;
