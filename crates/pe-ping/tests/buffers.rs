@@ -7,6 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use pe_ping::{
@@ -24,13 +25,28 @@ fn for_both(test: impl Fn(Family) + Sync) {
     });
 }
 
-/// Opens sockets with send buffers as small as this, as without CAP_NET_ADMIN.
-struct Small(u32);
+/// Opens sockets with send buffers as small as this, as without CAP_NET_ADMIN, and so many that are only sent through.
+struct Small {
+    bytes: u32,
+    senders: AtomicU32,
+}
+
+fn small(bytes: u32, senders: u32) -> Arc<Small> {
+    let senders = AtomicU32::new(senders);
+    Arc::new(Small { bytes, senders })
+}
 
 impl OpenSocket for Small {
     fn open(&self, request: &SocketRequest) -> io::Result<OwnedFd> {
         let mut request = *request;
-        request.send_buffer = self.0;
+        request.send_buffer = self.bytes;
+        if request.receive_buffer == 0 {
+            let left = self.senders.load(Ordering::Relaxed);
+            if left == 0 {
+                return Err(io::Error::from_raw_os_error(libc::EMFILE));
+            }
+            self.senders.store(left - 1, Ordering::Relaxed);
+        }
         OwnRights.open(&request)
     }
 }
@@ -99,7 +115,7 @@ fn run(family: Family, builder: PingerBuilder, dead: u32, marked: bool) -> Vec<S
 fn thousands_of_dead_neighbours_are_down_and_delay_nobody() {
     pe_testkit::require!(Tun);
     for_both(|family| {
-        let builder = Pinger::builder().opener(Arc::new(Small(USUAL)));
+        let builder = Pinger::builder().opener(small(USUAL, u32::MAX));
         for stats in run(family, builder, 5_120, false) {
             assert!(!stats.is_unknown(), "{stats:?}");
         }
@@ -109,15 +125,18 @@ fn thousands_of_dead_neighbours_are_down_and_delay_nobody() {
 #[test]
 fn dead_neighbours_for_which_there_is_no_room_are_unknown_and_delay_nobody() {
     pe_testkit::require!(Tun);
-    for_both(|family| {
-        let builder = Pinger::builder().opener(Arc::new(Small(16 << 10)));
-        let dead = run(family, builder, 6_000, true);
-        let unknown = dead.iter().filter(|stats| stats.is_unknown());
-        for stats in unknown.clone() {
-            assert_eq!(stats.errors(Reason::NoBuffers), 1, "{stats:?}");
-        }
-        assert!(unknown.count() > 0);
-    });
+    // Few small sockets, or as many as may be.
+    for senders in [4, u32::MAX] {
+        for_both(|family| {
+            let builder = Pinger::builder().opener(small(16 << 10, senders));
+            let dead = run(family, builder, 6_000, true);
+            let unknown = dead.iter().filter(|stats| stats.is_unknown());
+            for stats in unknown.clone() {
+                assert_eq!(stats.errors(Reason::NoBuffers), 1, "{stats:?}");
+            }
+            assert!(unknown.count() > 0);
+        });
+    }
 }
 
 #[test]

@@ -89,6 +89,8 @@ pub(crate) struct Channel {
     senders: Senders,
     /// When a further socket may be opened.
     open_at: Nanos,
+    /// Whether the last one could not be opened.
+    is_refused: bool,
     pub(crate) family: Family,
     pub(crate) kind: SocketKind,
     pub(crate) receive_buffer: usize,
@@ -198,6 +200,7 @@ impl Channel {
             raw_senders: Vec::new(),
             senders: Senders::new(),
             open_at: 0,
+            is_refused: false,
             family,
             kind,
             receive_buffer: 0,
@@ -352,6 +355,7 @@ impl Channel {
         let family = self.family;
         match opened {
             Ok(Some(())) => {
+                self.is_refused = false;
                 debug!(
                     %family,
                     sockets = self.senders.len(),
@@ -361,11 +365,16 @@ impl Channel {
             }
             // What it is to be bound to is missing, which is told elsewhere.
             Ok(None) => {}
-            Err(error) => warn!(
-                %family,
-                error = &error as &dyn std::error::Error,
-                "a further ICMP socket to send through cannot be opened"
-            ),
+            // Told when it begins.
+            Err(error) if !self.is_refused => {
+                self.is_refused = true;
+                warn!(
+                    %family,
+                    error = &error as &dyn std::error::Error,
+                    "a further ICMP socket to send through cannot be opened"
+                );
+            }
+            Err(_) => {}
         }
         self.open_at = now + OPEN_AGAIN;
         false
