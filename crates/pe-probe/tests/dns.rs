@@ -7,6 +7,7 @@ use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Child;
 
+use common::certificates::{Authority, Pair};
 use common::{Shown, probe};
 use pe_probe::DnsFactory;
 use pe_scrape::ScraperSettings;
@@ -126,8 +127,21 @@ struct Unbound {
 
 impl Unbound {
     fn start(further: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::start_at(free_port().unwrap().port(), further)
+    }
+
+    /// One that speaks TLS at its port.
+    fn with_tls(pair: &Pair) -> Self {
         let port = free_port().unwrap().port();
+        let (key, certificate) = (pair.key.display(), pair.certificate.display());
+        let tls = format!(
+            "  tls-port: {port}\n  tls-service-key: \"{key}\"\n  tls-service-pem: \"{certificate}\"\n"
+        );
+        Self::start_at(port, &tls)
+    }
+
+    fn start_at(port: u16, further: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("unbound.conf");
         let at = directory.path().display();
         let config = format!(
@@ -183,6 +197,54 @@ async fn unbound_is_asked_over_both_families() {
         shown.succeeded();
         assert_eq!(shown.value("probe_dns_serial"), Some(2_026_112_601.0));
     }
+}
+
+#[tokio::test]
+async fn unbound_is_asked_over_tls() {
+    require!(Program("unbound"), Program("openssl"), Ipv6);
+    let authority = Authority::new();
+    let pair = authority.sound("127.0.0.1");
+    let server = Unbound::with_tls(&pair);
+    let address = server.address("127.0.0.1");
+    let ask = |tls: Value| {
+        query(
+            address,
+            json!({"transport": "tls", "answer": [r"192\.0\.2\.9$"], "timeout": "2s", "tls": tls}),
+        )
+    };
+    let trusted = json!({"ca_file": authority.certificate()});
+    let deadline = std::time::Instant::now() + pe_testkit::wait::PATIENCE;
+    let shown = loop {
+        let shown = ask(trusted.clone()).await;
+        if shown.value("probe_success") == Some(1.0) || std::time::Instant::now() > deadline {
+            break shown;
+        }
+    };
+    shown.succeeded();
+    for phase in ["connect", "tls", "request"] {
+        let took = shown.of("probe_dns_duration_seconds", ("phase", phase));
+        assert!(took.is_some_and(|took| took > 0.0), "{phase}");
+    }
+    assert!(shown.value("probe_ssl_earliest_cert_expiry").is_some());
+    let other = Authority::new();
+    let shown = ask(json!({"ca_file": other.certificate()})).await;
+    assert_eq!(shown.value("probe_success"), Some(0.0));
+    assert!(
+        shown.reasons()[0].starts_with("tls_"),
+        "{:?}",
+        shown.reasons()
+    );
+    ask(json!({"verify": false})).await.succeeded();
+    // A server that speaks no TLS.
+    let plain = Unbound::start("");
+    answering(plain.address("127.0.0.1")).await;
+    let shown = query(plain.address("127.0.0.1"), json!({"transport": "tls"})).await;
+    assert_eq!(shown.value("probe_success"), Some(0.0));
+    assert!(
+        shown.reasons()[0].starts_with("tls_") || shown.reasons() == ["closed"],
+        "{:?}",
+        shown.reasons()
+    );
 }
 
 #[tokio::test]
@@ -325,5 +387,6 @@ fn settings_that_make_no_sense_are_refused() {
     assert!(refused(json!({"flags": ["aa", "tc"]})).starts_with("flags[1]: expected `aa`"));
     assert!(refused(json!({"answer": ["("]})).starts_with("answer[0]: not a regular expression"));
     assert!(refused(json!({"transport": "quic"})).contains("`udp`"));
+    assert!(refused(json!({"tls": {}})).starts_with("tls: has no effect"));
     assert!(refused(json!({"port": 0})).contains("port"));
 }

@@ -13,6 +13,7 @@ use pe_scrape::settings::{Port, Problems};
 use pe_scrape::{Metric, MetricDescriptor, Row, ScraperSettings, SettingsError, Unit};
 use regex::Regex;
 
+use crate::tls::{TlsClient, TlsSettings};
 use crate::{
     Asked, CommonSettings, Failure, Probe, ProbeFactory, ProbeMetrics, ProbeSettings, Reason,
 };
@@ -20,8 +21,12 @@ use expected::{Expected, Flag, Unexpected, WantedFlag, parse_rcode};
 use message::{Question, QuestionError, Response};
 use transport::{Answered, Query};
 
-/// The port of DNS.
+/// The port of DNS, and that of DNS over TLS.
 const PORT: u16 = 53;
+const TLS_PORT: u16 = 853;
+
+/// What DNS over TLS is called in the handshake (RFC 7858, registry of IANA).
+const ALPN: &str = "dot";
 
 /// Makes the scrapers `dns`.
 pub type DnsFactory = ProbeFactory<DnsProbe>;
@@ -34,6 +39,8 @@ pe_scrape::choices! {
         Udp = "udp",
         /// A connection.
         Tcp = "tcp",
+        /// A connection with TLS.
+        Tls = "tls",
     }
 }
 
@@ -60,7 +67,9 @@ pe_scrape::settings! {
         /// How to ask.
         transport: DnsTransport = DnsTransport::Udp;
         /// Port of the server.
-        port: Port = Port(PORT);
+        port: Option<Port>, otherwise("853 for `tls`, else 53");
+        /// Whom the probe trusts, and what it shows; for the transport `tls` only.
+        tls: Option<TlsSettings>;
         /// Whether the server is asked to ask others for what it does not know.
         recursion: bool = true;
         /// Whether DNSSEC signatures are asked for.
@@ -105,6 +114,27 @@ impl ProbeSettings for DnsSettings {
 }
 
 impl DnsSettings {
+    fn port(&self) -> u16 {
+        match (self.port, self.transport) {
+            (Some(Port(port)), _) => port,
+            (None, DnsTransport::Tls) => TLS_PORT,
+            (None, _) => PORT,
+        }
+    }
+
+    /// The settings of TLS, where that is used.
+    fn tls(&self, problems: &mut Problems) -> Option<TlsSettings> {
+        if self.transport == DnsTransport::Tls {
+            return Some(self.tls.clone().unwrap_or_default());
+        }
+        if self.tls.is_some() {
+            problems.within("tls", |problems| {
+                problems.refuse("has no effect: `transport` is not `tls`");
+            });
+        }
+        None
+    }
+
     fn question(&self, problems: &mut Problems) -> Option<Question> {
         let mut question = match Question::new(&self.name, &self.record_type) {
             Ok(question) => question,
@@ -171,6 +201,7 @@ fn each<T>(
 pub struct DnsProbe {
     port: u16,
     transport: DnsTransport,
+    tls: Option<TlsClient>,
     retry_over_tcp: bool,
     question: Question,
     expected: Expected,
@@ -180,6 +211,7 @@ pub struct DnsProbe {
 #[derive(Debug)]
 struct DnsMetrics {
     connect: Metric,
+    tls: Metric,
     request: Metric,
     succeeded: Metric,
     rcode: Metric,
@@ -202,6 +234,7 @@ impl DnsMetrics {
         };
         Self {
             connect: phase("connect"),
+            tls: phase("tls"),
             request: phase("request"),
             succeeded: all.gauge(
                 "probe_dns_query_succeeded",
@@ -233,6 +266,7 @@ impl DnsMetrics {
     fn times(&self, row: Row<'_>, answered: &Answered) {
         for (metric, took) in [
             (self.connect, answered.connect),
+            (self.tls, answered.tls),
             (self.request, Some(answered.request)),
         ] {
             if let Some(took) = took {
@@ -263,9 +297,10 @@ impl DnsProbe {
             server: asked.socket(self.port),
             question: &self.question,
         };
-        let answered = match self.transport {
-            DnsTransport::Udp => query.over_udp().await?,
-            DnsTransport::Tcp => query.over_tcp().await?,
+        let answered = match (self.transport, &self.tls) {
+            (DnsTransport::Udp, _) => query.over_udp().await?,
+            (_, None) => query.over_tcp().await?,
+            (_, Some(client)) => query.over_tls(client).await?,
         };
         if self.transport != DnsTransport::Udp {
             return Ok(answered);
@@ -293,7 +328,7 @@ impl Probe for DnsProbe {
     type Settings = DnsSettings;
 
     fn name(settings: &DnsSettings) -> String {
-        format!("dns:{}", settings.port.0)
+        format!("dns:{}", settings.port())
     }
 
     fn new(
@@ -304,12 +339,16 @@ impl Probe for DnsProbe {
         let mut problems = Problems::default();
         let expected = settings.expected(&mut problems);
         let question = settings.question(&mut problems);
+        let tls = settings.tls(&mut problems);
         let question = question.filter(|_| !problems.has_errors());
+        let question = question.ok_or(problems)?;
+        let tls = tls.map(|tls| TlsClient::new(tls, &[ALPN], metrics));
         Ok(Self {
-            port: settings.port.0,
+            tls: tls.transpose()?,
+            port: settings.port(),
             transport: settings.transport,
             retry_over_tcp: settings.retry_over_tcp,
-            question: question.ok_or(problems)?,
+            question,
             expected,
             metrics: DnsMetrics::new(metrics),
         })

@@ -1,4 +1,4 @@
-//! Getting a query to a server and its response back, over UDP and TCP.
+//! Getting a query to a server and its response back, over UDP, TCP and TLS.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::message::{NotOurs, Question, Response};
 use crate::datagram::{Datagrams, last_word};
+use crate::tls::TlsClient;
 use crate::{Asked, Failure, Phase, Reason, connect, socket_failure, timed};
 
 /// A query to one server.
@@ -20,6 +21,7 @@ pub(super) struct Query<'a> {
 pub(super) struct Answered {
     pub(super) response: Response,
     pub(super) connect: Option<Duration>,
+    pub(super) tls: Option<Duration>,
     pub(super) request: Duration,
 }
 
@@ -39,6 +41,7 @@ impl Query<'_> {
                         return Ok(Answered {
                             response,
                             connect: None,
+                            tls: None,
                             request: received.since(sent),
                         });
                     }
@@ -62,6 +65,23 @@ impl Query<'_> {
         Ok(Answered {
             response,
             connect: Some(connected.took),
+            tls: None,
+            request,
+        })
+    }
+
+    pub(super) async fn over_tls(&self, client: &TlsClient) -> Result<Answered, Failure> {
+        let asked = self.asked;
+        asked.enter(Phase::Connect);
+        let connected = connect(self.server).await?;
+        let mut secured = client
+            .secure(asked, connected.stream, &asked.host())
+            .await?;
+        let (response, request) = self.exchange(&mut secured.stream).await?;
+        Ok(Answered {
+            response,
+            connect: Some(connected.took),
+            tls: Some(secured.took),
             request,
         })
     }
