@@ -57,7 +57,8 @@ pub enum Order {
 }
 
 /// Names a block for as long as the queue exists: numbers rise with each block that is appended, also over restarts, and none
-/// that a sink has acknowledged is used twice.
+/// that a sink has acknowledged is used twice. Those of blocks that were dropped may be, where a crash or a full disk left no trace
+/// of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockId(pub u64);
 

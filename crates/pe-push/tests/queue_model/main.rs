@@ -48,7 +48,9 @@ fn a_thousand_schedules_break_no_promise() {
 /// Seeds that once broke a promise.
 #[test]
 fn seeds_that_failed_once_pass() {
-    for seed in [40, 258, 506, 3619] {
+    for seed in [
+        40, 258, 506, 3619, 44_030, 58_879, 118_763, 152_470, 316_619,
+    ] {
         model::run(seed);
     }
 }

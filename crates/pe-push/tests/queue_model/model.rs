@@ -54,6 +54,8 @@ struct Model {
     flipped: BTreeMap<String, u32>,
     /// What that has cost so far.
     lost: BTreeSet<u64>,
+    /// Blocks that were dropped, and whose numbers were used again. A crash brings a file back whose removal was not certain.
+    dropped: BTreeMap<u64, Vec<SampleBlock>>,
     /// Blocks of which an attempt to write may have failed.
     attempted: Vec<SampleBlock>,
 }
@@ -106,6 +108,7 @@ impl Model {
             clock: 1_000,
             flipped: BTreeMap::new(),
             lost: BTreeSet::new(),
+            dropped: BTreeMap::new(),
             attempted: Vec::new(),
         };
         model.attach();
@@ -170,7 +173,9 @@ impl Model {
             return;
         };
         let BlockId(number) = id.expect("there are sinks");
-        self.blocks.insert(number, block);
+        if let Some(former) = self.blocks.insert(number, block) {
+            self.dropped.entry(number).or_default().push(former);
+        }
         for (name, sink) in &mut self.sinks {
             if sink.promised.remove(&number) {
                 // Nothing of it is left, and nobody acknowledged it.
@@ -229,6 +234,7 @@ impl Model {
             self.queue.acknowledge(name, [BlockId(number)]);
             return true;
         }
+        self.see_return(number, &block);
         let known = self.blocks.get(&number);
         let known = known.unwrap_or_else(|| panic!("{name} got {number}, which nobody appended"));
         let sink = self.sinks.get_mut(name).unwrap();
@@ -265,6 +271,32 @@ impl Model {
             sink.position = number + 1;
         }
         true
+    }
+
+    /// Takes in that a block is another than was last appended under its number: one that was dropped, or whose writing failed,
+    /// has come back in place of one that was not certain.
+    fn see_return(&mut self, number: u64, block: &SampleBlock) {
+        let is_it = |known: &SampleBlock| {
+            let mut block = block.clone();
+            if block.time.is_final {
+                block.time = known.time;
+            }
+            is_same(known, &block)
+        };
+        if self.blocks.get(&number).is_none_or(is_it) {
+            return;
+        }
+        let is_promised = |sink: &Sink| sink.promised.contains(&number);
+        let promised = self.sinks.values().any(is_promised);
+        assert!(!promised, "another block came back for {number}");
+        let dropped = self.dropped.entry(number).or_default();
+        if let Some(found) = dropped.iter().position(is_it) {
+            let former = dropped.swap_remove(found);
+            let lost = self.blocks.insert(number, former);
+            dropped.extend(lost);
+        } else if self.attempted.iter().any(is_it) {
+            dropped.extend(self.blocks.remove(&number));
+        }
     }
 
     fn acknowledge(&mut self) {
