@@ -38,6 +38,10 @@ impl Collector for Results {
                     )
                 }
                 MetricKind::Gauge => (descriptor.name(), MetricType::Gauge),
+                // The crate knows neither: their parts are told without a type.
+                MetricKind::Untyped | MetricKind::Summary(_) => {
+                    (descriptor.name(), MetricType::Unknown)
+                }
                 MetricKind::Histogram(_) => (descriptor.name(), MetricType::Histogram),
             };
             let mut series = family.series().peekable();
@@ -53,6 +57,7 @@ impl Collector for Results {
                         ConstCounter::new(value).encode(metric)?;
                     }
                     Cell::Value(value) => ConstGauge::new(value).encode(metric)?,
+                    Cell::Summary { sum, .. } => ConstGauge::new(sum).encode(metric)?,
                     Cell::Histogram {
                         spec, buckets, sum, ..
                     } => {

@@ -11,7 +11,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use pe_scrape::{Batch, Columns, Frame, Pacer, Progress, ScrapeError, refuse_frame};
+use pe_scrape::{
+    Batch, Columns, Frame, MetricDescriptor, MetricKind, Pacer, Progress, ScrapeError, refuse_frame,
+};
 use tokio::task::Id;
 use tracing::{debug, error, info, warn};
 
@@ -477,6 +479,7 @@ impl Running {
             Rest::Follows => self.batch.unfinished().collect(),
             Rest::Never => HashSet::new(),
         };
+        let mut taken = None;
         for (row, frame) in frames {
             if !measured[row] {
                 // What is not of this batch comes from one that was left behind.
@@ -486,6 +489,20 @@ impl Running {
                 continue;
             }
             let target = self.batch.target(row);
+            let mut frame = frame;
+            if frame.is_passed_on() {
+                let taken = taken.get_or_insert_with(|| taken_names(context.taken));
+                let first = frame.columns().descriptors().iter();
+                let mut first = first.filter(|metric| is_taken(metric, taken));
+                if let Some(first) = first.next().map(|metric| metric.name().to_owned()) {
+                    context.metrics.count(&plan.name, 1, 0);
+                    self.refused.get_or_insert_with(|| {
+                        let (device, ip) = (target.device(), target.ip());
+                        format!("{device} ({ip}): another scraper yields `{first}`; it is left out")
+                    });
+                    frame = frame.only_metrics(|metric| !is_taken(metric, taken));
+                }
+            }
             match refuse_frame(&frame, target, context.taken) {
                 None => {
                     let frame = Arc::new(frame.at(self.cycle.time));
@@ -508,6 +525,27 @@ impl Running {
         let counted = std::mem::replace(&mut self.counted, Counted { errors, panics });
         metrics.count(&plan.name, errors - counted.errors, panics - counted.panics);
     }
+}
+
+/// The names of all series of these columns.
+fn taken_names(columns: &[Arc<Columns>]) -> HashSet<String> {
+    let descriptors = columns.iter().flat_map(|columns| columns.descriptors());
+    descriptors
+        .flat_map(MetricDescriptor::series_names)
+        .collect()
+}
+
+/// Whether a metric that is passed on has a name that is taken, here or by the agent's own.
+fn is_taken(metric: &MetricDescriptor, taken: &HashSet<String>) -> bool {
+    let is_flat = !matches!(
+        metric.kind(),
+        MetricKind::Histogram(_) | MetricKind::Summary(_)
+    );
+    let is_own = matches!(metric.name(), "exporter_duration" | "exporter_jobs");
+    is_own
+        || metric.name().starts_with("pingexporter_")
+        || taken.contains(metric.name())
+        || (!is_flat && metric.series_names().any(|name| taken.contains(&name)))
 }
 
 /// An allocation that no sink reads any more, if there is one.

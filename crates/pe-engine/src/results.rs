@@ -196,8 +196,9 @@ pub(crate) fn blocks(reports: &[Arc<CycleReport>]) -> Vec<Block<'_>> {
         .iter()
         .flat_map(|report| {
             let exporter = LabelSet::new([("exporter", report.group.clone())]).unwrap_or_default();
-            let frames = report.frames().map(|frame| &**frame);
+            let frames = report.frames().chain(&report.passed_on);
             frames
+                .map(|frame| &**frame)
                 .chain(&report.exporter)
                 .map(move |frame| Block::new(frame).labels(exporter.clone()))
         })

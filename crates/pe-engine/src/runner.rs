@@ -298,6 +298,9 @@ impl GroupRunner {
                 continue;
             };
             let learned = results.learned.iter().map(|(_, frame)| frame);
+            let (passed_on, learned): (Vec<_>, Vec<_>) =
+                learned.partition(|frame| frame.is_passed_on());
+            report.passed_on.extend(passed_on.into_iter().cloned());
             let frames = std::iter::once(&results.frame).chain(learned).cloned();
             if new(lane) {
                 last = last.max(Some(results.taken));

@@ -64,7 +64,6 @@
 
 mod delivery;
 mod error;
-mod filter;
 mod host;
 mod http;
 mod metrics;

@@ -106,6 +106,8 @@ pub struct HistogramSpec {
     pub bounds: Arc<[f64]>,
     /// Native buckets kept beside the classic ones, if wanted.
     pub native: Option<NativeBuckets>,
+    /// How the bounds are written in the label `le`, where it matters: as many as there are bounds, or none.
+    pub written: Arc<[Box<str>]>,
 }
 
 impl HistogramSpec {
@@ -115,7 +117,14 @@ impl HistogramSpec {
         Self {
             bounds: bounds.into(),
             native: None,
+            written: Arc::new([]),
         }
+    }
+
+    /// The upper bound of the classic bucket at `index` as the label `le` has it; that behind the last one is `+Inf`.
+    #[must_use]
+    pub fn label(&self, index: usize) -> Cow<'_, str> {
+        written(&self.written, &self.bounds, index)
     }
 
     /// The same with native buckets beside the classic ones.
@@ -131,6 +140,39 @@ impl HistogramSpec {
     }
 }
 
+/// The quantiles of a summary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SummarySpec {
+    /// The quantiles, from 0 to 1.
+    pub quantiles: Arc<[f64]>,
+    /// How they are written in the label `quantile`, where it matters: as many as there are quantiles, or none.
+    pub written: Arc<[Box<str>]>,
+}
+
+impl SummarySpec {
+    /// The quantile at `index` as the label `quantile` has it.
+    #[must_use]
+    pub fn label(&self, index: usize) -> Cow<'_, str> {
+        written(&self.written, &self.quantiles, index)
+    }
+
+    /// Columns: the quantiles, the sum, the count.
+    fn width(&self) -> usize {
+        self.quantiles.len() + 2
+    }
+}
+
+/// The text of a number in a label.
+fn written<'w>(written: &'w [Box<str>], numbers: &[f64], index: usize) -> Cow<'w, str> {
+    match written.get(index) {
+        Some(text) => Cow::Borrowed(&**text),
+        None => match numbers.get(index) {
+            Some(number) => Cow::Owned(number.to_string()),
+            None => Cow::Borrowed("+Inf"),
+        },
+    }
+}
+
 /// The type of a metric.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MetricKind {
@@ -140,13 +182,18 @@ pub enum MetricKind {
     Counter,
     /// A distribution of observations. It is kept from cycle to cycle.
     Histogram(HistogramSpec),
+    /// Quantiles of observations, their sum and their count, as somebody else has put them together. Each is a cell of its own.
+    Summary(SummarySpec),
+    /// A value of which nobody says what it is.
+    Untyped,
 }
 
 impl MetricKind {
     fn width(&self) -> usize {
         match self {
-            Self::Gauge | Self::Counter => 1,
+            Self::Gauge | Self::Counter | Self::Untyped => 1,
             Self::Histogram(spec) => spec.width(),
+            Self::Summary(spec) => spec.width(),
         }
     }
 
@@ -157,6 +204,8 @@ impl MetricKind {
             Self::Gauge => "gauge",
             Self::Counter => "counter",
             Self::Histogram(_) => "histogram",
+            Self::Summary(_) => "summary",
+            Self::Untyped => "untyped",
         }
     }
 }
@@ -346,13 +395,15 @@ impl MetricDescriptor {
     pub fn series_names(&self) -> impl Iterator<Item = String> {
         let parts: &[&str] = match self.kind {
             MetricKind::Histogram(_) => &["", "_bucket", "_sum", "_count"],
+            MetricKind::Summary(_) => &["", "_sum", "_count"],
             _ => &[""],
         };
         parts.iter().map(|part| format!("{}{part}", self.name))
     }
 
     pub(crate) fn starts_absent(&self) -> bool {
-        self.sparse || self.kind == MetricKind::Gauge
+        let is_kept = matches!(self.kind, MetricKind::Counter | MetricKind::Histogram(_));
+        self.sparse || !is_kept
     }
 }
 
@@ -487,7 +538,7 @@ impl Columns {
             if !seen.insert((&this.name, &this.labels)) {
                 return Err(ColumnsError::Duplicate(this.name.to_string()));
             }
-            if !first.agrees_with(this) || first.kind != this.kind {
+            if !first.agrees_with(this) {
                 return Err(ColumnsError::Inconsistent(this.name.to_string()));
             }
             if let Some(role) = this.up {
@@ -558,15 +609,20 @@ impl Columns {
     pub(crate) fn gauges(&self) -> impl Iterator<Item = usize> {
         let metrics = self.descriptors.iter().zip(&self.offsets);
         metrics
-            .filter(|(descriptor, _)| descriptor.kind == MetricKind::Gauge)
-            .map(|(_, offset)| *offset)
+            .filter(|(descriptor, _)| {
+                !matches!(
+                    descriptor.kind,
+                    MetricKind::Counter | MetricKind::Histogram(_)
+                )
+            })
+            .flat_map(|(descriptor, offset)| *offset..*offset + descriptor.kind.width())
     }
 
     /// Whether `metric` is a gauge or counter of these columns, as far as that shows.
     pub(crate) fn has_scalar(&self, metric: Metric) -> bool {
         let index = metric.index as usize;
         self.offsets.get(index) == Some(&(metric.column as usize))
-            && !matches!(self.descriptors[index].kind, MetricKind::Histogram(_))
+            && self.descriptors[index].kind.width() == 1
     }
 
     /// The columns of the descriptor at `index`.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use crate::columns::{Columns, ColumnsError, Metric, MetricKind};
 use crate::table::{ABSENT, is_absent};
-use crate::{HistogramSpec, LabelSet, MetricDescriptor, Table};
+use crate::{HistogramSpec, LabelSet, MetricDescriptor, SummarySpec, Table};
 
 /// A finished table: the values of one scraper for all its rows, with the labels of each row. Immutable.
 #[derive(Clone, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Frame {
     rows: Arc<[LabelSet]>,
     values: Vec<f64>,
     time: SystemTime,
+    /// Whether the device itself measured it.
+    passed_on: bool,
 }
 
 /// What one metric of one row holds.
@@ -32,6 +34,17 @@ pub enum Cell<'a> {
         sum: f64,
         /// Observations in the zero bucket and in each native bucket; empty without native buckets.
         native: &'a [f64],
+    },
+    /// A summary.
+    Summary {
+        /// Which quantiles it has.
+        spec: &'a SummarySpec,
+        /// Their values; [`ABSENT`] where there is none.
+        quantiles: &'a [f64],
+        /// The sum of all observations; [`ABSENT`] where there is none.
+        sum: f64,
+        /// How many there were; [`ABSENT`] where that is not told.
+        count: f64,
     },
 }
 
@@ -69,6 +82,7 @@ impl Frame {
             rows,
             values: buffer,
             time,
+            passed_on: false,
         }
     }
 
@@ -82,6 +96,34 @@ impl Frame {
     #[must_use]
     pub fn at(mut self, time: SystemTime) -> Self {
         self.time = time;
+        self
+    }
+
+    /// The same as series of a device's own, which are handed on beside what was measured: in
+    /// [`CycleReport::passed_on`](crate::CycleReport::passed_on). Their labels need not be those of the target.
+    #[must_use]
+    pub fn passed_on(mut self) -> Self {
+        self.passed_on = true;
+        self
+    }
+
+    /// Whether the series are a device's own.
+    #[must_use]
+    pub fn is_passed_on(&self) -> bool {
+        self.passed_on
+    }
+
+    /// The same without the metrics that are not `wanted`: their series are absent.
+    #[must_use]
+    pub fn only_metrics(mut self, wanted: impl Fn(&MetricDescriptor) -> bool) -> Self {
+        let columns = self.columns.clone();
+        let descriptors = columns.descriptors().iter().enumerate();
+        for (index, _) in descriptors.filter(|(_, descriptor)| !wanted(descriptor)) {
+            for row in 0..self.rows.len() {
+                let (start, range) = (row * columns.width(), columns.range(index));
+                self.values[start + range.start..start + range.end].fill(ABSENT);
+            }
+        }
         self
     }
 
@@ -136,7 +178,7 @@ impl Frame {
         let columns = self.columns.range(metric);
         let values = &self.values[start + columns.start..start + columns.end];
         match self.columns.descriptors()[metric].kind() {
-            MetricKind::Gauge | MetricKind::Counter => {
+            MetricKind::Gauge | MetricKind::Counter | MetricKind::Untyped => {
                 (!is_absent(values[0])).then_some(Cell::Value(values[0]))
             }
             MetricKind::Histogram(spec) => {
@@ -151,6 +193,16 @@ impl Frame {
                     native: &rest[1..],
                 })
             }
+            MetricKind::Summary(spec) => {
+                let (quantiles, rest) = values.split_at(spec.quantiles.len());
+                let is_there = values.iter().any(|value| !is_absent(*value));
+                is_there.then(|| Cell::Summary {
+                    spec,
+                    quantiles,
+                    sum: rest[0],
+                    count: rest[1],
+                })
+            }
         }
     }
 
@@ -162,7 +214,7 @@ impl Frame {
     pub fn get(&self, row: usize, metric: Metric) -> Option<f64> {
         match self.cell(row, metric.index as usize)? {
             Cell::Value(value) => Some(value),
-            Cell::Histogram { .. } => None,
+            _ => None,
         }
     }
 
@@ -176,7 +228,7 @@ impl Frame {
             .position(|d| d.name() == name)?;
         match self.cell(row, metric)? {
             Cell::Value(value) => Some(value),
-            Cell::Histogram { .. } => None,
+            _ => None,
         }
     }
 }
@@ -262,6 +314,7 @@ impl FrameBuilder {
             rows: self.rows.into(),
             values: self.values,
             time: self.time,
+            passed_on: false,
         }
     }
 }

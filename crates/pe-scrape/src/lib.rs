@@ -50,6 +50,7 @@ mod causes;
 mod columns;
 mod diagnostic;
 pub mod exposition;
+mod filter;
 mod frame;
 mod group;
 mod labels;
@@ -75,9 +76,10 @@ pub use backoff::Backoff;
 pub use causes::{panic_message, with_causes};
 pub use columns::{
     Columns, ColumnsBuilder, ColumnsError, HistogramSpec, Metric, MetricDescriptor, MetricKind,
-    NativeBuckets, Unit, UpRole, UpRoles,
+    NativeBuckets, SummarySpec, Unit, UpRole, UpRoles,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, printable};
+pub use filter::Filter;
 pub use frame::{Cell, Frame, FrameBuilder};
 pub use group::{
     Checks, Config, Device, DeviceEntry, DeviceList, Exclusion, Exclusions, Expansion, Group,

@@ -36,6 +36,9 @@ pub struct CycleReport {
     /// The devices' series, with the labels `device` and `ip`: a frame for each scraper that has results of this cycle, and
     /// those that scrapers learned while they ran. This is what a sink that keeps a history takes.
     pub devices: Vec<Arc<Frame>>,
+    /// Series of the devices' own, of this cycle and of scrapers that have none of this cycle; those of this cycle have the time
+    /// [`started`](Self::started). Their labels, `device` among them, may be the devices' own too.
+    pub passed_on: Vec<Arc<Frame>>,
     /// The latest frames of scrapers that have none of this cycle, each with the time at which it was measured. They were in
     /// [`devices`](Self::devices) of another report of the group. A sink that shows the latest state takes
     /// [`frames`](Self::frames).
@@ -90,6 +93,7 @@ impl CycleReport {
             device_count: 0,
             states: DeviceStates::default(),
             devices: Vec::new(),
+            passed_on: Vec::new(),
             kept: Vec::new(),
             exporter: Vec::new(),
         }
@@ -98,6 +102,12 @@ impl CycleReport {
     /// The latest frames of all scrapers of the group: those of this cycle and those that are kept.
     pub fn frames(&self) -> impl Iterator<Item = &Arc<Frame>> {
         self.devices.iter().chain(&self.kept)
+    }
+
+    /// The series of devices' own that are of this cycle.
+    pub fn passed_on_now(&self) -> impl Iterator<Item = &Arc<Frame>> {
+        let of_now = |frame: &&Arc<Frame>| frame.time() == self.started;
+        self.passed_on.iter().filter(of_now)
     }
 
     /// The latest value of a gauge or counter of a device, by name: the first one where several series have it.

@@ -13,7 +13,7 @@ use pe_scrape::{Remark, Secret, Value};
 use super::secret::{Authentication, SecretText};
 use super::{BaseUrl, Budget, ClientOptions, HttpClient, tls};
 use crate::PushError;
-use crate::filter::Filter;
+use pe_scrape::Filter;
 
 /// Headers that are the client's own.
 const RESERVED_HEADERS: &[(&str, &str)] = &[

@@ -17,15 +17,17 @@ use pe_scrape::{
 use tracing::{info, warn};
 
 use super::ledger::{Lease, Paths};
-use super::push_groups::{PushGroup, names, push_groups};
+use super::push_groups::{Name, PushGroup, names, push_groups};
 use super::{Grouping, GroupingKey, Pushgateway};
 use crate::delivery::{Change, Delivery, Outage, Outbox};
-use crate::filter::Filter;
 use crate::metrics::PushMetrics;
 use crate::{PushError, ResultKind};
+use pe_scrape::Filter;
 
 /// The first pause before a deletion that was refused is tried again; doubled each time.
 const SHORTEST_DEFERRAL: Duration = Duration::from_secs(60);
+/// Label of the grouping key of series of devices' own, and its value.
+const PASSED_ON: (&str, &str) = ("scraper", "exposition");
 /// The longest: a proxy that refuses DELETE is asked once in an hour.
 const LONGEST_DEFERRAL: Duration = Duration::from_secs(3600);
 
@@ -58,9 +60,9 @@ pub(super) struct Progress {
     /// Paths that this sink has pushed to and nobody has deleted.
     own: Paths,
     /// Names of push groups whose latest state did not arrive and is worth another try.
-    failed: BTreeSet<String>,
+    failed: BTreeSet<(String, bool)>,
     /// Names of push groups whose latest state the gateway refused.
-    refused: BTreeSet<String>,
+    refused: BTreeSet<(String, bool)>,
     /// Deletions that were refused.
     deferred: BTreeMap<Arc<str>, Deferral>,
     /// Whether it was told that there are some.
@@ -100,7 +102,7 @@ pub(super) struct Delivered {
 /// A request to come.
 enum Request<'r> {
     Put {
-        name: &'r str,
+        name: Name<'r>,
         path: Arc<str>,
         key: GroupingKey,
         group: &'r PushGroup<'r>,
@@ -132,8 +134,9 @@ impl Shared {
         let mut due = names(pending.map(|(_, report)| report), self.grouping);
         // What others have in common with groups that are gone is pushed again without those.
         due.extend(names(&taken.removed, self.grouping).intersection(&wanted));
-        let failed_before = |name: &str| progress.failed.contains(name);
-        let is_refused = |name: &str| caller == Caller::Flush && progress.refused.contains(name);
+        let failed_before = |name: &Name<'_>| progress.failed.contains(&name.owned());
+        let is_refused =
+            |name: &Name<'_>| caller == Caller::Flush && progress.refused.contains(&name.owned());
         let again = wanted
             .iter()
             .filter(|name| failed_before(name) || is_refused(name));
@@ -151,7 +154,7 @@ impl Shared {
             match self.key(name) {
                 Ok(key) => {
                     let put = Request::Put {
-                        name,
+                        name: *name,
                         path: key.path().into(),
                         key,
                         group,
@@ -165,7 +168,7 @@ impl Shared {
                 Err(error) => round.note(Err(error)),
             }
         }
-        let paths = |names: &BTreeSet<&str>| -> Paths {
+        let paths = |names: &BTreeSet<Name<'_>>| -> Paths {
             let keys = names.iter().filter_map(|name| self.key(name).ok());
             keys.map(|key| key.path().into()).collect()
         };
@@ -222,7 +225,7 @@ impl Shared {
             arrived |= result.is_ok();
             match request {
                 Request::Put { name, .. } => {
-                    progress.note_put(name, &result);
+                    progress.note_put(&name, &result);
                     round.note(result);
                 }
                 Request::Delete(path) => {
@@ -238,7 +241,7 @@ impl Shared {
         drop(running);
         for request in work {
             if let Request::Put { name, .. } = request {
-                progress.failed.insert(name.to_owned());
+                progress.failed.insert(name.owned());
             }
         }
         progress.own.retain(|path| !deleted.contains(path));
@@ -292,14 +295,20 @@ impl Shared {
     /// The grouping key of a push group: its job and the external labels. That of the agent itself also says which agent it is.
     ///
     /// Labels that start with `__` are left out, since a Pushgateway refuses them; they are for receivers of remote write.
-    fn key(&self, name: &str) -> Result<GroupingKey, PushError> {
-        let key = GroupingKey::new(name)?;
+    fn key(&self, name: &Name<'_>) -> Result<GroupingKey, PushError> {
+        let mut key = GroupingKey::new(name.job)?;
+        if name.is_passed_on {
+            key = key.label(PASSED_ON.0, PASSED_ON.1)?;
+        }
         let labels = self.external_labels.iter();
-        let labels = labels.filter(|(name, _)| !name.starts_with("__"));
+        let labels = labels.filter(|(label, _)| {
+            let is_taken = name.is_passed_on && ***label == *PASSED_ON.0;
+            !is_taken && !label.starts_with("__")
+        });
         let key = labels.into_iter().try_fold(key, |key, (name, value)| {
             key.label(name.as_ref(), value.as_ref())
         })?;
-        match name {
+        match name.job {
             AGENT_JOB if self.external_labels.get("instance").is_none() => {
                 key.label("instance", &*self.instance)
             }
@@ -397,16 +406,17 @@ impl Request<'_> {
 }
 
 impl Progress {
-    fn note_put(&mut self, name: &str, result: &Result<(), PushError>) {
-        self.failed.remove(name);
-        self.refused.remove(name);
+    fn note_put(&mut self, name: &Name<'_>, result: &Result<(), PushError>) {
+        let name = name.owned();
+        self.failed.remove(&name);
+        self.refused.remove(&name);
         match result {
             Ok(()) => {}
             Err(error) if error.is_retryable() => {
-                self.failed.insert(name.to_owned());
+                self.failed.insert(name);
             }
             Err(_) => {
-                self.refused.insert(name.to_owned());
+                self.refused.insert(name);
             }
         }
     }
@@ -434,9 +444,15 @@ impl Progress {
     }
 
     /// Forgets failures of push groups that are no longer wanted.
-    fn forget_strangers(&mut self, wanted: &BTreeSet<&str>) {
-        self.failed.retain(|name| wanted.contains(name.as_str()));
-        self.refused.retain(|name| wanted.contains(name.as_str()));
+    fn forget_strangers(&mut self, wanted: &BTreeSet<Name<'_>>) {
+        let is_wanted = |(job, is_passed_on): &(String, bool)| {
+            wanted.contains(&Name {
+                job,
+                is_passed_on: *is_passed_on,
+            })
+        };
+        self.failed.retain(is_wanted);
+        self.refused.retain(is_wanted);
     }
 
     fn next_deletion(&self) -> Option<Instant> {

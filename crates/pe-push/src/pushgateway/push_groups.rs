@@ -11,6 +11,35 @@ use super::Grouping;
 /// The latest report of every group of devices, by its name.
 pub(super) type Reports = BTreeMap<Arc<str>, Arc<CycleReport>>;
 
+/// What a push group is known by in the agent: its job, and whether it holds the series of devices' own, which have push groups of
+/// their own: what a gateway refuses of them then costs nothing that was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Name<'a> {
+    pub(super) job: &'a str,
+    pub(super) is_passed_on: bool,
+}
+
+impl<'a> Name<'a> {
+    fn measured(job: &'a str) -> Self {
+        Self {
+            job,
+            is_passed_on: false,
+        }
+    }
+
+    fn passed_on(job: &'a str) -> Self {
+        Self {
+            job,
+            is_passed_on: true,
+        }
+    }
+
+    /// The same, to be remembered.
+    pub(super) fn owned(&self) -> (String, bool) {
+        (self.job.to_owned(), self.is_passed_on)
+    }
+}
+
 /// The rows of some frames that make up one push group.
 #[derive(Debug, Default)]
 pub(super) struct PushGroup<'a> {
@@ -46,7 +75,7 @@ impl PushGroup<'_> {
 pub(super) fn names<'a>(
     reports: impl IntoIterator<Item = &'a Arc<CycleReport>>,
     grouping: Grouping,
-) -> BTreeSet<&'a str> {
+) -> BTreeSet<Name<'a>> {
     let reports = reports.into_iter();
     reports
         .flat_map(|report| names_of(report, grouping))
@@ -58,44 +87,51 @@ pub(super) fn names<'a>(
 /// Reports that finished later come first in a push group: where two hold the same series, the later one's value stands.
 pub(super) fn push_groups<'a>(
     reports: &'a Reports,
-    due: &BTreeSet<&'a str>,
+    due: &BTreeSet<Name<'a>>,
     grouping: Grouping,
-) -> BTreeMap<&'a str, PushGroup<'a>> {
+) -> BTreeMap<Name<'a>, PushGroup<'a>> {
     let names = due.iter();
-    let mut groups: BTreeMap<&str, PushGroup<'_>> =
+    let mut groups: BTreeMap<Name<'_>, PushGroup<'_>> =
         names.map(|name| (*name, PushGroup::default())).collect();
     let mut newest_first: Vec<&Arc<CycleReport>> = reports.values().collect();
     newest_first.sort_by_key(|report| std::cmp::Reverse(report.started + report.duration));
     for report in newest_first {
         match grouping {
             Grouping::Config => {
-                if let Some(group) = groups.get_mut(&*report.group) {
+                if let Some(group) = groups.get_mut(&Name::measured(&report.group)) {
                     group.whole.extend(report.frames().map(|frame| &**frame));
                 }
             }
             Grouping::Device => {
                 for frame in report.frames() {
                     for (device, rows) in rows_by_device(frame) {
-                        if let Some(group) = groups.get_mut(device) {
+                        if let Some(group) = groups.get_mut(&Name::measured(device)) {
                             group.rows.push((frame, rows));
                         }
                     }
                 }
             }
         }
-        if let Some(group) = groups.get_mut(&*report.group) {
+        if let Some(group) = groups.get_mut(&Name::measured(&report.group)) {
             group.whole.extend(&report.exporter);
+        }
+        if let Some(group) = groups.get_mut(&Name::passed_on(&report.group)) {
+            let passed_on = report.passed_on.iter();
+            group.whole.extend(passed_on.map(|frame| &**frame));
         }
     }
     groups
 }
 
 /// The names of the push groups that a report has a part in, some perhaps more than once.
-fn names_of(report: &CycleReport, grouping: Grouping) -> impl Iterator<Item = &str> {
+fn names_of(report: &CycleReport, grouping: Grouping) -> impl Iterator<Item = Name<'_>> {
     let by_device = grouping == Grouping::Device;
     let frames = report.frames().filter(move |_| by_device);
     let devices = frames.flat_map(|frame| frame.rows().iter().filter_map(|row| row.get("device")));
-    std::iter::once(&*report.group).chain(devices)
+    let measured = std::iter::once(&*report.group).chain(devices);
+    let is_any = !report.passed_on.is_empty();
+    let passed_on = is_any.then(|| Name::passed_on(&report.group));
+    measured.map(Name::measured).chain(passed_on)
 }
 
 fn rows_by_device(frame: &Frame) -> HashMap<&str, Vec<usize>> {
@@ -166,11 +202,11 @@ mod tests {
         ]);
         let due = names([&reports["a"]], Grouping::Device);
         let groups = push_groups(&reports, &due, Grouping::Device);
-        let keys: Vec<_> = groups.keys().copied().collect();
+        let keys: Vec<_> = groups.keys().map(|name| name.job).collect();
         assert_eq!(keys, ["a", "own", "shared"]);
         // The same series in two groups is told once, with the newest value.
         assert_eq!(
-            text(&groups["shared"]),
+            text(&groups[&Name::measured("shared")]),
             [
                 r#"up{device="shared",ip="127.0.0.3"} 0"#,
                 r#"up{device="shared",ip="127.0.0.1"} 0.5"#
@@ -178,11 +214,12 @@ mod tests {
         );
         // A device that is named like a group shares its push group.
         assert_eq!(
-            text(&groups["a"]),
+            text(&groups[&Name::measured("a")]),
             [r#"up{device="a",ip="127.0.0.9"} 1"#, "exporter_jobs 2"]
         );
         let names: Vec<_> = super::names(reports.values(), Grouping::Device)
             .into_iter()
+            .map(|name| name.job)
             .collect();
         assert_eq!(names, ["a", "b", "own", "shared"]);
     }
@@ -196,7 +233,7 @@ mod tests {
         let due = names(reports.values(), Grouping::Config);
         let groups = push_groups(&reports, &due, Grouping::Config);
         assert_eq!(
-            text(&groups["a"]),
+            text(&groups[&Name::measured("a")]),
             [r#"up{device="x",ip="127.0.0.1"} 1"#, "exporter_jobs 1"]
         );
         assert_eq!(names(reports.values(), Grouping::Config).len(), 2);
@@ -209,10 +246,16 @@ mod tests {
         let reports = reports([slow]);
         let due = names([&reports["a"]], Grouping::Device);
         let groups = push_groups(&reports, &due, Grouping::Device);
-        assert_eq!(text(&groups["x"]), [r#"up{device="x",ip="127.0.0.1"} 1"#]);
-        assert_eq!(text(&groups["y"]), [r#"up{device="y",ip="127.0.0.2"} 0.5"#]);
+        assert_eq!(
+            text(&groups[&Name::measured("x")]),
+            [r#"up{device="x",ip="127.0.0.1"} 1"#]
+        );
+        assert_eq!(
+            text(&groups[&Name::measured("y")]),
+            [r#"up{device="y",ip="127.0.0.2"} 0.5"#]
+        );
         let due = names([&reports["a"]], Grouping::Config);
         let groups = push_groups(&reports, &due, Grouping::Config);
-        assert_eq!(text(&groups["a"]).len(), 3);
+        assert_eq!(text(&groups[&Name::measured("a")]).len(), 3);
     }
 }

@@ -7,8 +7,8 @@ use pe_scrape::resolve::Resolve;
 use pe_scrape::settings::{Bounds, Problems, Setting, decode};
 
 use super::{Compression, Pushgateway};
-use crate::filter::Filter;
 use crate::http::sink_settings;
+use pe_scrape::Filter;
 
 /// Pushes under way at one time unless something else is said: more do not make a gateway faster.
 const DEFAULT_PARALLEL_PUSHES: u32 = 8;

@@ -27,7 +27,7 @@ const UNITS: [Unit; 5] = [
     Unit::Ratio,
 ];
 /// Kinds by their number in the format.
-const KINDS: [&str; 3] = ["gauge", "counter", "histogram"];
+const KINDS: [&str; 5] = ["gauge", "counter", "histogram", "summary", "untyped"];
 
 /// The columns and rows of blocks.
 #[derive(Debug, Clone, PartialEq)]

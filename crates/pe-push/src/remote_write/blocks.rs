@@ -4,6 +4,7 @@
 //! agent, sorted, without empty values. Frames that share rows and columns share the result, so that a cycle makes no label.
 //! A frame that was built anew with the same content, as the agent's own are, gets the labels of the former one.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use pe_scrape::{
     MetricKind, is_absent,
 };
 
-use crate::filter::Filter;
 use crate::{NativeColumn, SampleBlock, SampleMetric, SampleTime};
+use pe_scrape::Filter;
 
 /// The one NaN that stands for a measured NaN; others have a meaning on the wire.
 ///
@@ -156,6 +157,8 @@ struct Shapes {
     report: u64,
     by_address: HashMap<(usize, usize), (Arc<Shape>, u64)>,
     by_content: HashMap<u64, Arc<Shape>>,
+    /// A shape for each address of columns, whose metrics others share.
+    by_columns: HashMap<usize, Arc<Shape>>,
 }
 
 impl BlockMaker {
@@ -204,8 +207,9 @@ impl BlockMaker {
             };
         };
         shapes.report += 1;
-        let devices = report.devices.iter().map(|frame| &**frame);
+        let devices = report.devices.iter().chain(report.passed_on_now());
         let fresh = devices
+            .map(|frame| &**frame)
             .chain(&report.exporter)
             .filter(|frame| !frame.rows().is_empty())
             .map(|frame| {
@@ -222,7 +226,9 @@ impl BlockMaker {
                 Shaped { shape, block }
             })
             .collect();
+        let not_now = |frame: &&Arc<Frame>| frame.time() != report.started;
         let kept = report.kept.iter();
+        let kept = kept.chain(report.passed_on.iter().filter(not_now));
         let kept = kept.map(|frame| shapes.shape(frame, &own, &self.filter, self.with_natives));
         let kept = kept.collect();
         shapes.forget();
@@ -285,7 +291,18 @@ impl Shapes {
                 }
                 return known;
             }
-            None => Arc::new(Shape::new(frame, own, filter, with_natives)),
+            None => {
+                let like = self.by_columns.get(&address.0);
+                let shape = Arc::new(Shape::new(
+                    frame,
+                    own,
+                    filter,
+                    with_natives,
+                    like.map(|it| &**it),
+                ));
+                self.by_columns.insert(address.0, shape.clone());
+                shape
+            }
         };
         self.by_address
             .insert(address, (shape.clone(), self.report));
@@ -302,20 +319,38 @@ impl Shapes {
             let known = &self.by_address;
             self.by_content
                 .retain(|_, shape| known.contains_key(&shape.address()));
+            self.by_columns
+                .retain(|_, shape| known.contains_key(&shape.address()));
         }
     }
 }
 
 impl Shape {
+    /// `like` is a shape of the same columns.
     fn new(
         frame: &Frame,
         own: &[(Arc<str>, Arc<str>)],
         filter: &Filter,
         with_natives: bool,
+        like: Option<&Shape>,
     ) -> Self {
         let rows = frame.rows().iter().map(|row| full_labels(row, own));
         let rows: Arc<[LabelSet]> = rows.collect();
-        let metrics = metrics(frame.columns(), with_natives);
+        if let Some(like) = like
+            && filter.is_empty()
+        {
+            return Self {
+                metrics: like.metrics.clone(),
+                rows,
+                sent: (0..like.metrics.len()).map(|_| Sent::All).collect(),
+                columns: frame.columns().clone(),
+                frame_rows: frame.rows().clone(),
+            };
+        }
+        let mut metrics = metrics(frame.columns(), with_natives);
+        if frame.is_passed_on() {
+            rename_clashes(&mut metrics, own);
+        }
         let sent: Vec<Sent> = (metrics.iter().map(|it| sent(it, &rows, filter))).collect();
         let is_sent = sent.iter().map(|sent| *sent != Sent::None);
         let metrics = metrics.iter().zip(is_sent);
@@ -423,6 +458,28 @@ fn full_labels(row: &LabelSet, own: &[(Arc<str>, Arc<str>)]) -> LabelSet {
     LabelSet::new(labels).unwrap_or_else(|_| row.clone())
 }
 
+/// Renames the labels of a device's own series that the agent gives too, as Prometheus does: a series has one label of a name.
+fn rename_clashes(metrics: &mut [SampleMetric], own: &[(Arc<str>, Arc<str>)]) {
+    let clashes = |name: &str| own.iter().any(|(own, _)| **own == *name);
+    for metric in metrics {
+        if !metric.labels.iter().any(|label| clashes(label.name())) {
+            continue;
+        }
+        let labels = metric.labels.iter().map(|label| {
+            let mut name = label.name().to_owned();
+            while clashes(&name) || (name != label.name() && metric.labels.get(&name).is_some()) {
+                name.insert_str(0, "exported_");
+            }
+            (Arc::from(name), Arc::from(label.value()))
+        });
+        let mut labels: Vec<(Arc<str>, Arc<str>)> = labels.collect();
+        labels.sort();
+        if let Ok(labels) = LabelSet::new(labels) {
+            metric.labels = labels;
+        }
+    }
+}
+
 /// Flat columns, and the records of those that are native histograms.
 type Flat = (Vec<Vec<f64>>, Vec<NativeColumn>);
 
@@ -435,14 +492,22 @@ fn metrics(columns: &Columns, with_natives: bool) -> Vec<SampleMetric> {
         .filter(|descriptor| !descriptor.is_hidden())
     {
         match descriptor.kind() {
-            MetricKind::Gauge | MetricKind::Counter => {
+            MetricKind::Gauge | MetricKind::Counter | MetricKind::Untyped => {
                 metrics.push(metric(descriptor, "", None));
             }
-            MetricKind::Histogram(spec) => {
-                for bound in &*spec.bounds {
-                    metrics.push(metric(descriptor, "_bucket", Some(bound.to_string())));
+            MetricKind::Summary(spec) => {
+                for index in 0..spec.quantiles.len() {
+                    let quantile = ("quantile", spec.label(index));
+                    metrics.push(metric(descriptor, "", Some(quantile)));
                 }
-                metrics.push(metric(descriptor, "_bucket", Some("+Inf".to_owned())));
+                metrics.push(metric(descriptor, "_sum", None));
+                metrics.push(metric(descriptor, "_count", None));
+            }
+            MetricKind::Histogram(spec) => {
+                for index in 0..=spec.bounds.len() {
+                    let bound = ("le", spec.label(index));
+                    metrics.push(metric(descriptor, "_bucket", Some(bound)));
+                }
                 metrics.push(metric(descriptor, "_sum", None));
                 metrics.push(metric(descriptor, "_count", None));
                 if with_natives && spec.native.is_some() {
@@ -454,13 +519,17 @@ fn metrics(columns: &Columns, with_natives: bool) -> Vec<SampleMetric> {
     metrics
 }
 
-fn metric(descriptor: &MetricDescriptor, suffix: &str, le: Option<String>) -> SampleMetric {
+fn metric(
+    descriptor: &MetricDescriptor,
+    suffix: &str,
+    part: Option<(&str, Cow<'_, str>)>,
+) -> SampleMetric {
     let mut labels: Vec<(Arc<str>, Arc<str>)> = descriptor
         .labels()
         .filter(|(_, value)| !value.is_empty())
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
-    labels.extend(le.map(|le| ("le".into(), le.into())));
+    labels.extend(part.map(|(name, value)| (name.into(), value.into())));
     labels.sort();
     SampleMetric {
         name: format!("{}{suffix}", descriptor.name()).into(),
@@ -479,13 +548,33 @@ fn flatten(frame: &Frame, with_natives: bool) -> Flat {
     let descriptors = frame.columns().descriptors().iter().enumerate();
     for (index, descriptor) in descriptors.filter(|(_, descriptor)| !descriptor.is_hidden()) {
         match descriptor.kind() {
-            MetricKind::Gauge | MetricKind::Counter => {
+            MetricKind::Gauge | MetricKind::Counter | MetricKind::Untyped => {
                 let cells = (0..rows).map(|row| frame.cell(row, index));
                 let values = cells.map(|cell| match cell {
                     Some(Cell::Value(value)) => sound(value),
                     _ => ABSENT,
                 });
                 columns.push(values.collect());
+            }
+            MetricKind::Summary(spec) => {
+                let first = columns.len();
+                columns.extend((0..spec.quantiles.len() + 2).map(|_| vec![ABSENT; rows]));
+                let cells = (0..rows).map(|row| frame.cell(row, index));
+                for (row, cell) in cells.enumerate() {
+                    let Some(Cell::Summary {
+                        quantiles,
+                        sum,
+                        count,
+                        ..
+                    }) = cell
+                    else {
+                        continue;
+                    };
+                    let values = quantiles.iter().copied().chain([sum, count]);
+                    for (column, value) in values.enumerate() {
+                        columns[first + column][row] = sound(value);
+                    }
+                }
             }
             MetricKind::Histogram(spec) => {
                 let first = columns.len();

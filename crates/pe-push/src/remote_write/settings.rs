@@ -8,9 +8,9 @@ use pe_scrape::resolve::Resolve;
 use pe_scrape::settings::{Bounds, Problems, Setting, decode};
 
 use super::wire::Protocol;
-use crate::filter::Filter;
 use crate::http::{HttpClient, sink_settings};
 use crate::queue::Order;
+use pe_scrape::Filter;
 
 /// How long samples wait for a clock that is in doubt, unless something else is said.
 const DEFAULT_CLOCK_WAIT: Duration = Duration::from_secs(120);

@@ -218,10 +218,8 @@ impl Living {
                 continue;
             };
             out.extend(former.end_pending());
-            let columns: Vec<Vec<Option<usize>>> = arrived
-                .iter()
-                .map(|arrived| matching(&former.shape, &arrived.shape))
-                .collect();
+            // Only for those that have a row in common: there may be as many shapes as there are devices.
+            let mut columns: HashMap<usize, Vec<Option<usize>>> = HashMap::new();
             let width = former.shape.metrics.len();
             for row in 0..former.shape.rows.len() {
                 let labels = &former.shape.rows[row];
@@ -236,7 +234,10 @@ impl Living {
                         .entry(id(shape))
                         .or_insert_with(|| LivingShape::new(shape.clone(), former.time));
                     let new_first = new_row * shape.metrics.len();
-                    for (column, new_column) in columns[index].iter().enumerate() {
+                    let columns = columns
+                        .entry(index)
+                        .or_insert_with(|| matching(&former.shape, shape));
+                    for (column, new_column) in columns.iter().enumerate() {
                         let cell = row * width + column;
                         let Some(new_column) = new_column else {
                             continue;
@@ -400,9 +401,9 @@ mod tests {
     use pe_scrape::{Frame, FrameBuilder, Labels, MetricDescriptor};
 
     use super::*;
-    use crate::filter::Filter;
     use crate::remote_write::blocks::BlockMaker;
     use crate::remote_write::testing::{now, report, series};
+    use pe_scrape::Filter;
 
     struct Agent {
         maker: BlockMaker,

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use super::family::{MetricFamily, Series};
-use crate::{Cell, HistogramSpec, MetricKind, NativeBuckets, Unit};
+use crate::{Cell, HistogramSpec, MetricKind, NativeBuckets, Unit, is_absent};
 
 /// Metrics are collected to about this many bytes before they are written.
 const CHUNK: usize = 8 << 10;
@@ -32,6 +32,8 @@ pub(super) fn encode(families: &[MetricFamily<'_>], out: &mut dyn Write) -> io::
         let kind = match descriptor.kind() {
             MetricKind::Counter => 0,
             MetricKind::Gauge => 1,
+            MetricKind::Summary(_) => 2,
+            MetricKind::Untyped => 3,
             MetricKind::Histogram(_) => 4,
         };
         unsigned(&mut head, 3, kind);
@@ -66,11 +68,12 @@ fn write_metric(out: &mut Vec<u8>, series: &Series<'_>, kind: &MetricKind) {
     }
     match series.cell {
         Cell::Value(value) => {
-            tag(
-                out,
-                if *kind == MetricKind::Counter { 3 } else { 2 },
-                LENGTH,
-            );
+            let field = match kind {
+                MetricKind::Counter => 3,
+                MetricKind::Untyped => 5,
+                _ => 2,
+            };
+            tag(out, field, LENGTH);
             varint(out, 9);
             double(out, 1, value);
         }
@@ -83,6 +86,29 @@ fn write_metric(out: &mut Vec<u8>, series: &Series<'_>, kind: &MetricKind) {
             let mut histogram = Vec::new();
             write_histogram(&mut histogram, spec, buckets, sum, native);
             bytes(out, 7, &histogram);
+        }
+        Cell::Summary {
+            spec,
+            quantiles,
+            sum,
+            count,
+        } => {
+            let mut summary = Vec::new();
+            if !is_absent(count) {
+                unsigned(&mut summary, 1, count as u64);
+            }
+            if !is_absent(sum) {
+                double(&mut summary, 2, sum);
+            }
+            for (quantile, value) in spec.quantiles.iter().zip(quantiles) {
+                if !is_absent(*value) {
+                    let mut message = Vec::with_capacity(18);
+                    double(&mut message, 1, *quantile);
+                    double(&mut message, 2, *value);
+                    bytes(&mut summary, 3, &message);
+                }
+            }
+            bytes(out, 4, &summary);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::family::{MetricFamily, Series};
-use crate::{Cell, MetricKind, Unit};
+use crate::{Cell, MetricKind, Unit, is_absent};
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Dialect {
@@ -44,17 +44,38 @@ pub(super) fn encode(
                     spec, buckets, sum, ..
                 } => {
                     let mut count = 0.0;
-                    let bounds = spec.bounds.iter().copied().chain([f64::INFINITY]);
-                    for (bound, bucket) in bounds.zip(buckets) {
+                    for (index, bucket) in buckets.iter().enumerate() {
+                        let bound = spec.label(index);
                         count += bucket;
                         out.extend_from_slice(name.as_bytes());
                         out.extend_from_slice(b"_bucket");
-                        sample(&mut out, &series, Some(bound), count);
+                        sample(&mut out, &series, Some(("le", &bound)), count);
                     }
                     for (suffix, value) in [("_sum", sum), ("_count", count)] {
                         out.extend_from_slice(name.as_bytes());
                         out.extend_from_slice(suffix.as_bytes());
                         sample(&mut out, &series, None, value);
+                    }
+                }
+                Cell::Summary {
+                    spec,
+                    quantiles,
+                    sum,
+                    count,
+                } => {
+                    for (index, value) in quantiles.iter().enumerate() {
+                        if !is_absent(*value) {
+                            out.extend_from_slice(name.as_bytes());
+                            let quantile = spec.label(index);
+                            sample(&mut out, &series, Some(("quantile", &quantile)), *value);
+                        }
+                    }
+                    for (suffix, value) in [("_sum", sum), ("_count", count)] {
+                        if !is_absent(value) {
+                            out.extend_from_slice(name.as_bytes());
+                            out.extend_from_slice(suffix.as_bytes());
+                            sample(&mut out, &series, None, value);
+                        }
                     }
                 }
             }
@@ -80,7 +101,11 @@ fn header(out: &mut Vec<u8>, family: &MetricFamily<'_>, dialect: Dialect) {
     out.extend_from_slice(name.as_bytes());
     out.push(b' ');
     escape(out, descriptor.help(), dialect == Dialect::OpenMetrics);
-    let _ = write!(out, "\n# TYPE {name} {}\n", descriptor.kind().as_str());
+    let kind = match descriptor.kind() {
+        MetricKind::Untyped if dialect == Dialect::OpenMetrics => "unknown",
+        kind => kind.as_str(),
+    };
+    let _ = write!(out, "\n# TYPE {name} {kind}\n");
     let unit = descriptor.unit();
     if dialect == Dialect::OpenMetrics && unit != Unit::None {
         // A unit may only be told of a metric whose name ends in it.
@@ -94,7 +119,7 @@ fn header(out: &mut Vec<u8>, family: &MetricFamily<'_>, dialect: Dialect) {
     }
 }
 
-fn sample(out: &mut Vec<u8>, series: &Series<'_>, le: Option<f64>, value: f64) {
+fn sample(out: &mut Vec<u8>, series: &Series<'_>, part: Option<(&str, &str)>, value: f64) {
     let mut separator = b'{';
     for (name, value) in series.labels() {
         out.push(separator);
@@ -104,11 +129,12 @@ fn sample(out: &mut Vec<u8>, series: &Series<'_>, le: Option<f64>, value: f64) {
         escape(out, value, true);
         out.push(b'"');
     }
-    if let Some(bound) = le {
+    if let Some((name, value)) = part {
         out.push(separator);
         separator = b',';
-        out.extend_from_slice(b"le=\"");
-        number(out, bound);
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"=\"");
+        out.extend_from_slice(value.as_bytes());
         out.push(b'"');
     }
     if separator == b',' {

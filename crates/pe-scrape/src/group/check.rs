@@ -318,8 +318,14 @@ fn at(mut problem: Problem, index: usize) -> Problem {
 
 /// Why series that a scraper learned while it ran cannot go out beside those of the others, if they cannot: a name that is
 /// taken, by PingExporter or by metrics of `taken`, or labels that are not those of the target.
+///
+/// Series that are passed on from a device go out beside the others in any case, without the metrics whose names are taken:
+/// [`Frame::only_metrics`].
 #[must_use]
 pub fn refuse_frame(frame: &Frame, target: &Target, taken: &[Arc<Columns>]) -> Option<String> {
+    if frame.is_passed_on() {
+        return None;
+    }
     for descriptor in frame.columns().descriptors() {
         if is_reserved_metric(descriptor.name()) {
             return Some(format!(

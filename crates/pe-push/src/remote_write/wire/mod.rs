@@ -444,6 +444,7 @@ fn metric_type(kind: &str) -> u8 {
         "counter" => 1,
         "gauge" => 2,
         "histogram" => 3,
+        "summary" => 5,
         _ => 0,
     }
 }

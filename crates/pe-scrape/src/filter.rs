@@ -1,4 +1,4 @@
-//! Which series a sink takes: patterns of metric names and labels. No I/O.
+//! Which series are taken, by a sink or by who passes them on: patterns of metric names and labels. No I/O.
 //!
 //! A pattern is a metric name, labels in braces, or both: `ping_*`, `{site=plant-*}`, `ping_rtt_*{ip=10.*,site="a, b"}`. A star
 //! stands for any text, also none; a value with a comma, a brace or a quote stands in quotes, with a backslash before each quote
@@ -9,11 +9,11 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
-use pe_scrape::settings::Problems;
+use crate::settings::Problems;
 
-/// Which series a sink takes.
+/// Which series are taken, by patterns of metric names and labels.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Filter {
+pub struct Filter {
     keep: Vec<Pattern>,
     drop: Vec<Pattern>,
 }
@@ -30,7 +30,7 @@ struct Glob(Vec<String>);
 
 impl Filter {
     /// Reads the patterns of the keys `keep` and `drop`; what is wrong is reported at them.
-    pub(crate) fn new(keep: &[String], drop: &[String], problems: &mut Problems) -> Self {
+    pub fn new(keep: &[String], drop: &[String], problems: &mut Problems) -> Self {
         let mut read = |key: &str, texts: &[String]| {
             problems.within(key, |problems| {
                 let read = texts.iter().enumerate().filter_map(|(index, text)| {
@@ -54,12 +54,12 @@ impl Filter {
     }
 
     /// Whether it takes everything.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.keep.is_empty() && self.drop.is_empty()
     }
 
     /// Whether it takes all series of a metric, or none of them; `None` where their labels decide.
-    pub(crate) fn takes_metric(&self, name: &str) -> Option<bool> {
+    pub fn takes_metric(&self, name: &str) -> Option<bool> {
         let by_name = |patterns: &[Pattern]| {
             let mut matching = patterns.iter().filter(|it| it.name.matches(name));
             match matching.clone().any(|it| it.labels.is_empty()) {
@@ -79,7 +79,7 @@ impl Filter {
     }
 
     /// Whether it takes a series; `label` gives the value of a label, if the series has it.
-    pub(crate) fn takes<'l>(&self, name: &str, label: impl Fn(&str) -> Option<&'l str>) -> bool {
+    pub fn takes<'l>(&self, name: &str, label: impl Fn(&str) -> Option<&'l str>) -> bool {
         let matches = |pattern: &Pattern| {
             let labels = &pattern.labels;
             pattern.name.matches(name)
@@ -128,7 +128,7 @@ fn parse_labels(text: &str) -> Result<Vec<(String, Glob)>, &'static str> {
         if rest.next() != Some('=') {
             return Err("labels are written `name=value`");
         }
-        if !pe_scrape::is_label_name(name) && !name.starts_with("__") {
+        if !crate::is_label_name(name) && !name.starts_with("__") {
             return Err("a label name has letters, digits and `_`");
         }
         while rest.next_if(|c| c.is_whitespace()).is_some() {}
