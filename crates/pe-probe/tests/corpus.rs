@@ -78,3 +78,11 @@ fn output_of_plugins_is_read_to_its_end_or_its_cut() {
         }
     }
 }
+
+#[test]
+fn pages_of_metrics_are_taken_again_with_the_same_values_or_refused() {
+    for input in inputs("exposition") {
+        beginnings(&input).for_each(pe_probe::exposition::try_page);
+        pe_probe::exposition::try_page(&input);
+    }
+}
