@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use pe_agent::Agent;
 use pe_ping::PingScraperFactory;
-use pe_probe::{CommandFactory, DnsFactory, HttpFactory, SntpFactory, TcpFactory, UdpFactory};
+use pe_probe::{
+    CommandFactory, DnsFactory, ExpositionFactory, HttpFactory, SntpFactory, TcpFactory, UdpFactory,
+};
 use pe_push::{PushgatewayFactory, RemoteWriteFactory};
 
 fn main() -> ExitCode {
@@ -19,6 +21,9 @@ fn main() -> ExitCode {
         })
         .scraper_with("dns", |context| DnsFactory::new(context.resolver()))
         .scraper_with("sntp", |context| SntpFactory::new(context.resolver()))
+        .scraper_with("exposition", |context| {
+            ExpositionFactory::new(context.resolver())
+        })
         .scraper_with("http", |context| HttpFactory::new(context.resolver()))
         .scraper_with("tcp", |context| TcpFactory::new(context.resolver()))
         .scraper_with("udp", |context| UdpFactory::new(context.resolver()))

@@ -13,6 +13,8 @@ fn registries() -> (ScraperRegistry, SinkRegistry) {
     let (mut scrapers, mut sinks) = (ScraperRegistry::new(), SinkRegistry::new());
     let ping = pe_ping::PingScraperFactory::new(SystemResolver);
     scrapers.register("ping", ping).unwrap();
+    let exposition = pe_probe::ExpositionFactory::new(SystemResolver);
+    scrapers.register("exposition", exposition).unwrap();
     let http = pe_probe::HttpFactory::new(SystemResolver);
     scrapers.register("http", http).unwrap();
     let tcp = pe_probe::TcpFactory::new(SystemResolver);

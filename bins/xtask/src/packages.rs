@@ -11,6 +11,7 @@ use crate::metadata;
 /// A program that tests start, and the Debian package that brings it.
 const NEEDED: &[(&str, &str)] = &[
     ("prometheus-pushgateway", "prometheus-pushgateway"),
+    ("prometheus-node-exporter", "prometheus-node-exporter"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
     ("nginx", "nginx-light"),

@@ -85,6 +85,8 @@ pub use command::CommandFactory;
 pub use connect::{Connected, connect, socket_failure};
 #[cfg(feature = "dns")]
 pub use dns::DnsFactory;
+#[cfg(feature = "exposition")]
+pub use exposition::ExpositionFactory;
 #[cfg(feature = "http")]
 pub use http::HttpFactory;
 pub use metrics::{InfoMetric, ProbeMetrics};

@@ -144,6 +144,13 @@ reasons! {
     Proxy = "proxy", unknown;
     /// The file of a password or token cannot be read.
     SecretFile = "secret_file", unknown;
+    // Pages of metrics.
+    /// The page has a line that cannot be read.
+    Malformed = "malformed", down;
+    /// The page is no UTF-8.
+    InvalidUtf8 = "invalid_utf8", down;
+    /// The page has more series than allowed.
+    TooManySeries = "too_many_series", down;
     // DNS.
     /// The server's responses had another identifier than the query.
     WrongId = "wrong_id", down;

@@ -86,6 +86,31 @@ impl Frame {
         }
     }
 
+    /// A frame whose rows are shared with others: of a device whose series stay the same. `values` are row by row.
+    ///
+    /// # Panics
+    /// When the number of values is not that of all cells.
+    #[must_use]
+    pub fn of_rows(
+        columns: Arc<Columns>,
+        rows: Arc<[LabelSet]>,
+        values: Vec<f64>,
+        time: SystemTime,
+    ) -> Self {
+        assert_eq!(
+            values.len(),
+            rows.len() * columns.width(),
+            "a frame needs one value for each cell"
+        );
+        Self {
+            columns,
+            rows,
+            values,
+            time,
+            passed_on: false,
+        }
+    }
+
     /// When its values were measured: the start of the cycle that did.
     #[must_use]
     pub fn time(&self) -> SystemTime {

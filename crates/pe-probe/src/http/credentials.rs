@@ -9,7 +9,6 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use pe_scrape::{Secret, SettingsError};
 use tokio::sync::Mutex;
 
-use super::settings::HttpSettings;
 use crate::{Failure, Reason};
 
 /// How often a file is read.
@@ -20,7 +19,7 @@ const LONGEST: u64 = 65_536;
 
 /// What lets requests in.
 #[derive(Debug)]
-pub(super) enum Credentials {
+pub(crate) enum Credentials {
     None,
     Basic { username: String, password: Text },
     Bearer(Text),
@@ -28,7 +27,7 @@ pub(super) enum Credentials {
 
 /// A secret, or the file that holds it.
 #[derive(Debug)]
-pub(super) enum Text {
+pub(crate) enum Text {
     Given(Secret),
     File {
         path: PathBuf,
@@ -77,20 +76,18 @@ impl Text {
 }
 
 impl Credentials {
-    pub(super) fn new(settings: &HttpSettings) -> Result<Self, SettingsError> {
-        let HttpSettings {
-            username,
-            password,
-            password_file,
-            bearer_token_file,
-            ..
-        } = settings;
+    pub(crate) fn new(
+        username: Option<&String>,
+        password: Option<&Secret>,
+        password_file: Option<&PathBuf>,
+        bearer_token_file: Option<&PathBuf>,
+    ) -> Result<Self, SettingsError> {
         if password.is_some() && password_file.is_some() {
             let message = "has the place of `password`: leave one of them out";
             return Err(SettingsError::at("password_file", message));
         }
-        let given = password.clone().map(Text::Given);
-        let password = given.or_else(|| password_file.clone().map(Text::file));
+        let given = password.cloned().map(Text::Given);
+        let password = given.or_else(|| password_file.cloned().map(Text::file));
         match (username, password, bearer_token_file) {
             (None, None, None) => Ok(Self::None),
             (Some(username), password, None) => Ok(Self::Basic {
@@ -109,7 +106,7 @@ impl Credentials {
         }
     }
 
-    pub(super) async fn add(&self, headers: &mut HeaderMap) -> Result<(), Failure> {
+    pub(crate) async fn add(&self, headers: &mut HeaderMap) -> Result<(), Failure> {
         let value = match self {
             Self::None => return Ok(()),
             Self::Basic { username, password } => {

@@ -36,39 +36,39 @@ const MOST_HEAD: usize = 65_536;
 
 /// What is read of an answer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// Bytes of the body, packed and unpacked.
-    pub(super) max_bytes: usize,
+    pub(crate) max_bytes: usize,
     /// Whether the body is kept.
-    pub(super) keeps_body: bool,
+    pub(crate) keeps_body: bool,
 }
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) version: Version,
-    pub(super) headers: HeaderMap,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) version: Version,
+    pub(crate) headers: HeaderMap,
     /// Unpacked; empty where it is not kept.
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     /// Bytes of the body as they came.
-    pub(super) bytes: usize,
-    pub(super) unpacked_bytes: usize,
+    pub(crate) bytes: usize,
+    pub(crate) unpacked_bytes: usize,
 }
 
 /// A request to be made.
-pub(super) struct Exchange<'a> {
-    pub(super) asked: &'a Asked<'a>,
+pub(crate) struct Exchange<'a> {
+    pub(crate) asked: &'a Asked<'a>,
     /// Where to connect to: the host, or the proxy.
-    pub(super) address: SocketAddr,
-    pub(super) place: &'a Place,
-    pub(super) tls: &'a TlsClient,
-    pub(super) proxy: Option<&'a Proxy>,
-    pub(super) version: HttpVersion,
-    pub(super) method: Method,
-    pub(super) headers: HeaderMap,
-    pub(super) body: String,
-    pub(super) limits: Limits,
+    pub(crate) address: SocketAddr,
+    pub(crate) place: &'a Place,
+    pub(crate) tls: &'a TlsClient,
+    pub(crate) proxy: Option<&'a Proxy>,
+    pub(crate) version: HttpVersion,
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+    pub(crate) limits: Limits,
 }
 
 type Io = TokioIo<Heard<Box<dyn Stream>>>;
@@ -80,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl Exchange<'_> {
     /// Connects, asks, and reads the answer. Adds to `took` what each phase took, the phase that failed too.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         mut self,
         took: &mut [Duration; PHASES.len()],
     ) -> Result<Answer, Failure> {

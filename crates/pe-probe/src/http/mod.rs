@@ -5,10 +5,10 @@
 //! them.
 
 mod checks;
-mod credentials;
-mod exchange;
-mod place;
-mod proxy;
+pub(crate) mod credentials;
+pub(crate) mod exchange;
+pub(crate) mod place;
+pub(crate) mod proxy;
 mod settings;
 
 use std::net::{IpAddr, SocketAddr};
@@ -32,7 +32,7 @@ pub use settings::{HttpSettings, HttpVersion};
 pub type HttpFactory = ProbeFactory<HttpProbe>;
 
 /// The phases of a request, in order.
-const PHASES: [&str; 5] = ["resolve", "connect", "tls", "processing", "transfer"];
+pub(crate) const PHASES: [&str; 5] = ["resolve", "connect", "tls", "processing", "transfer"];
 
 #[derive(Debug)]
 struct HttpMetrics {
@@ -144,7 +144,12 @@ impl Probe for HttpProbe {
             port: settings.port_in_use(),
             is_https: settings.tls.settings().is_some(),
             tls: TlsClient::new(tls, alpn, metrics)?,
-            credentials: Credentials::new(&settings)?,
+            credentials: Credentials::new(
+                settings.username.as_ref(),
+                settings.password.as_ref(),
+                settings.password_file.as_ref(),
+                settings.bearer_token_file.as_ref(),
+            )?,
             proxy: settings.proxy.as_deref().map(Proxy::new).transpose()?,
             metrics: HttpMetrics::new(metrics, &checks),
             method,

@@ -6,18 +6,18 @@ use hyper::Uri;
 
 /// A host, a port there, and a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) is_https: bool,
+pub(crate) struct Place {
+    pub(crate) is_https: bool,
     /// A name or an address, without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(crate) host: String,
+    pub(crate) port: u16,
     /// Path and query.
-    pub(super) path: String,
+    pub(crate) path: String,
 }
 
 impl Place {
     /// Host and port as a request names them.
-    pub(super) fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         let host = bracketed(&self.host);
         match (self.is_https, self.port) {
             (true, 443) | (false, 80) => host,
@@ -26,23 +26,23 @@ impl Place {
     }
 
     /// Host and port, the port always.
-    pub(super) fn with_port(&self) -> String {
+    pub(crate) fn with_port(&self) -> String {
         format!("{}:{}", bracketed(&self.host), self.port)
     }
 
     /// The whole address.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let scheme = if self.is_https { "https" } else { "http" };
         format!("{scheme}://{}{}", self.authority(), self.path)
     }
 
     /// Whether it is on the host that was asked first, which has this address.
-    pub(super) fn is_at(&self, first: &Self, address: IpAddr) -> bool {
+    pub(crate) fn is_at(&self, first: &Self, address: IpAddr) -> bool {
         self.host.eq_ignore_ascii_case(&first.host) || self.host.parse() == Ok(address)
     }
 
     /// Where a `Location` leads (RFC 9110, section 10.2.2).
-    pub(super) fn follow(&self, location: &str) -> Option<Self> {
+    pub(crate) fn follow(&self, location: &str) -> Option<Self> {
         let location = location.split('#').next()?;
         let scheme = if self.is_https { "https:" } else { "http:" };
         let whole = if location.starts_with("//") {

@@ -17,15 +17,15 @@ const MOST: usize = 16_384;
 
 /// A proxy that speaks HTTP.
 #[derive(Debug)]
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     host: String,
     port: u16,
     /// The value of `Proxy-Authorization`.
-    pub(super) authorization: Option<Secret>,
+    pub(crate) authorization: Option<Secret>,
 }
 
 impl Proxy {
-    pub(super) fn new(url: &str) -> Result<Self, SettingsError> {
+    pub(crate) fn new(url: &str) -> Result<Self, SettingsError> {
         let refused = || SettingsError::at("proxy", "is no URL such as http://proxy.test:3128");
         let uri: Uri = url.parse().map_err(|_| refused())?;
         if uri.scheme_str() != Some("http") {
@@ -41,7 +41,7 @@ impl Proxy {
         })
     }
 
-    pub(super) async fn address(&self, asked: &Asked<'_>) -> Result<SocketAddr, Failure> {
+    pub(crate) async fn address(&self, asked: &Asked<'_>) -> Result<SocketAddr, Failure> {
         asked.enter(Phase::Resolve);
         let ip = match self.host.parse() {
             Ok(ip) => ip,
@@ -55,7 +55,7 @@ impl Proxy {
     }
 
     /// Asks the proxy for a way to `place`.
-    pub(super) async fn tunnel(
+    pub(crate) async fn tunnel(
         &self,
         stream: &mut TcpStream,
         place: &Place,
