@@ -49,7 +49,7 @@ fn a_thousand_schedules_break_no_promise() {
 #[test]
 fn seeds_that_failed_once_pass() {
     for seed in [
-        40, 258, 506, 3619, 44_030, 58_879, 118_763, 152_470, 316_619,
+        40, 258, 506, 3619, 44_030, 58_879, 104_645, 118_763, 152_470, 316_619,
     ] {
         model::run(seed);
     }

@@ -224,6 +224,7 @@ impl Model {
             return false;
         };
         trace!("{name} gets {number}");
+        self.see_return(number, &block);
         if !self.blocks.contains_key(&number)
             && self
                 .attempted
@@ -234,7 +235,6 @@ impl Model {
             self.queue.acknowledge(name, [BlockId(number)]);
             return true;
         }
-        self.see_return(number, &block);
         let known = self.blocks.get(&number);
         let known = known.unwrap_or_else(|| panic!("{name} got {number}, which nobody appended"));
         let sink = self.sinks.get_mut(name).unwrap();
