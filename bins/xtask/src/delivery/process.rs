@@ -102,7 +102,7 @@ pub(super) fn processor() -> String {
         std::thread::available_parallelism().map_or(0, usize::from),
         first("uname", &["-sr"]),
         first("git", &["describe", "--always", "--dirty"]),
-        first("vmagent", &["-version"]),
+        first("dpkg-query", &["-W", "victoria-metrics"]),
         fs::read_to_string("/proc/loadavg")
             .unwrap_or_default()
             .trim(),
