@@ -116,6 +116,10 @@ pub(crate) fn correct(time: &mut SampleTime, now: Now) -> Correction {
     if time.boot_id != now.boot_id || time.boot_id == 0 {
         return Correction::EarlierBoot;
     }
+    if time.boot_ns > now.boot_ns {
+        // It was measured after the clocks were read, which say nothing of it.
+        return Correction::None;
+    }
     let ago_ms = now.boot_ns.saturating_sub(time.boot_ns) / 1_000_000;
     let ago_ms = i64::try_from(ago_ms).unwrap_or(i64::MAX);
     let right = wall_ms(now.wall).saturating_sub(ago_ms);
@@ -153,6 +157,15 @@ mod tests {
             boot_ns: start.boot_ns + passed.as_nanos() as u64,
             boot_id: start.boot_id,
         }
+    }
+
+    #[test]
+    fn what_was_measured_after_the_clocks_were_read_keeps_its_time() {
+        let start = now(1_000_000);
+        let mut time = later(start, 1, 0).time();
+        let measured = time;
+        assert_eq!(correct(&mut time, start), Correction::None);
+        assert_eq!(time, measured);
     }
 
     #[test]
