@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     Agent::new("custom-agent", env!("CARGO_PKG_VERSION"))
         .about("Measures devices and how long their services take to greet.")
         .scraper_with("ping", |context| {
-            PingScraperFactory::new(context.resolver())
+            PingScraperFactory::new(context.resolver()).opener(context.socket_opener())
         })
         .scraper("greeting", example_custom_scraper::factory())
         .sink("pushgateway", PushgatewayFactory::default())

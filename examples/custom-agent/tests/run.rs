@@ -146,6 +146,22 @@ fn start(configs: &Path, log: &Path) -> (Agent, SocketAddr) {
 }
 
 #[test]
+fn a_running_agent_measures_with_ping_though_it_keeps_no_right() {
+    require!(Root);
+    let directory = tempfile::tempdir().unwrap();
+    let configs = directory.path().join("configs");
+    fs::create_dir(&configs).unwrap();
+    let group = group(&json!(["ping"]));
+    fs::write(configs.join("services.json"), group.to_string()).unwrap();
+    let (_agent, address) = start(&configs, &directory.path().join("agent.log"));
+    let up = "ping_up{exporter=\"services\",device=\"polite\",ip=\"127.0.0.1\"} 1\n";
+    wait::until_true("a reply to ping", || {
+        let metrics = pe_testkit::http::get(address, "/metrics");
+        metrics.is_ok_and(|response| response.text().contains(up))
+    });
+}
+
+#[test]
 fn a_reload_takes_up_what_the_files_say_now() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("agent.log");
