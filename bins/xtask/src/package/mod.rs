@@ -49,6 +49,9 @@ impl Places {
     }
 }
 
+/// How the program is built that is released.
+const SHIPPED: [&str; 5] = ["--profile", "dist", "--locked", "--package", "pingexporter"];
+
 /// `cargo xtask package`: what is released, and checksums.
 pub(crate) fn package() -> Result<(), String> {
     let places = Places::new()?;
@@ -58,11 +61,11 @@ pub(crate) fn package() -> Result<(), String> {
     if !changes.contains(&format!("\n## [{version}]")) {
         return Err(format!("CHANGELOG.md has no part for {version}"));
     }
-    log.run(cargo("build").args(["--release", "--locked", "--package", "pingexporter"]))?;
-    generate(&log, &places, "release")?;
+    log.run(cargo("build").args(SHIPPED))?;
+    generate(&log, &places, "dist")?;
     let packages = places.target.join("package");
     let _ = fs::remove_dir_all(&packages);
-    make(&log, &places, "release", "1", &packages)?;
+    make(&log, &places, "dist", "1", &packages)?;
     static_program(&log, &places, version, &packages)?;
     let sums = Command::new("sh")
         .args(["-c", "sha256sum *.deb *.tar.gz | tee SHA256SUMS"])
@@ -84,9 +87,7 @@ fn static_program(
     packages: &Path,
 ) -> Result<(), String> {
     let mut build = cargo("build");
-    build
-        .args(["--release", "--locked", "--package", "pingexporter"])
-        .args(["--target", STATIC]);
+    build.args(SHIPPED).args(["--target", STATIC]);
     // What the crates have of C needs no C library's headers of its own.
     if std::env::var_os(STATIC_CC).is_none() && !runs("musl-gcc") {
         build.env(STATIC_CC, "cc");
@@ -96,7 +97,7 @@ fn static_program(
     })?;
     let name = format!("pingexporter-{version}-x86_64-linux-static");
     let directory = packages.join(&name);
-    let program = places.target.join(STATIC).join("release/pingexporter");
+    let program = places.target.join(STATIC).join("dist/pingexporter");
     let copied = fs::create_dir_all(&directory).and_then(|()| {
         fs::copy(program, directory.join("pingexporter"))?;
         for file in ["LICENSE", "README.md", "CHANGELOG.md"] {
