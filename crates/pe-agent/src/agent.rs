@@ -194,14 +194,6 @@ impl Agent {
         self.start(std::env::args_os().collect(), privileges::separate)
     }
 
-    /// Does what `arguments` say, of which the first is the program's name. Environment variables are those of the process, and
-    /// so are its rights, which it keeps.
-    #[must_use]
-    pub fn run_from(self, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> ExitCode {
-        let arguments = arguments.into_iter().map(Into::into).collect();
-        self.start(arguments, |_| Ok(Separated::default()))
-    }
-
     fn start(
         self,
         arguments: Vec<OsString>,
