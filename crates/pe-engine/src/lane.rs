@@ -426,12 +426,14 @@ impl Lane {
         let mut measured = vec![false; plan.targets.len()];
         let mut learned = Vec::new();
         let mut cycle: Option<(CycleStart, Instant)> = None;
+        let mut is_continued = false;
         for (row, target) in plan.targets.iter().enumerate() {
             let Some((lane, old_row)) = old.find(&plan, target.identity()) else {
                 continue;
             };
-            if lane.plan.settings == plan.settings && row == 0 {
-                // What was told is not told again.
+            if !is_continued && lane.plan.settings == plan.settings {
+                // What was told is not told again, and its end will be.
+                is_continued = true;
                 self.hanging = lane.hanging.clone();
                 self.failing = lane.failing.clone();
                 self.panicking = lane.panicking.clone();

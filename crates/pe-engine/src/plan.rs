@@ -168,21 +168,8 @@ fn drafts(group: &Group) -> Vec<Draft> {
 
 /// A text that is equal for equal names and settings. It may hold secrets, and is never shown.
 fn lane_key(name: &str, settings: &ScraperSettings) -> String {
-    let ScraperSettings {
-        timeout,
-        interval,
-        value_dev_down,
-        unknown_is_down,
-        count,
-        probe_interval,
-        rate,
-        burst,
-        ref own,
-        ..
-    } = *settings;
-    format!(
-        "{name} {timeout:?} {interval:?} {value_dev_down} {unknown_is_down} {count} {probe_interval:?} {rate:?} {burst:?} {own}"
-    )
+    // `Debug` has all but the values of the scraper's own settings.
+    format!("{name} {settings:?} {}", settings.own)
 }
 
 fn make(registry: &ScraperRegistry, config: &ScraperConfig) -> Result<Arc<dyn Scraper>, String> {

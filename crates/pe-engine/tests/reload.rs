@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{Actor, Journal, SECOND, builder, device, group, own, registry, troupe};
+use common::{Actor, Journal, Log, SECOND, builder, device, group, own, registry, troupe};
 use pe_engine::{Config, Diagnostics, Engine, EngineError, Group, ScraperRegistry};
 use pe_scrape::exposition::Format;
 use pe_scrape::{
@@ -240,6 +240,28 @@ async fn a_changed_group_does_not_wait_for_a_device_that_hangs() {
     }
     assert_eq!(start.elapsed(), SECOND * 4);
     assert_eq!(results.value("g", "a", SCENES), Some(2.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_is_new_and_first_makes_no_old_problem_new() {
+    let (log, _guard) = Log::listen();
+    let settings = json!({"slow": {"hangs": 3_600_000}});
+    let hanging = |devices: &[&str]| troupe(SECOND, settings.clone(), devices);
+    let engine = builder([hanging(&["a", "hangs"])]).build().unwrap();
+    let handle = engine.handle();
+    let running = tokio::spawn(engine.run(sleep(SECOND * 150)));
+    sleep(SECOND * 10).await;
+    assert_eq!(log.with("a device hangs").len(), 1);
+    let changed = hanging(&["new", "a", "hangs"]);
+    handle.reload(config([changed])).await.unwrap();
+    sleep(SECOND * 10).await;
+    assert_eq!(log.with("a device hangs").len(), 1);
+    handle
+        .reload(config([hanging(&["new", "a"])]))
+        .await
+        .unwrap();
+    running.await.unwrap().unwrap();
+    assert_eq!(log.with("no device hangs").len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

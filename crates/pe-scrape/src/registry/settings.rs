@@ -47,16 +47,28 @@ impl Default for ScraperSettings {
 
 impl fmt::Debug for ScraperSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whole, since the engine tells settings apart by it.
+        let Self {
+            timeout,
+            interval,
+            value_dev_down,
+            unknown_is_down,
+            count,
+            probe_interval,
+            rate,
+            burst,
+            own,
+        } = self;
         f.debug_struct("ScraperSettings")
-            .field("timeout", &self.timeout)
-            .field("interval", &self.interval)
-            .field("value_dev_down", &self.value_dev_down)
-            .field("unknown_is_down", &self.unknown_is_down)
-            .field("count", &self.count)
-            .field("probe_interval", &self.probe_interval)
-            .field("rate", &self.rate)
-            .field("burst", &self.burst)
-            .field("own", &own_keys(&self.own))
+            .field("timeout", timeout)
+            .field("interval", interval)
+            .field("value_dev_down", value_dev_down)
+            .field("unknown_is_down", unknown_is_down)
+            .field("count", count)
+            .field("probe_interval", probe_interval)
+            .field("rate", rate)
+            .field("burst", burst)
+            .field("own", &own_keys(own))
             .finish()
     }
 }
