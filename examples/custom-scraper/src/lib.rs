@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pe_scrape::{
-    Address, Columns, Metric, MetricDescriptor, Row, ScrapeError, Scraper, ScraperFactory, Target,
-    Unit, async_trait, scraper_factory,
+    Columns, Metric, MetricDescriptor, Row, ScrapeError, Scraper, ScraperFactory, Target, Unit,
+    async_trait, scraper_factory,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -58,12 +58,9 @@ impl Scraper for Greeting {
     async fn scrape(&self, target: &Target, row: Row<'_>) -> Result<(), ScrapeError> {
         let started = Instant::now();
         let greet = async {
-            let mut stream = match target.address() {
-                Address::Ip(ip) => TcpStream::connect((*ip, self.port)).await?,
-                // This one does without the zone of a link-local address, and with any address of a name.
-                Address::Zoned { ip, .. } => TcpStream::connect((*ip, self.port)).await?,
-                Address::Name { host, .. } => TcpStream::connect((&**host, self.port)).await?,
-            };
+            // A name, an address, or one with a zone such as `fe80::1%eth0`.
+            let host = target.address().to_string();
+            let mut stream = TcpStream::connect((host, self.port)).await?;
             stream.read_u8().await
         };
         // A device that is down is a result, not an error.
