@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
-use pe_scrape::{Batch, CycleReport, DeviceStates, Pacer, Scraper, UpRoles, panic_message};
+use pe_scrape::{Batch, CycleReport, DeviceStates, Pacer, Scraper, UpStates, panic_message};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{sleep_until, timeout};
@@ -335,45 +335,17 @@ impl GroupRunner {
     /// The state of each device that has a scraper which tells it: up if one says so, down if one says so and none says up. Those
     /// that count only where no other does are left out where another does.
     fn states(&self) -> DeviceStates {
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        enum State {
-            Untold,
-            Unknown,
-            Down,
-            Up,
-        }
-        let mut states = vec![State::Untold; self.plan.device_count];
-        let mut roles = UpRoles::new(states.len());
+        let mut states = UpStates::new(self.plan.device_count);
         for lane in &self.lanes {
-            for &device in &lane.plan.devices {
-                roles.note(device as usize, lane.plan.table.columns());
-            }
-        }
-        for lane in &self.lanes {
-            let Some(up) = lane.plan.table.columns().up() else {
-                continue;
-            };
+            let columns = lane.plan.table.columns();
+            let Some(up) = columns.up() else { continue };
             let frame = lane.results().map(|results| &results.frame);
             for (row, &device) in lane.plan.devices.iter().enumerate() {
-                if !roles.counts(device as usize, lane.plan.table.columns()) {
-                    continue;
-                }
                 let value = frame.and_then(|frame| frame.get(row, up));
-                let state = match value {
-                    Some(0.0) => State::Down,
-                    Some(value) if !value.is_nan() => State::Up,
-                    _ => State::Unknown,
-                };
-                let known = &mut states[device as usize];
-                *known = state.max(*known);
+                states.note_value(device as usize, columns, value);
             }
         }
-        let told = states.into_iter().filter(|state| *state != State::Untold);
-        DeviceStates::count(told.map(|state| match state {
-            State::Up => Some(true),
-            State::Down => Some(false),
-            State::Unknown | State::Untold => None,
-        }))
+        DeviceStates::count(states.told())
     }
 
     /// Goes on with another plan. What is known of devices that stay is published at once, so that devices that are gone do

@@ -219,34 +219,6 @@ pub enum UpRole {
     Always,
 }
 
-/// Who says whether a device is up, for a list of devices: those of the highest role that says anything of it.
-#[derive(Debug, Clone, Default)]
-pub struct UpRoles(Vec<Option<UpRole>>);
-
-impl UpRoles {
-    /// For so many devices, of which nobody says anything yet.
-    #[must_use]
-    pub fn new(devices: usize) -> Self {
-        Self(vec![None; devices])
-    }
-
-    /// Notes that columns say whether the device at `index` is up, if they do.
-    ///
-    /// # Panics
-    /// When there is no such device.
-    pub fn note(&mut self, index: usize, columns: &Columns) {
-        let role = &mut self.0[index];
-        *role = columns.up_role().max(*role);
-    }
-
-    /// Whether what the columns say of the device at `index` counts.
-    #[must_use]
-    pub fn counts(&self, index: usize, columns: &Columns) -> bool {
-        let role = columns.up_role();
-        role.is_some() && self.0.get(index) == Some(&role)
-    }
-}
-
 /// One metric that a scraper yields for each target: a name, a help text, a type, a unit, and labels that are the same
 /// for all targets (`reason="timeout"`). Descriptors of one scraper may share a name if their labels differ.
 #[derive(Debug, Clone, PartialEq)]
@@ -690,16 +662,6 @@ mod tests {
         assert!(
             Columns::new(&[a().with_label("reason", "x"), a().with_label("reason", "y")]).is_ok()
         );
-        let weak = MetricDescriptor::gauge("weak", "").up_unless_told();
-        let weak = Columns::new(&[weak]).unwrap();
-        let strong = Columns::new(&[MetricDescriptor::gauge("strong", "").up()]).unwrap();
-        let none = Columns::new(&[MetricDescriptor::gauge("none", "")]).unwrap();
-        let mut roles = UpRoles::new(2);
-        for (device, columns) in [(0, &weak), (0, &strong), (1, &weak), (1, &none)] {
-            roles.note(device, columns);
-        }
-        let counts = [&weak, &strong, &none].map(|it| [roles.counts(0, it), roles.counts(1, it)]);
-        assert_eq!(counts, [[false, true], [true, false], [false, false]]);
         let up = |name: &'static str| MetricDescriptor::gauge(name, "").up();
         assert_eq!(
             Columns::new(&[up("a"), up("b")]),

@@ -69,6 +69,7 @@ mod table;
 mod target;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
+mod up_states;
 
 pub use address::{Address, Family, FamilyChoice};
 pub use async_trait::async_trait;
@@ -76,7 +77,7 @@ pub use backoff::Backoff;
 pub use causes::{panic_message, with_causes};
 pub use columns::{
     Columns, ColumnsBuilder, ColumnsError, HistogramSpec, Metric, MetricDescriptor, MetricKind,
-    NativeBuckets, SummarySpec, Unit, UpRole, UpRoles,
+    NativeBuckets, SummarySpec, Unit, UpRole,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, printable};
 pub use filter::Filter;
@@ -110,3 +111,4 @@ pub use sink::{Backlog, CloseReason, Sink, SinkOutage, SinkStatus};
 pub use supervise::{TaskFailure, supervise};
 pub use table::{ABSENT, Row, Table, is_absent};
 pub use target::Target;
+pub use up_states::UpStates;

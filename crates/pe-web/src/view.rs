@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pe_engine::EngineHandle;
-use pe_scrape::{Config, Group, LabelSet, Severity, SinkStatus, rtt_of_code, unix_seconds};
+use pe_scrape::{
+    Config, Group, LabelSet, Severity, SinkStatus, UpStates, rtt_of_code, unix_seconds,
+};
 use serde::Serialize;
 
 use crate::history::{
@@ -683,7 +685,10 @@ impl Source {
 
     /// The same by the latest results alone, where there is no history.
     fn latest_states(&self, group: &Group) -> Vec<Now> {
-        let mut known: HashMap<&LabelSet, Now> = HashMap::new();
+        let labels = group.devices.iter().map(|device| device.target.labels());
+        let places: HashMap<&LabelSet, usize> = labels.zip(0..).collect();
+        let mut states = UpStates::new(group.devices.len());
+        let mut found = vec![Now::default(); group.devices.len()];
         let report = self.engine.results().get(group.name());
         for frame in report.iter().flat_map(|report| report.frames()) {
             let columns = frame.columns();
@@ -692,29 +697,21 @@ impl Source {
             let rtt =
                 metrics.find(|(descriptor, _)| descriptor.name().ends_with("_rtt_mean_seconds"));
             for (row, labels) in frame.rows().iter().enumerate() {
-                let kind = match frame.get(row, up) {
-                    Some(value) if value > 0.0 => Kind::Up,
-                    Some(_) => Kind::Down,
-                    None => Kind::Unknown,
+                let Some(&place) = places.get(labels) else {
+                    continue;
                 };
+                if !states.note_value(place, columns, frame.get(row, up)) {
+                    continue;
+                }
                 let rtt = rtt.and_then(|(_, metric)| frame.get(row, metric));
-                let now = Now {
-                    state: State::new(kind, 0),
+                found[place] = Now {
+                    state: State::new(states.get(place).into(), 0),
                     rtt: rtt.map_or(f32::NAN, |rtt| rtt as f32),
                     ..Now::default()
                 };
-                let best = known.entry(labels).or_insert(now);
-                // Of several scrapers one that got an answer counts, as in the engine's counts.
-                let other = best.state.kind();
-                if kind == Kind::Up || (kind == Kind::Down && other == Kind::Unknown) {
-                    *best = now;
-                }
             }
         }
-        let labels = group.devices.iter().map(|device| device.target.labels());
-        labels
-            .map(|labels| known.get(labels).copied().unwrap_or_default())
-            .collect()
+        found
     }
 
     fn sort(&self, keys: &mut [Key], config: &Config, query: &DeviceQuery) {

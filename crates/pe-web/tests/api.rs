@@ -28,6 +28,7 @@ async fn serve() -> SocketAddr {
 async fn serve_with(history: History) -> SocketAddr {
     let group = Group::builder("plant", Duration::from_millis(200))
         .scraper("up", Value::Null)
+        .scraper("succeeds", Value::Null)
         .device("press-{ip}", "127.0.1.0/28")
         .device("broken", "127.0.0.1");
     let history = Arc::new(history);

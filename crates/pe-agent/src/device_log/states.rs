@@ -1,15 +1,14 @@
 //! What is known of each device, and what was told of it. No I/O.
 //!
-//! A device is up when a scraper says so, down when one says so and none says that it is up, and unknown otherwise. The
-//! reason is that of the counter `…_errors_total{reason}` that rose most in the cycle of the change. What differs from what
-//! was told is to be told; a device that is as it was told again is not. A device that is up from the start is nothing new,
-//! nor is one that was never measured.
+//! A device is up, down or unknown as [`UpStates`] has it. The reason is that of the counter `…_errors_total{reason}` that
+//! rose most in the cycle of the change. What differs from what was told is to be told; a device that is as it was told again
+//! is not. A device that is up from the start is nothing new, nor is one that was never measured.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use pe_scrape::{Columns, CycleReport, Frame, LabelSet, Metric, MetricKind, UpRoles};
+use pe_scrape::{Columns, CycleReport, Frame, LabelSet, Metric, MetricKind, UpStates};
 
 /// What a device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,32 +71,13 @@ impl States {
         }
         let group = self.groups.entry(report.group.clone()).or_default();
         group.arrange(report);
-        let mut found: Vec<Option<State>> = vec![None; group.devices.len()];
-        let mut roles = UpRoles::new(group.devices.len());
+        let mut found = UpStates::new(group.devices.len());
         for frame in report.frames() {
-            for device in group.rows_of(frame).iter() {
-                roles.note(*device, frame.columns());
-            }
+            found.note(frame, group.rows_of(frame).iter().copied());
         }
-        for frame in report.frames() {
-            let Some(up) = frame.columns().up() else {
-                continue;
-            };
-            for (row, device) in group.rows_of(frame).iter().enumerate() {
-                if !roles.counts(*device, frame.columns()) {
-                    continue;
-                }
-                let state = match frame.get(row, up) {
-                    Some(value) if value > 0.0 => State::Up,
-                    Some(_) => State::Down,
-                    None => continue,
-                };
-                found[*device] = found[*device].max(Some(state));
-            }
-        }
-        let mut rises = vec![(0.0, None); found.len()];
+        let mut rises = vec![(0.0, None); group.devices.len()];
         for frame in &report.devices {
-            group.note_errors(frame, &roles, &mut self.reasons, &mut rises);
+            group.note_errors(frame, &found, &mut self.reasons, &mut rises);
         }
         group.settle(&found, &rises);
     }
@@ -199,7 +179,7 @@ impl Group {
     fn note_errors(
         &mut self,
         frame: &Frame,
-        roles: &UpRoles,
+        found: &UpStates,
         reasons: &mut Vec<Arc<str>>,
         rises: &mut [(f64, Option<u16>)],
     ) {
@@ -215,18 +195,19 @@ impl Group {
                 let known = self.errors.entry((device as u32, reason)).or_default();
                 let rise = total - *known;
                 *known = total;
-                if rise > rises[device].0 && roles.counts(device, frame.columns()) {
+                if rise > rises[device].0 && found.counts(device, frame.columns()) {
                     rises[device] = (rise, Some(reason));
                 }
             }
         }
     }
 
-    fn settle(&mut self, found: &[Option<State>], rises: &[(f64, Option<u16>)]) {
-        let devices = self.devices.iter_mut().zip(found).zip(rises);
-        for (index, ((device, found), (_, reason))) in devices.enumerate() {
-            let state = match found {
-                Some(state) => *state,
+    fn settle(&mut self, found: &UpStates, rises: &[(f64, Option<u16>)]) {
+        let devices = self.devices.iter_mut().zip(rises);
+        for (index, (device, (_, reason))) in devices.enumerate() {
+            let state = match found.get(index) {
+                Some(true) => State::Up,
+                Some(false) => State::Down,
                 // Not measured yet, rather than in vain.
                 None if device.state.is_none() && reason.is_none() => continue,
                 None => State::Unknown,

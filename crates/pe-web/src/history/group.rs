@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use pe_scrape::{
-    Columns, CycleReport, Frame, LabelSet, Metric, MetricKind, UpRoles, rtt_code, rtt_codes,
+    Columns, CycleReport, Frame, LabelSet, Metric, MetricKind, UpStates, rtt_code, rtt_codes,
     rtt_of_code,
 };
 
@@ -410,34 +410,16 @@ impl GroupHistory {
         self.advance(report.started);
         self.note_overruns(report);
         let cycle = self.cycle_of(report);
-        let mut kinds = vec![Kind::Unknown; self.len()];
-        let mut roles = UpRoles::new(self.len());
+        let mut states = UpStates::new(self.len());
         for frame in report.frames() {
-            for device in self.rows_of(frame).iter() {
-                roles.note(*device as usize, frame.columns());
-            }
-        }
-        for frame in report.frames() {
-            let (Some(up), rows) = (frame.columns().up(), self.rows_of(frame)) else {
-                continue;
-            };
-            for (row, device) in rows.iter().enumerate() {
-                if !roles.counts(*device as usize, frame.columns()) {
-                    continue;
-                }
-                let kind = &mut kinds[*device as usize];
-                match frame.get(row, up) {
-                    Some(value) if value > 0.0 => *kind = Kind::Up,
-                    Some(_) if *kind != Kind::Up => *kind = Kind::Down,
-                    _ => {}
-                }
-            }
+            let devices = self.rows_of(frame);
+            states.note(frame, devices.iter().map(|device| *device as usize));
         }
         let mut why = vec![0_u8; self.len()];
         for frame in &report.devices {
-            self.take_frame(frame, cycle, (&kinds, &roles), &mut why, reasons);
+            self.take_frame(frame, cycle, &states, &mut why, reasons);
         }
-        self.settle(report, &kinds, &why)
+        self.settle(report, &states, &why)
     }
 
     fn rows_of(&self, frame: &Frame) -> Arc<[u32]> {
@@ -453,7 +435,7 @@ impl GroupHistory {
         &mut self,
         frame: &Frame,
         cycle: Option<u64>,
-        (kinds, roles): (&[Kind], &UpRoles),
+        states: &UpStates,
         why: &mut [u8],
         reasons: &mut Reasons,
     ) {
@@ -465,7 +447,7 @@ impl GroupHistory {
         for (row, device) in rows.iter().enumerate() {
             let index = *device as usize;
             // What another scraper says of the device counts in place of this.
-            let is_deciding = roles.counts(index, frame.columns());
+            let is_deciding = states.counts(index, frame.columns());
             for &(reason, metric) in &known.errors {
                 let Some(total) = frame.get(row, metric) else {
                     continue;
@@ -500,7 +482,8 @@ impl GroupHistory {
             let Some(is_up) = gauge(frame.columns().up()) else {
                 continue;
             };
-            if is_up <= 0.0 && kinds[index] == Kind::Up {
+            let kind = Kind::from(states.get(index));
+            if is_up <= 0.0 && kind == Kind::Up {
                 // Another scraper that counts as much found it up.
                 continue;
             }
@@ -535,7 +518,7 @@ impl GroupHistory {
             for code in codes.iter() {
                 short.sketch.add(*code, 1);
             }
-            short.note(sent, lost, kinds[index]);
+            short.note(sent, lost, kind);
             let now = &mut self.now[index];
             now.rtt = rtt.map_or(f32::NAN, |rtt| rtt as f32);
             now.jitter = gauge(known.jitter).map_or(f32::NAN, |jitter| jitter as f32);
@@ -545,7 +528,7 @@ impl GroupHistory {
                 best: codes.first().copied().unwrap_or_default(),
                 worst: codes.last().copied().unwrap_or_default(),
                 loss: loss_byte(loss),
-                state: State::new(kinds[index], why[index]),
+                state: State::new(kind, why[index]),
             };
             if let Some(slot) = cycle.and_then(|number| self.cycles.slot_mut(number)) {
                 slot[index] = record;
@@ -557,7 +540,7 @@ impl GroupHistory {
     fn settle(
         &mut self,
         report: &CycleReport,
-        kinds: &[Kind],
+        states: &UpStates,
         why: &[u8],
     ) -> Vec<(u64, LabelSet, State)> {
         let at = seconds(report.started) as u32;
@@ -567,8 +550,9 @@ impl GroupHistory {
             _ => FEW_CHANGES,
         };
         let mut changed = Vec::new();
-        for (index, kind) in kinds.iter().enumerate() {
-            if *kind == Kind::Unknown {
+        for index in 0..self.len() {
+            let kind = Kind::from(states.get(index));
+            if kind == Kind::Unknown {
                 let (short, _) = &mut self.running[index];
                 short.note(0, 0, Kind::Unknown);
                 let slot = newest.and_then(|number| self.cycles.slot_mut(number));
@@ -590,7 +574,7 @@ impl GroupHistory {
             now.loss = loss as f32;
             let kind = match kind {
                 Kind::Up if loss >= LOSING => Kind::Losing,
-                other => *other,
+                other => other,
             };
             // A device that loses now and then keeps the reason of the latest loss.
             let reason = match (kind, why[index]) {

@@ -59,6 +59,17 @@ impl Kind {
     }
 }
 
+impl From<Option<bool>> for Kind {
+    /// What it is for its scrapers.
+    fn from(is_up: Option<bool>) -> Self {
+        match is_up {
+            Some(true) => Self::Up,
+            Some(false) => Self::Down,
+            None => Self::Unknown,
+        }
+    }
+}
+
 /// A kind and a reason in one byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct State(u8);

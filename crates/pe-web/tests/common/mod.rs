@@ -27,6 +27,19 @@ impl Scraper for Up {
     }
 }
 
+struct Succeeds(Arc<Columns>, Metric);
+
+#[async_trait]
+impl Scraper for Succeeds {
+    fn columns(&self) -> &Arc<Columns> {
+        &self.0
+    }
+    async fn scrape(&self, _: &Target, row: Row<'_>) -> Result<(), ScrapeError> {
+        row.set(self.1, 1.0);
+        Ok(())
+    }
+}
+
 pub(crate) fn registry() -> ScraperRegistry {
     let mut registry = ScraperRegistry::new();
     let make = |_: &ScraperSettings| {
@@ -36,6 +49,14 @@ pub(crate) fn registry() -> ScraperRegistry {
         Ok(Arc::new(Up(columns.build()?, up)) as Arc<dyn Scraper>)
     };
     registry.register("up", make).unwrap();
+    // Answers wherever it is asked, which counts only where `up` is not.
+    let make = |_: &ScraperSettings| {
+        let mut columns = Columns::builder();
+        let success = MetricDescriptor::gauge("probe_success", "Whether the probe succeeded");
+        let success = columns.add(success.up_unless_told());
+        Ok(Arc::new(Succeeds(columns.build()?, success)) as Arc<dyn Scraper>)
+    };
+    registry.register("succeeds", make).unwrap();
     registry
 }
 
