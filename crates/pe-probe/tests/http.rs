@@ -226,10 +226,19 @@ async fn requests_are_as_they_are_set() {
     std::fs::write(&secret, "t0ken\n").unwrap();
     let token = json!({"path": "/token", "bearer_token_file": secret});
     web.get(token).await.succeeded();
+    // As editors of other systems write it.
+    std::fs::write(&secret, "\u{feff}t0ken\r\n").unwrap();
+    let token = json!({"path": "/token", "bearer_token_file": secret});
+    web.get(token).await.succeeded();
     let missing = json!({"path": "/token", "bearer_token_file": "/nowhere/token"});
-    let shown = web.get(missing).await;
-    assert_eq!(shown.reasons(), ["secret_file"]);
-    assert_eq!(shown.value("probe_success"), None);
+    let directory = json!({"path": "/token", "bearer_token_file": web.directory.path()});
+    std::fs::write(&secret, "").unwrap();
+    let empty = json!({"path": "/token", "bearer_token_file": secret});
+    for unusable in [missing, directory, empty] {
+        let shown = web.get(unusable).await;
+        assert_eq!(shown.reasons(), ["secret_file"]);
+        assert_eq!(shown.value("probe_success"), None);
+    }
 }
 
 #[tokio::test]

@@ -62,6 +62,7 @@ pub mod resolve;
 mod rtt_codes;
 mod scraper;
 mod secret;
+mod secret_text;
 pub mod settings;
 mod sink;
 mod supervise;
@@ -69,7 +70,10 @@ mod table;
 mod target;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod up_states;
+mod watched;
 
 pub use address::{Address, Family, FamilyChoice};
 pub use async_trait::async_trait;
@@ -104,6 +108,7 @@ pub use report::{AGENT_JOB, CycleReport, DeviceStates};
 pub use rtt_codes::{push_rtt_code, rtt_code, rtt_codes, rtt_of_code};
 pub use scraper::{Batch, Progress, ScrapeError, Scraper};
 pub use secret::Secret;
+pub use secret_text::SecretText;
 #[doc(hidden)]
 pub use serde_json::{Map, Value};
 pub use settings::SettingsError;
@@ -112,3 +117,4 @@ pub use supervise::{TaskFailure, supervise};
 pub use table::{ABSENT, Row, Table, is_absent};
 pub use target::Target;
 pub use up_states::UpStates;
+pub use watched::Watched;

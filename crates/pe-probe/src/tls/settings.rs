@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use pe_scrape::settings::{Bounds, Kind, Node, Problems, Setting, View};
+use pe_scrape::tls::TlsFiles;
 use pe_scrape::{SettingsError, Value};
 
 pe_scrape::settings! {
@@ -36,17 +37,18 @@ impl Default for TlsSettings {
 }
 
 impl TlsSettings {
+    pub(super) fn files(&self) -> TlsFiles {
+        TlsFiles {
+            ca_file: self.ca_file.clone(),
+            cert_file: self.cert_file.clone(),
+            key_file: self.key_file.clone(),
+        }
+    }
+
     pub(super) fn check_together(&self) -> Result<(), SettingsError> {
-        match (&self.cert_file, &self.key_file) {
-            (Some(_), None) => Err(SettingsError::at(
-                "tls",
-                "a certificate is given, but no key: add `key_file`",
-            )),
-            (None, Some(_)) => Err(SettingsError::at(
-                "tls",
-                "a key is given, but no certificate: add `cert_file`",
-            )),
-            _ => Ok(()),
+        match self.files().unpaired() {
+            Some((_, reason)) => Err(SettingsError::at("tls", reason)),
+            None => Ok(()),
         }
     }
 }

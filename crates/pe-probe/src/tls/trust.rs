@@ -1,163 +1,69 @@
-//! Whom to trust: certificates and keys from files, read again when these change.
-//!
-//! Trusted are the certificates of `ca_file`, else those that the environment or the system names. A device whose own certificate is
-//! among them is trusted too, whoever signed it: its name and its dates are checked all the same.
+//! Whom to trust, told after the handshake.
 
-use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
 
-use rustls::client::WebPkiServerVerifier;
+use pe_scrape::Watched;
+use pe_scrape::tls::{Trusted, certificates, is_of_signer, provider};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
-use tokio::sync::Mutex;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use x509_cert::Certificate;
 
 use super::certificate::{Chain, parse};
 use super::settings::TlsSettings;
 use crate::{Failure, Reason};
 
-/// How often files are looked at.
-const LOOK: Duration = Duration::from_secs(10);
+/// What the files say, read when it is first needed and again when they change.
+#[derive(Debug)]
+pub(super) struct Trust(Arc<Watched<Arc<Loaded>>>);
 
-/// What the files held when they were last read.
-pub(super) struct Trust {
-    settings: TlsSettings,
-    alpn: Vec<Vec<u8>>,
-    state: Mutex<Option<State>>,
-}
-
-struct State {
-    looked: Instant,
-    stamps: Vec<Stamp>,
-    loaded: Result<Arc<Loaded>, String>,
-}
-
-/// Length and time of a file; `None` where it is not there.
-type Stamp = Option<(u64, Option<SystemTime>)>;
-
-/// What the files held.
+/// What the files said.
 pub(super) struct Loaded {
     pub(super) config: Arc<ClientConfig>,
-    verifier: Option<Arc<WebPkiServerVerifier>>,
-    trusted: HashSet<CertificateDer<'static>>,
+    /// None where whatever a device shows is good enough.
+    trusted: Option<Trusted>,
     roots: Vec<Certificate>,
-}
-
-impl std::fmt::Debug for Trust {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Trust").finish_non_exhaustive()
-    }
 }
 
 impl Trust {
     pub(super) fn new(settings: &TlsSettings, alpn: Vec<Vec<u8>>) -> Self {
-        Self {
-            settings: settings.clone(),
-            alpn,
-            state: Mutex::new(None),
-        }
+        let settings = settings.clone();
+        let files = settings.files().all();
+        Self(Watched::new(files, move || {
+            Loaded::read(&settings, alpn.clone()).map(Arc::new)
+        }))
     }
 
-    /// What the files hold now.
+    /// What the files say now, or said when they could last be used.
     ///
     /// # Errors
-    /// [`Reason::TlsFiles`] when they cannot be used.
+    /// [`Reason::TlsFiles`] when they could never be used.
     ///
     /// # Cancel safety
     /// What was known before stays.
     pub(super) async fn loaded(&self) -> Result<Arc<Loaded>, Failure> {
-        let mut state = self.state.lock().await;
-        let is_due = |state: &State| state.looked.elapsed() >= LOOK;
-        if state.as_ref().is_none_or(is_due) {
-            let (settings, alpn) = (self.settings.clone(), self.alpn.clone());
-            let known = state.as_ref().map(|state| state.stamps.clone());
-            let look = move || {
-                let stamps = stamps(&settings);
-                let read = (known.as_ref() != Some(&stamps)).then(|| Loaded::read(&settings, alpn));
-                (stamps, read)
-            };
-            let looked = tokio::task::spawn_blocking(look).await;
-            let (stamps, read) =
-                looked.map_err(|error| Failure::new(Reason::TlsFiles, error.to_string()))?;
-            match (&mut *state, read) {
-                (Some(state), None) => state.looked = Instant::now(),
-                (_, None) => {}
-                (slot, Some(read)) => {
-                    *slot = Some(State {
-                        looked: Instant::now(),
-                        stamps,
-                        loaded: read.map(Arc::new),
-                    });
-                }
-            }
-        }
-        let loaded = state.as_ref().map(|state| state.loaded.clone());
-        let loaded = loaded.unwrap_or_else(|| Err("nothing was read".to_owned()));
+        let loaded = self.0.get().await;
         loaded.map_err(|reason| Failure::new(Reason::TlsFiles, reason))
     }
 }
 
-fn stamps(settings: &TlsSettings) -> Vec<Stamp> {
-    let files = [&settings.ca_file, &settings.cert_file, &settings.key_file];
-    files
-        .into_iter()
-        .flatten()
-        .map(|file| {
-            let found = std::fs::metadata(file).ok()?;
-            Some((found.len(), found.modified().ok()))
-        })
-        .collect()
-}
-
 impl Loaded {
     fn read(settings: &TlsSettings, alpn: Vec<Vec<u8>>) -> Result<Self, String> {
-        let trusted = match &settings.ca_file {
-            Some(file) => certificates(file)?,
-            None if settings.verify => system_certificates()?,
-            None => Vec::new(),
+        let files = settings.files();
+        let trusted = match (&files.ca_file, settings.verify) {
+            (_, true) => Some(files.trusted()?),
+            (Some(file), false) => certificates(file).map(|_| None)?,
+            (None, false) => None,
         };
-        let provider = Arc::new(ring::default_provider());
-        let mut store = RootCertStore::empty();
-        let (added, _) = store.add_parsable_certificates(trusted.iter().cloned());
-        if added == 0 && settings.verify {
-            return Err("none of the trusted certificates can be read".to_owned());
-        }
-        let roots = trusted.iter().filter_map(|der| parse(der)).collect();
-        let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Later(provider.clone())));
-        let mut config = match (&settings.cert_file, &settings.key_file) {
-            (Some(file), Some(key_file)) => {
-                let (chain, key) = (certificates(file)?, private_key(key_file)?);
-                builder.with_client_auth_cert(chain, key).map_err(|error| {
-                    let (file, key_file) = (file.display(), key_file.display());
-                    format!(
-                        "the certificate {file} and the key {key_file} do not go together: {error}"
-                    )
-                })?
-            }
-            _ => builder.with_no_client_auth(),
-        };
+        let mut config = files.config(Arc::new(Later(provider())))?;
         config.alpn_protocols = alpn;
         config.resumption = rustls::client::Resumption::disabled();
-        let verifier = (!store.is_empty()).then(|| {
-            WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build()
-        });
+        let roots = trusted.iter().flat_map(Trusted::certificates);
         Ok(Self {
             config: Arc::new(config),
-            verifier: verifier.transpose().map_err(|error| error.to_string())?,
-            trusted: trusted.into_iter().collect(),
-            roots,
+            roots: roots.filter_map(|der| parse(der)).collect(),
+            trusted,
         })
     }
 
@@ -169,21 +75,11 @@ impl Loaded {
                 "the device showed no certificate",
             ));
         };
-        let Some(verifier) = &self.verifier else {
+        let Some(trusted) = &self.trusted else {
             return Err(Failure::new(Reason::TlsFiles, "nobody is trusted"));
         };
-        let checked = verifier.verify_server_cert(own, others, name, &[], UnixTime::now());
-        let checked = match checked {
-            // webpki looks at the dates before it comes to either of these.
-            Err(rustls::Error::InvalidCertificate(error))
-                if is_of_signer(&error) && self.trusted.contains(own) =>
-            {
-                ParsedCertificate::try_from(own)
-                    .and_then(|own| rustls::client::verify_server_name(&own, name))
-            }
-            checked => checked.map(drop),
-        };
-        checked.map_err(|error| {
+        let checked = trusted.verify_server_cert(own, others, name, &[], UnixTime::now());
+        checked.map(drop).map_err(|error| {
             let reason = match &error {
                 rustls::Error::InvalidCertificate(error) => certificate_reason(error),
                 _ => Reason::TlsCertificate,
@@ -216,18 +112,6 @@ pub(super) fn certificate_reason(error: &CertificateError) -> Reason {
         CertificateError::BadSignature => Reason::TlsUnknownCa,
         error if is_of_signer(error) => Reason::TlsUnknownCa,
         _ => Reason::TlsCertificate,
-    }
-}
-
-/// Whether all that is wrong is who signed a certificate, or that it is an authority's.
-fn is_of_signer(error: &CertificateError) -> bool {
-    match error {
-        CertificateError::UnknownIssuer => true,
-        CertificateError::Other(other) => {
-            let error = other.0.downcast_ref::<webpki::Error>();
-            matches!(error, Some(webpki::Error::CaUsedAsEndEntity))
-        }
-        _ => false,
     }
 }
 
@@ -270,42 +154,4 @@ impl ServerCertVerifier for Later {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }
-}
-
-/// The certificates that the environment (`SSL_CERT_FILE`, `SSL_CERT_DIR`) or the system says are to be trusted.
-fn system_certificates() -> Result<Vec<CertificateDer<'static>>, String> {
-    let found = rustls_native_certs::load_native_certs();
-    match (found.certs.is_empty(), found.errors.first()) {
-        (false, _) => Ok(found.certs),
-        (true, Some(error)) => Err(format!("the system's certificates cannot be read: {error}")),
-        (true, None) => Err(
-            "this machine has no certificates to trust: install the package ca-certificates"
-                .to_owned(),
-        ),
-    }
-}
-
-/// The certificates of a PEM file, at least one.
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let refused = |reason: String| format!("{}: {reason}", file.display());
-    let text = std::fs::read(file).map_err(|error| refused(error.to_string()))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let found = found.map_err(|error| refused(format!("it is no sound PEM file: {error}")))?;
-    match found.is_empty() {
-        false => Ok(found),
-        true => Err(refused(
-            "it holds no certificate in PEM form (BEGIN CERTIFICATE)".to_owned(),
-        )),
-    }
-}
-
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let refused = |reason: String| format!("{}: {reason}", file.display());
-    let text = std::fs::read(file).map_err(|error| refused(error.to_string()))?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
-        refused(
-            "it holds no private key in PEM form (BEGIN PRIVATE KEY), without a password"
-                .to_owned(),
-        )
-    })
 }

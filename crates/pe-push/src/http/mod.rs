@@ -18,7 +18,6 @@ mod secret;
 mod settings;
 mod tls;
 mod url;
-mod watched;
 
 use std::error::Error;
 use std::fmt;
@@ -49,7 +48,7 @@ pub(crate) use self::body::{Body, Content};
 pub(crate) use self::budget::Budget;
 use self::connector::{Connector, IDLE};
 use self::proxy::Proxy;
-pub(crate) use self::secret::{Authentication, SecretText};
+pub(crate) use self::secret::Authentication;
 pub(crate) use self::settings::{CommonSettings, sink_settings};
 pub use self::settings::{Headers, TlsSettings};
 use self::tls::Tls;

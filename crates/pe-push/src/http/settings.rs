@@ -8,12 +8,11 @@ use std::time::Duration;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use pe_scrape::resolve::Resolve;
 use pe_scrape::settings::{Bounds, Kind, Node, Problem, Problems, Setting, Step};
-use pe_scrape::{Remark, Secret, Value};
+use pe_scrape::{Filter, Remark, Secret, SecretText, Value};
 
-use super::secret::{Authentication, SecretText};
+use super::secret::Authentication;
 use super::{BaseUrl, Budget, ClientOptions, HttpClient, tls};
 use crate::PushError;
-use pe_scrape::Filter;
 
 /// Headers that are the client's own.
 const RESERVED_HEADERS: &[(&str, &str)] = &[
@@ -61,6 +60,17 @@ impl Default for TlsSettings {
             cert_file: None,
             key_file: None,
             server_name: None,
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+impl TlsSettings {
+    pub(super) fn files(&self) -> pe_scrape::tls::TlsFiles {
+        pe_scrape::tls::TlsFiles {
+            ca_file: self.ca_file.clone(),
+            cert_file: self.cert_file.clone(),
+            key_file: self.key_file.clone(),
         }
     }
 }
@@ -340,7 +350,7 @@ impl CommonSettings<'_> {
             refuse("bearer_token_file", message, "remove one of them");
         }
         let mut from_file = |key: &str, file: &PathBuf| {
-            let text = SecretText::from_file(file.clone());
+            let text = SecretText::read_file(file.clone());
             text.map_err(|reason| refuse(key, &reason, "")).ok()
         };
         let token = self

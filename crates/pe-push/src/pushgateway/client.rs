@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use hyper::Method;
 use pe_scrape::exposition::Block;
-use pe_scrape::{FrameBuilder, LabelSet, MetricDescriptor, Secret};
+use pe_scrape::{FrameBuilder, LabelSet, MetricDescriptor, Secret, SecretText};
 
 use super::GroupingKey;
 use super::encoding::Encoded;
 use crate::PushError;
-use crate::http::{Authentication, BaseUrl, ClientOptions, HttpClient, Request, SecretText};
+use crate::http::{Authentication, BaseUrl, ClientOptions, HttpClient, Request};
 
 pe_scrape::choices! {
     /// How bodies travel.
