@@ -29,11 +29,15 @@ const NEEDED: &[(&str, &str)] = &[
     ("fping", "fping"),
     ("dnsmasq", "dnsmasq-base"),
     ("unbound", "unbound"),
-    ("chronyd", "chrony"),
     ("setpriv", "util-linux"),
     ("setcap", "libcap2-bin"),
     ("systemd-nspawn", "systemd-container"),
 ];
+
+/// Debian packages that are unpacked below the target directory, each into a directory of its name in [`UNPACKED_PLACE`], where the tests
+/// run their programs by path. chrony, installed, would take the place of the machine's time service.
+const UNPACKED: &[&str] = &["chrony"];
+const UNPACKED_PLACE: &str = "tmp";
 
 /// What the tests need of the npm registry, with versions and checksums, and its place below that of the tests' files.
 const FROM_NPM: &str = "bins/pingexporter/tests/axe";
@@ -48,7 +52,56 @@ const NEEDED_FILES: &[(&str, &str)] = &[(
 /// Installs what is missing, or says what to install.
 pub(crate) fn step(log: &mut Log) -> Result<(), String> {
     from_debian(log)?;
+    unpacked(log)?;
     from_npm(log)
+}
+
+/// Unpacks what is not to be installed. A mirror that cannot be reached costs the tests that need it.
+fn unpacked(log: &mut Log) -> Result<(), String> {
+    let metadata = metadata::read(&["--no-deps"])?;
+    let target = PathBuf::from(metadata::text(&metadata, "target_directory"));
+    let place = |package: &&str| target.join(UNPACKED_PLACE).join(package);
+    let missing: Vec<&str> = UNPACKED
+        .iter()
+        .copied()
+        .filter(|package| !place(package).is_dir())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !is_there("apt-get") || !is_there("dpkg-deb") {
+        log.notes.push(format!(
+            "Tests that need {} are skipped: that is unpacked from Debian packages.",
+            missing.join(", ")
+        ));
+        return Ok(());
+    }
+    if is_root() {
+        // Lists that are too old are told by the download.
+        let _ = log.run(apt().arg("update"));
+    }
+    for package in missing {
+        unpack(log, package, &place(&package))?;
+    }
+    Ok(())
+}
+
+fn unpack(log: &mut Log, package: &str, place: &Path) -> Result<(), String> {
+    let cannot_write = |error| format!("cannot write {}: {error}", place.display());
+    // The place is there only once it is complete.
+    let part = place.with_extension("part");
+    let _ = fs::remove_dir_all(&part);
+    fs::create_dir_all(&part).map_err(cannot_write)?;
+    let script =
+        format!("apt-get --quiet download {package} && dpkg-deb --extract {package}_*.deb .");
+    let mut unpack = Command::new("sh");
+    unpack.args(["-c", &script]).current_dir(&part);
+    if let Err(error) = log.run(&mut unpack) {
+        log.notes
+            .push(format!("Tests that need {package} are skipped: {error}"));
+        return Ok(());
+    }
+    fs::rename(&part, place).map_err(cannot_write)
 }
 
 /// Installs what `package-lock.json` names. A registry that cannot be reached costs the tests that need it.

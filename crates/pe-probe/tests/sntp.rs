@@ -14,6 +14,9 @@ use pe_probe::sntp::packet::Timestamp;
 use pe_testkit::require;
 use serde_json::{Value, json};
 
+/// Where `cargo xtask packages` puts it.
+const CHRONYD: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/chrony/usr/sbin/chronyd");
+
 async fn ask(server: SocketAddr, mut own: Value) -> Shown {
     let settings = own.as_object_mut().unwrap();
     settings.insert("port".to_owned(), server.port().into());
@@ -39,7 +42,7 @@ impl Chrony {
             directory.path().display()
         );
         fs::write(&file, config).unwrap();
-        let mut command = pe_testkit::command("chronyd");
+        let mut command = pe_testkit::command(CHRONYD);
         command.args(["-x", "-d", "-u", "root", "-f"]).arg(file);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let chrony = Self {
@@ -68,7 +71,7 @@ impl Drop for Chrony {
 
 #[tokio::test]
 async fn chrony_is_asked_for_its_time_on_both_families() {
-    require!(Program("chronyd"), Root, Ipv6);
+    require!(File(CHRONYD), Root, Ipv6);
     for ip in ["127.0.0.1", "::1"] {
         let chrony = Chrony::start(ip, "local stratum 5").await;
         for version in [3, 4] {
@@ -98,7 +101,7 @@ async fn chrony_is_asked_for_its_time_on_both_families() {
 
 #[tokio::test]
 async fn a_server_that_is_not_synchronised_is_told() {
-    require!(Program("chronyd"), Root);
+    require!(File(CHRONYD), Root);
     let chrony = Chrony::start("127.0.0.1", "").await;
     let shown = ask(chrony.address, json!({})).await;
     shown.failed("unsynchronised");
