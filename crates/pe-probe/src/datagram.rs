@@ -2,15 +2,21 @@
 //!
 //! The socket is connected, so that the kernel lets through what comes from the device's port alone, and tells of an ICMP
 //! message that nobody listens there.
+//!
+//! The kernel notes times of arrival while any socket of the machine wants them. It begins and ends that in a task of its own, after
+//! the call that asked for it; what comes before that has the time at which it is read. So one more socket that wants them stays
+//! open, beside those of probes, from the first probe of the process on.
 
 use std::cell::RefCell;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -21,6 +27,9 @@ const LARGEST: usize = 65_535;
 
 /// How long before its deadline a probe ends by itself, so that it can say what it has seen until then.
 const LAST_WORD: Duration = Duration::from_millis(10);
+
+/// Keeps the kernel noting times of arrival between probes. Nothing is sent or received by it.
+static NOTING: OnceLock<OwnedFd> = OnceLock::new();
 
 thread_local! {
     /// What is received into, one datagram after the other.
@@ -53,6 +62,7 @@ impl Datagrams {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
+        keep_noting();
         let connect = async {
             let socket = UdpSocket::bind((any, 0)).await?;
             // Without it, times are those at which the datagram is read.
@@ -103,6 +113,21 @@ impl Datagrams {
     }
 }
 
+/// Opens the socket of [`NOTING`] if it is not there. Where it cannot be opened, the next probe tries again.
+fn keep_noting() {
+    if NOTING.get().is_none()
+        && let Ok(socket) = socket_with(
+            AddressFamily::INET,
+            SocketType::DGRAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        && setsockopt(&socket, sockopt::ReceiveTimestampns, &true).is_ok()
+    {
+        let _ = NOTING.set(socket);
+    }
+}
+
 fn receive(socket: &UdpSocket) -> io::Result<Received> {
     let mut control = nix::cmsg_space!(TimeSpec);
     BUFFER.with_borrow_mut(|buffer| {
@@ -148,9 +173,8 @@ pub(crate) fn last_word(deadline: Instant) -> tokio::time::Instant {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn the_time_is_that_of_the_arrival_and_not_of_the_task() {
-        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    /// Whether the time of arrival is known to a probe whose task was busy when the answer came.
+    async fn arrival_is_noted(peer: &UdpSocket) -> bool {
         let datagrams = Datagrams::new(peer.local_addr().unwrap()).await.unwrap();
         let sent = datagrams.send(b"ping").await.unwrap();
         let mut buffer = [0; 8];
@@ -161,7 +185,22 @@ mod tests {
         while answered.elapsed() < Duration::from_millis(20) {}
         let received = datagrams.receive().await.unwrap();
         assert_eq!(received.bytes, b"pong");
-        assert!(received.at <= answered + Duration::from_millis(5));
         assert!(received.since(sent) < Duration::from_secs(10));
+        received.at <= answered + Duration::from_millis(5)
+    }
+
+    #[tokio::test]
+    async fn the_time_is_that_of_the_arrival_and_not_of_the_task() {
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // The kernel begins to note times some time after the first socket wants it.
+        while !arrival_is_noted(&peer).await {
+            assert!(Instant::now() < deadline);
+        }
+        // From then on it does so for each socket from the start, also where it had the time to end that with the one before.
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(arrival_is_noted(&peer).await);
+        }
     }
 }
