@@ -1,7 +1,8 @@
 //! A probe as a [`Scraper`]: addresses, deadlines, what all probes measure, and how many run at once.
 //!
 //! A batch is one task. Its probes start spread over the cycle, wait for their peers side by side, and each ends at its own
-//! deadline, so that devices that hang hold no others up for longer than that. Dropping a batch closes its connections.
+//! deadline, so that devices that hang hold no others up for longer than that. Dropping a batch closes its connections. Batches
+//! that share a pacer keep to its rate together.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,6 +17,7 @@ use pe_scrape::{
     Address, Batch, Columns, Row, ScrapeError, Scraper, ScraperFactory, ScraperSettings,
     SettingsError, Target,
 };
+use tokio::sync::Semaphore;
 use tracing::debug;
 
 use crate::metrics::CommonMetrics;
@@ -25,6 +27,7 @@ use crate::{Asked, Failure, Phase, Probe, ProbeMetrics, ProbeSettings, Reason};
 /// Makes the scrapers of a probe. Cloning is cheap.
 pub struct ProbeFactory<P> {
     resolver: Arc<dyn Resolve>,
+    permits: Arc<Semaphore>,
     probe: PhantomData<fn() -> P>,
 }
 
@@ -38,8 +41,16 @@ impl<P: Probe> ProbeFactory<P> {
     pub fn shared(resolver: Arc<dyn Resolve>) -> Self {
         Self {
             resolver,
+            permits: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             probe: PhantomData,
         }
+    }
+
+    /// Lets no more than `probes` run at once, over all scrapers of the factory. The time of one that waits has not begun.
+    #[must_use]
+    pub fn at_once(mut self, probes: usize) -> Self {
+        self.permits = Arc::new(Semaphore::new(probes.clamp(1, Semaphore::MAX_PERMITS)));
+        self
     }
 
     /// Makes a scraper.
@@ -47,7 +58,7 @@ impl<P: Probe> ProbeFactory<P> {
     /// # Errors
     /// [`SettingsError`] when a setting is unknown or makes no sense.
     pub fn scraper(&self, settings: &ScraperSettings) -> Result<ProbeScraper<P>, SettingsError> {
-        let inner = Inner::new(settings, self.resolver.clone())?;
+        let inner = Inner::new(settings, self.resolver.clone(), self.permits.clone())?;
         Ok(ProbeScraper(Arc::new(inner)))
     }
 }
@@ -62,6 +73,7 @@ impl<P> Clone for ProbeFactory<P> {
     fn clone(&self) -> Self {
         Self {
             resolver: self.resolver.clone(),
+            permits: self.permits.clone(),
             probe: PhantomData,
         }
     }
@@ -105,6 +117,7 @@ struct Inner<P> {
     columns: Arc<Columns>,
     metrics: CommonMetrics,
     resolver: Arc<dyn Resolve>,
+    permits: Arc<Semaphore>,
     timeout: Duration,
     interval: Duration,
     concurrency: usize,
@@ -112,7 +125,11 @@ struct Inner<P> {
 }
 
 impl<P: Probe> Inner<P> {
-    fn new(common: &ScraperSettings, resolver: Arc<dyn Resolve>) -> Result<Self, SettingsError> {
+    fn new(
+        common: &ScraperSettings,
+        resolver: Arc<dyn Resolve>,
+        permits: Arc<Semaphore>,
+    ) -> Result<Self, SettingsError> {
         let own: P::Settings = common.parse()?;
         let shared = own.common();
         let mut problems = Problems::default();
@@ -138,6 +155,7 @@ impl<P: Probe> Inner<P> {
             metrics,
             columns: all.build()?,
             resolver,
+            permits,
             timeout: shared.timeout.unwrap_or(common.timeout),
             interval: common.interval,
             concurrency: shared.concurrency as usize,
@@ -214,9 +232,11 @@ impl<P: Probe> Inner<P> {
 /// The index of an interface, by name or number.
 fn zone_index(zone: &str) -> Result<u32, Failure> {
     let by_name = || {
-        let socket = rustix::net::socket(
+        let socket = rustix::net::socket_with(
             rustix::net::AddressFamily::INET6,
             rustix::net::SocketType::DGRAM,
+            // A program that is started meanwhile gets it not.
+            rustix::net::SocketFlags::CLOEXEC,
             None,
         )
         .ok()?;
@@ -235,6 +255,8 @@ impl<P: Probe> Scraper for ProbeScraper<P> {
     }
 
     async fn scrape(&self, target: &Target, row: Row<'_>) -> Result<(), ScrapeError> {
+        let permit = self.0.permits.acquire().await;
+        let _permit = permit.map_err(ScrapeError::local)?;
         self.0.ask(target, row).await
     }
 
@@ -244,8 +266,7 @@ impl<P: Probe> Scraper for ProbeScraper<P> {
         batch.concurrency = inner.concurrency;
         // Each probe has a deadline of its own.
         batch.target_timeout = None;
-        let rate = batch.pacer.as_ref().map(|pacer| 1e9 / pacer.gap() as f64);
-        let spread = Spread::new(batch.len(), inner.interval, rate);
+        let spread = Spread::new(batch.len(), inner.interval, batch.pacer.clone());
         let spread = SpreadOut {
             inner: inner.clone(),
             spread,
@@ -268,7 +289,8 @@ impl<P: Probe> Scraper for SpreadOut<P> {
     }
 
     async fn scrape(&self, target: &Target, row: Row<'_>) -> Result<(), ScrapeError> {
-        self.spread.wait().await;
+        let permit = self.spread.wait(&self.inner.permits).await;
+        let _permit = permit.map_err(ScrapeError::local)?;
         self.inner.ask(target, row).await
     }
 }

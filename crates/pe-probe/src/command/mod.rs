@@ -18,18 +18,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use pe_scrape::resolve::{Resolve, SystemResolver};
 use pe_scrape::settings::{Problem, Problems, Step, Table};
-use pe_scrape::{
-    Batch, Columns, Metric, Row, ScrapeError, Scraper, ScraperFactory, ScraperSettings,
-    SettingsError, Target,
-};
-use tokio::sync::Semaphore;
+use pe_scrape::{Metric, Scraper, ScraperFactory, ScraperSettings, SettingsError};
 
 use crate::{
-    Asked, CommonSettings, Failure, Phase, Probe, ProbeFactory, ProbeMetrics, ProbeScraper,
-    ProbeSettings, Reason, socket_failure,
+    Asked, CommonSettings, Failure, Phase, Probe, ProbeFactory, ProbeMetrics, ProbeSettings,
+    Reason, socket_failure,
 };
 use arguments::{Argument, ArgumentError, Values};
 use perfdata::Perfdata;
@@ -287,16 +282,14 @@ fn failure(error: RunError) -> Failure {
 pub struct CommandFactory {
     probes: ProbeFactory<CommandProbe>,
     policy: Policy,
-    permits: Arc<Semaphore>,
 }
 
 impl CommandFactory {
     /// A factory whose scrapers resolve host names with `resolver`.
     pub fn new(resolver: impl Resolve) -> Self {
         Self {
-            probes: ProbeFactory::new(resolver),
+            probes: ProbeFactory::new(resolver).at_once(PARALLEL),
             policy: Policy::default(),
-            permits: Arc::new(Semaphore::new(PARALLEL)),
         }
     }
 
@@ -332,11 +325,7 @@ impl ScraperFactory for CommandFactory {
             });
             return Err(problems.into());
         }
-        Ok(Arc::new(CommandScraper {
-            probe,
-            concurrency: own.concurrency as usize,
-            permits: self.permits.clone(),
-        }))
+        Ok(Arc::new(probe))
     }
 
     fn review(&self, settings: &ScraperSettings) -> Vec<Problem> {
@@ -345,34 +334,5 @@ impl ScraperFactory for CommandFactory {
 
     fn table(&self) -> Option<&'static Table> {
         self.probes.table()
-    }
-}
-
-/// Commands that wait for a permit before their time begins.
-struct CommandScraper {
-    probe: ProbeScraper<CommandProbe>,
-    concurrency: usize,
-    permits: Arc<Semaphore>,
-}
-
-#[async_trait]
-impl Scraper for CommandScraper {
-    fn columns(&self) -> &Arc<Columns> {
-        self.probe.columns()
-    }
-
-    async fn scrape(&self, target: &Target, row: Row<'_>) -> Result<(), ScrapeError> {
-        let permit = self.permits.acquire().await;
-        let _permit = permit.map_err(ScrapeError::local)?;
-        self.probe.scrape(target, row).await
-    }
-
-    async fn scrape_batch(&self, batch: &Batch) -> Result<(), ScrapeError> {
-        let mut batch = batch.clone();
-        batch.concurrency = self.concurrency;
-        // Each command has a deadline of its own.
-        batch.target_timeout = None;
-        batch.scrape_each(self).await;
-        Ok(())
     }
 }
