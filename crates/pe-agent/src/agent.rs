@@ -250,7 +250,7 @@ impl Agent {
                 // Before anything else: from here on, SIGHUP is a request and no end.
                 let mut signals = Signals::new()?;
                 watch_over(separated)?;
-                let version = self.identity.version;
+                let Identity { name, version, .. } = self.identity;
                 let resolver = resolver(&args.files.dns_servers);
                 let state_dir = tokio::select! {
                     biased;
@@ -265,6 +265,7 @@ impl Agent {
                 };
                 let loader = self.loader(args.files, &context)?;
                 let service = Service {
+                    name,
                     version,
                     state_dir: context.state_dir,
                     has_helper: context.opener.is_some(),

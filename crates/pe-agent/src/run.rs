@@ -31,6 +31,7 @@ const DEVICE_LOG: &str = "(log)";
 
 /// What a service is started with.
 pub(crate) struct Service {
+    pub(crate) name: &'static str,
     pub(crate) version: &'static str,
     /// The directory for what must survive a restart.
     pub(crate) state_dir: Option<PathBuf>,
@@ -45,6 +46,7 @@ pub(crate) struct Service {
 
 pub(crate) async fn run(service: Service) -> Result<(), Failure> {
     let Service {
+        name,
         version,
         state_dir,
         has_helper,
@@ -112,6 +114,9 @@ pub(crate) async fn run(service: Service) -> Result<(), Failure> {
         settings.config_file = web.config_file;
         settings.history = history;
         settings.metrics = web_metrics;
+        let configs = &loader.files.configs;
+        settings.watched = Some(std::path::absolute(configs).unwrap_or_else(|_| configs.clone()));
+        settings.example_command = Some(format!("{name} init DIR"));
         settings.reload = web.enable_lifecycle.then(|| request_reload.clone());
         let server = Server::bind(settings.clone()).await?;
         warn_about_openness(&settings, &server);

@@ -1,5 +1,7 @@
 //! What a sink counts about itself. Names, HELP texts and units are a contract.
 
+use pe_scrape::Dropped;
+
 /// The class of a push's result, the label `result` of `pingexporter_pushes_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ResultKind {
@@ -81,6 +83,11 @@ impl PushMetrics {
             let now = std::time::SystemTime::now();
             self.last_success.set(pe_scrape::unix_seconds(now));
         }
+    }
+
+    /// What was never sent.
+    pub(crate) fn dropped(&self) -> Option<Dropped> {
+        Dropped::some("results", SUPERSEDED, self.dropped.of(SUPERSEDED).get())
     }
 
     /// Counts a restart of the sink's task.

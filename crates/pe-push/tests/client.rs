@@ -5,13 +5,14 @@ mod common;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use common::{FakeGateway, report, until};
 use pe_push::PushgatewayFactory;
 use pe_scrape::resolve::{Resolve, ResolveError};
 use pe_scrape::{Family, Sink, SinkFactory, SinkSettings};
-use pe_testkit::{Gateway, Nginx, require};
+use pe_testkit::{Gateway, Nginx, require, wait};
 use serde_json::{Value, json};
 
 fn sink(own: Value) -> Arc<dyn Sink> {
@@ -98,6 +99,24 @@ async fn what_is_wrong_with_the_url_says_what_to_change() {
     }
     push(&*sink, "fine").await.unwrap();
     assert!(sink.status().outage.is_none() && sink.status().last_success.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_tells_the_next_try_and_results_that_newer_ones_replaced() {
+    let closed = pe_testkit::free_port().unwrap();
+    let sink = sink(json!({"url": format!("http://{closed}")}));
+    let status = || {
+        sink.publish(report("p", &[("d", "127.0.0.1", 1.0)]));
+        sink.status()
+    };
+    wait::until_true("a next try and what was dropped", || {
+        let status = status();
+        let next_try = status.outage.and_then(|outage| outage.next_try);
+        let dropped = status.dropped.first();
+        next_try > Some(SystemTime::now())
+            && dropped
+                .is_some_and(|it| (it.what, it.reason) == ("results", "superseded") && it.count > 1)
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

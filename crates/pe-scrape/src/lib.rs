@@ -112,7 +112,7 @@ pub use secret_text::SecretText;
 #[doc(hidden)]
 pub use serde_json::{Map, Value};
 pub use settings::SettingsError;
-pub use sink::{Backlog, CloseReason, Sink, SinkOutage, SinkStatus};
+pub use sink::{Backlog, CloseReason, Dropped, Sink, SinkOutage, SinkStatus};
 pub use supervise::{TaskFailure, supervise};
 pub use table::{ABSENT, Row, Table, is_absent};
 pub use target::Target;

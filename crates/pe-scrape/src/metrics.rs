@@ -23,6 +23,11 @@ impl Counter {
         self.0.store(self.get() + n, Ordering::Relaxed);
     }
 
+    /// Takes over a sum that is counted elsewhere. A smaller one changes nothing.
+    pub fn raise_to(&self, sum: u64) {
+        self.0.fetch_max(sum, Ordering::Relaxed);
+    }
+
     /// The sum so far.
     #[must_use]
     pub fn get(&self) -> u64 {

@@ -83,6 +83,8 @@ pub struct SinkStatus {
     pub outage: Option<SinkOutage>,
     /// What waits to be sent; `None` for a sink that keeps the newest state only.
     pub backlog: Option<Backlog>,
+    /// What will never arrive, since the start.
+    pub dropped: Vec<Dropped>,
 }
 
 /// A time without deliveries.
@@ -93,6 +95,8 @@ pub struct SinkOutage {
     pub since: SystemTime,
     /// The latest reason.
     pub error: String,
+    /// When the next try is due: in the past while one is under way, `None` while nothing is tried before something new is there.
+    pub next_try: Option<SystemTime>,
 }
 
 impl SinkOutage {
@@ -101,7 +105,38 @@ impl SinkOutage {
         Self {
             since,
             error: error.into(),
+            next_try: None,
         }
+    }
+
+    /// Notes in `outage` that a try failed: one begins, or the one that lasts has another reason.
+    pub fn note(outage: &mut Option<Self>, now: SystemTime, error: impl Into<String>) -> &mut Self {
+        let outage = outage.get_or_insert_with(|| Self::new(now, ""));
+        outage.error = error.into();
+        outage
+    }
+}
+
+/// What a sink will never hand on, for one reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Dropped {
+    /// What is counted, in the plural: `samples`.
+    pub what: &'static str,
+    /// Why, as the label `reason` of the sink's metrics.
+    pub reason: &'static str,
+    /// How many; never 0 in a status.
+    pub count: u64,
+}
+
+impl Dropped {
+    /// So many of `what`; `None` for none.
+    pub fn some(what: &'static str, reason: &'static str, count: u64) -> Option<Self> {
+        (count > 0).then_some(Self {
+            what,
+            reason,
+            count,
+        })
     }
 }
 

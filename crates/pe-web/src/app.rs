@@ -131,6 +131,11 @@ impl App {
                     engine: engine.clone(),
                     history: settings.history.clone(),
                     addresses,
+                    watched: settings
+                        .watched
+                        .as_ref()
+                        .map(|path| path.display().to_string()),
+                    example_command: settings.example_command.clone(),
                     started: SystemTime::now(),
                 }),
                 engine,

@@ -35,6 +35,10 @@ pub struct WebSettings {
     pub reload: Option<ReloadRequests>,
     /// What happened lately, for the pages and the API; it is a sink of the engine too. None unless set.
     pub history: Option<Arc<History>>,
+    /// The directory from which groups are read, and which is watched: pages without devices name it. None unless set.
+    pub watched: Option<PathBuf>,
+    /// A command that writes a group to start from, for pages without devices. None unless set.
+    pub example_command: Option<String>,
     /// What the server counts about itself.
     pub metrics: Arc<WebMetrics>,
 }
@@ -49,6 +53,8 @@ impl WebSettings {
             config_file: None,
             reload: None,
             history: None,
+            watched: None,
+            example_command: None,
             metrics: Arc::default(),
         }
     }

@@ -37,6 +37,8 @@ pub(crate) struct Source {
     pub(crate) engine: EngineHandle,
     pub(crate) history: Option<Arc<History>>,
     pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) watched: Option<String>,
+    pub(crate) example_command: Option<String>,
     pub(crate) started: SystemTime,
 }
 
@@ -58,6 +60,10 @@ pub(crate) struct StatusView {
     pub(crate) build: BuildView,
     pub(crate) process: ProcessView,
     pub(crate) listen: Vec<String>,
+    /// The directory from which groups are read.
+    pub(crate) watched: Option<String>,
+    #[serde(skip)]
+    pub(crate) example_command: Option<String>,
 }
 
 /// Something that somebody should look at.
@@ -122,7 +128,18 @@ pub(crate) struct SinkView {
     pub(crate) last_success: Option<f64>,
     pub(crate) since: Option<f64>,
     pub(crate) error: Option<String>,
+    /// In the past while a try is under way.
+    pub(crate) next_try: Option<f64>,
     pub(crate) queue: Option<QueueView>,
+    pub(crate) dropped: Vec<DroppedView>,
+}
+
+/// What a sink will never hand on, for one reason.
+#[derive(Serialize)]
+pub(crate) struct DroppedView {
+    pub(crate) what: &'static str,
+    pub(crate) reason: &'static str,
+    pub(crate) count: u64,
 }
 
 #[derive(Serialize)]
@@ -388,6 +405,8 @@ impl Source {
                 resident_bytes: resident_bytes(),
             },
             listen: self.addresses.iter().map(ToString::to_string).collect(),
+            watched: self.watched.clone(),
+            example_command: self.example_command.clone(),
         }
     }
 
@@ -971,22 +990,33 @@ fn sink_view(name: &str, kind: &str, status: SinkStatus) -> SinkView {
         (None, Some(_)) => "delivering",
         (None, None) => "waiting",
     };
+    let (since, next_try, error) = match status.outage {
+        Some(outage) => (Some(outage.since), outage.next_try, Some(outage.error)),
+        None => (None, None, None),
+    };
     SinkView {
         name: name.to_owned(),
         kind: kind.to_owned(),
         target: status.destination,
         state,
         last_success: status.last_success.map(unix_seconds),
-        since: status
-            .outage
-            .as_ref()
-            .map(|outage| unix_seconds(outage.since)),
-        error: status.outage.map(|outage| outage.error),
+        since: since.map(unix_seconds),
+        error,
+        next_try: next_try.map(unix_seconds),
         queue: status.backlog.map(|backlog| QueueView {
             samples: backlog.samples,
             bytes: backlog.bytes,
             oldest: backlog.oldest.map(unix_seconds),
         }),
+        dropped: status
+            .dropped
+            .into_iter()
+            .map(|dropped| DroppedView {
+                what: dropped.what,
+                reason: dropped.reason,
+                count: dropped.count,
+            })
+            .collect(),
     }
 }
 

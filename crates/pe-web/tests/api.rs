@@ -98,7 +98,7 @@ async fn the_shapes_are_those_that_are_documented() {
          devices.unknown devices.up devices.waiting groups[].cycle groups[].devices groups[].file groups[].finished \
          groups[].interval groups[].is_stale groups[].name groups[].overruns_1h groups[].states.down \
          groups[].states.losing groups[].states.unknown groups[].states.up groups[].states.waiting listen[] newest_result now problems \
-         process.resident_bytes reload.attempted reload.diagnostics reload.successful sinks site sockets.receive_drops sockets.replies_received sockets.requests_sent sockets.send_errors started state"
+         process.resident_bytes reload.attempted reload.diagnostics reload.successful sinks site sockets.receive_drops sockets.replies_received sockets.requests_sent sockets.send_errors started state watched"
     );
     let row = "address device group id ip jitter loss_recent reason rtt since state trace[].loss trace[].rtt trace[].state";
     let list = json(address, "/api/v1/devices?limit=2").await;

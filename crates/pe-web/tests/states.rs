@@ -8,9 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use common::{registry, request};
-use pe_engine::{Engine, Group};
-use pe_scrape::{AGENT_JOB, CycleReport, FrameBuilder, LabelSet, MetricDescriptor, Sink};
+use pe_engine::{Config, Engine, Group, SinkRegistry};
+use pe_scrape::{
+    AGENT_JOB, Backlog, CycleReport, Dropped, FrameBuilder, LabelSet, MetricDescriptor,
+    SettingsError, Sink, SinkConfig, SinkOutage, SinkSettings, SinkStatus,
+};
 use pe_web::{History, Server, WebSettings};
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 /// A server, its history, and the engine's task.
@@ -37,6 +41,62 @@ async fn serve(groups: usize) -> (SocketAddr, Arc<History>, JoinHandle<()>) {
     (address, history, running)
 }
 
+/// Fares as its settings say.
+struct Faring(SinkSettings);
+
+impl Sink for Faring {
+    fn publish(&self, _: Arc<CycleReport>) {}
+
+    fn status(&self) -> SinkStatus {
+        let now = SystemTime::now();
+        let mut status = SinkStatus::default();
+        status.destination = "http://peer.test".to_owned();
+        status.last_success = Some(now);
+        if let Some(next_try) = self.0.own.get("next_try") {
+            let mut outage = SinkOutage::new(now, "connection refused");
+            outage.next_try = next_try.as_i64().map(|seconds| match seconds {
+                ..0 => now - Duration::from_secs(seconds.unsigned_abs()),
+                _ => now + Duration::from_secs(seconds.unsigned_abs()),
+            });
+            status.outage = Some(outage);
+        }
+        let mut backlog = Backlog::default();
+        backlog.oldest = Some(now);
+        status.backlog = Some(backlog);
+        for reason in ["limit", "too_old"] {
+            let count = self.0.own[reason].as_u64().unwrap_or_default();
+            status
+                .dropped
+                .extend(Dropped::some("samples", reason, count));
+        }
+        status
+    }
+}
+
+/// A server in front of an engine with these sinks and no group.
+async fn serve_sinks(sinks: &[(&str, Value)], change: impl FnOnce(&mut WebSettings)) -> SocketAddr {
+    let mut registry_of_sinks = SinkRegistry::new();
+    let make = |settings: &SinkSettings| -> Result<Arc<dyn Sink>, SettingsError> {
+        Ok(Arc::new(Faring(settings.clone())))
+    };
+    registry_of_sinks.register("faring", make).unwrap();
+    let sinks = sinks
+        .iter()
+        .map(|(name, own)| SinkConfig::new("faring", *name, own.clone()));
+    let engine = Engine::builder(registry())
+        .sinks(registry_of_sinks)
+        .config(Config::new(Vec::new(), sinks.collect()))
+        .build()
+        .unwrap();
+    let mut settings = WebSettings::from("127.0.0.1:0".parse::<SocketAddr>().unwrap());
+    change(&mut settings);
+    let server = Server::bind(settings).await.unwrap();
+    let address = server.local_addr();
+    tokio::spawn(server.serve(engine.handle(), std::future::pending()));
+    tokio::spawn(engine.run(std::future::pending()));
+    address
+}
+
 /// Waits until the page at `path` holds `text`, and returns it.
 async fn page_with(address: SocketAddr, path: &str, text: &str) -> String {
     let mut page = String::new();
@@ -52,12 +112,65 @@ async fn page_with(address: SocketAddr, path: &str, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn without_groups_the_page_says_what_is_awaited() {
+async fn without_groups_the_page_says_what_is_awaited_and_where() {
     let (address, _, _) = serve(0).await;
     let page = page_with(address, "/", "Nothing to measure").await;
     assert!(
         page.contains("0 devices in 0 groups") && page.contains("No devices yet"),
         "{page}"
+    );
+    // An engine whose groups are made in code has no directory.
+    assert!(page.contains("appear here when they are added") && !page.contains("Clear all"));
+    let address = serve_sinks(&[], |settings| {
+        settings.watched = Some("/etc/agent/<configs>".into());
+        settings.example_command = Some("agent init DIR".to_owned());
+    })
+    .await;
+    let page = page_with(address, "/", "Nothing to measure").await;
+    assert!(
+        page.matches("<code>/etc/agent/&lt;configs&gt;</code>")
+            .count()
+            == 2
+            && page.contains("<code>agent init DIR</code>"),
+        "{page}"
+    );
+    let status = page_with(address, "/api/v1/status", "watched").await;
+    assert!(status.contains("\"watched\":\"/etc/agent/<configs>\""));
+}
+
+#[tokio::test]
+async fn sinks_tell_their_next_try_and_what_they_dropped() {
+    let sinks = [
+        ("fine", json!({})),
+        ("away", json!({"next_try": 90, "limit": 1204, "too_old": 3})),
+        ("asked", json!({"next_try": -2})),
+        ("refused", json!({"next_try": null})),
+    ];
+    let address = serve_sinks(&sinks, |_| {}).await;
+    let page = page_with(address, "/", "refused").await;
+    for words in [
+        "; next try in 1 min",
+        "Dropped since the start: 1,204 samples (limit), 3 samples (too_old)",
+        "; being tried now",
+        "; tried again with the next results",
+    ] {
+        assert_eq!(page.matches(words).count(), 1, "{words} in {page}");
+    }
+    let answer = request(address, "GET /api/v1/status HTTP/1.0").await;
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status: Value = serde_json::from_str(body).unwrap();
+    let of = |name: &str| {
+        let sinks = status["sinks"].as_array().unwrap();
+        sinks.iter().find(|sink| sink["name"] == name).unwrap()
+    };
+    assert!(of("fine")["next_try"].is_null() && of("fine")["dropped"] == json!([]));
+    assert!(of("away")["next_try"].as_f64() > status["now"].as_f64());
+    assert_eq!(
+        of("away")["dropped"],
+        json!([
+            {"what": "samples", "reason": "limit", "count": 1204},
+            {"what": "samples", "reason": "too_old", "count": 3},
+        ])
     );
 }
 

@@ -389,9 +389,16 @@ impl Shared {
                 status.last_success = Some(now);
             }
             Some(error) => {
-                let since = status.outage.as_ref().map_or(now, |outage| outage.since);
-                status.outage = Some(SinkOutage::new(since, with_causes(error)));
+                SinkOutage::note(&mut status.outage, now, with_causes(error));
             }
+        }
+    }
+
+    /// Notes after which pause the next try is due.
+    pub(super) fn note_pause(&self, pause: Option<Duration>) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outage) = &mut status.outage {
+            outage.next_try = pause.and_then(|pause| SystemTime::now().checked_add(pause));
         }
     }
 }

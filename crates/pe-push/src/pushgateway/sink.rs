@@ -231,7 +231,9 @@ impl Sink for PushgatewaySink {
     }
 
     fn status(&self) -> SinkStatus {
-        lock(&self.shared.status).clone()
+        let mut status = lock(&self.shared.status).clone();
+        status.dropped.extend(self.shared.metrics.dropped());
+        status
     }
 
     /// Deletes a push group that is nobody's, since that shows nothing and needs what a push needs.
@@ -267,7 +269,9 @@ async fn work(shared: &Shared) -> Result<(), String> {
                 () = until(delivered.again) => {}
             }
         };
-        match pause.max(asked) {
+        let pause = pause.max(asked);
+        shared.note_pause(pause);
+        match pause {
             None => changed.await,
             // Where nothing arrives, new results would not either.
             Some(pause) if !delivered.arrived => tokio::time::sleep(pause).await,

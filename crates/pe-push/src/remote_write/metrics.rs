@@ -4,8 +4,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use pe_scrape::{
-    Backlog, Columns, Frame, HistogramSpec, LabelSet, Metric, MetricDescriptor, Table, Unit,
-    unix_seconds,
+    Backlog, Columns, Dropped, Frame, HistogramSpec, LabelSet, Metric, MetricDescriptor, Table,
+    Unit, unix_seconds,
 };
 
 use crate::ResultKind;
@@ -162,6 +162,29 @@ impl WriteMetrics {
         self.counts.restarts.of(TASK).add(1);
     }
 
+    /// The queue counts what it drops by itself: its numbers are taken over, not added.
+    fn take_over(&self, queue: Option<QueueCounters>) {
+        let queue = queue.unwrap_or_default();
+        for reason in DropReason::ALL {
+            let (_, samples) = queue.dropped(reason);
+            self.counts.lost.of(reason.as_str()).raise_to(samples);
+        }
+    }
+
+    /// What was dropped, by reason.
+    pub(crate) fn dropped(&self, queue: Option<QueueCounters>) -> Vec<Dropped> {
+        self.take_over(queue);
+        let lost = Lost::ALL.map(Lost::as_str);
+        let reasons = lost
+            .into_iter()
+            .chain(DropReason::ALL.map(DropReason::as_str));
+        reasons
+            .filter_map(|reason| {
+                Dropped::some("samples", reason, self.counts.lost.of(reason).get())
+            })
+            .collect()
+    }
+
     /// All of them, with what waits.
     pub(crate) fn frames(
         &self,
@@ -169,13 +192,7 @@ impl WriteMetrics {
         queue: Option<QueueCounters>,
         now: SystemTime,
     ) -> Vec<Frame> {
-        // The queue counts by itself, so that its numbers are taken over, not added.
-        let queue = queue.unwrap_or_default();
-        for reason in DropReason::ALL {
-            let counter = self.counts.lost.of(reason.as_str());
-            let (_, samples) = queue.dropped(reason);
-            counter.add(samples.saturating_sub(counter.get()));
-        }
+        self.take_over(queue);
         self.counts.queue_bytes.set(backlog.bytes as f64);
         self.counts.queue_samples.set(backlog.samples as f64);
         let age = backlog

@@ -649,10 +649,10 @@ impl Sender {
         } else {
             debug!(sink = name, error = words, "samples do not arrive yet");
         }
-        shared.failed(words);
         self.backoff.failed();
         let pause = self.backoff.pause(rand::random()).unwrap_or_default();
         let pause = pause.min(LONGEST_PAUSE).max(asked.unwrap_or_default());
+        shared.failed(words, pause);
         let hurry = std::pin::pin!(shared.hurry.notified());
         if let Either::Right(_) = select(std::pin::pin!(sleep(pause)), hurry).await {
             debug!(sink = name, "the last samples are tried at once");

@@ -296,6 +296,8 @@ impl Sink for RemoteWriteSink {
         status.last_success = known.last_success;
         status.outage.clone_from(&known.outage);
         status.backlog = Some(self.shared.backlog_now());
+        let queue = self.shared.store.counters();
+        status.dropped = self.shared.metrics.dropped(queue);
         status
     }
 
@@ -432,13 +434,11 @@ impl Shared {
         status.outage = None;
     }
 
-    /// Notes that a try failed.
-    pub(super) fn failed(&self, error: String) {
+    /// Notes that a try failed, and that the next follows after a pause.
+    pub(super) fn failed(&self, error: String, pause: Duration) {
         let mut status = self.status();
-        match &mut status.outage {
-            Some(outage) => outage.error = error,
-            None => status.outage = Some(SinkOutage::new(SystemTime::now(), error)),
-        }
+        let now = SystemTime::now();
+        SinkOutage::note(&mut status.outage, now, error).next_try = now.checked_add(pause);
         drop(status);
         self.progress.send_modify(|progress| progress.failures += 1);
     }

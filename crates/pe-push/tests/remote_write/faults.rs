@@ -124,6 +124,12 @@ async fn an_older_half_that_is_refused_is_dropped_and_the_newer_one_arrives() {
     assert!((2..=3).contains(&cycles), "{cycles} cycles");
     assert_eq!(arrived, fleet.expected(8 - cycles..8));
     assert_eq!(lost(&*sink, "refused"), (8 - cycles) as f64 * 6.0);
+    let dropped = sink.status().dropped;
+    let dropped: Vec<_> = dropped
+        .iter()
+        .map(|it| (it.what, it.reason, it.count))
+        .collect();
+    assert_eq!(dropped, [("samples", "refused", (8 - cycles) * 6)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,8 +163,12 @@ async fn where_nothing_is_let_in_samples_wait_and_only_empty_requests_ask() {
             "{}",
             outage.error
         );
+        // Tries go on by themselves.
+        assert!(outage.next_try.is_some());
         receiver.answer(|_| WriteAnswer::Taken);
         arrives_in_the_end(&receiver, &*sink, &fleet).await;
+        let status = sink.status();
+        assert!(status.outage.is_none() && status.dropped.is_empty());
     }
 }
 

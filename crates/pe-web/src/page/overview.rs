@@ -182,7 +182,13 @@ fn groups(status: &StatusView, query: &DeviceQuery) -> Markup {
             } }
             @if groups.is_empty() {
                 p.big { span.st.w { "Nothing to measure" } }
-                p.sub { "No group file was found. The directory is watched: devices appear as soon as a file does." }
+                @match &status.watched {
+                    Some(directory) => p.sub {
+                        "There is no group file in " code { (text::shown(directory, 1000)) }
+                        ". The directory is watched: devices appear as soon as a file does."
+                    },
+                    None => p.sub { "Groups appear here when they are added." },
+                }
             } @else {
                 table.n {
                     thead { tr {
@@ -268,6 +274,18 @@ fn sinks(sinks: &[SinkView], now: f64) -> Markup {
                             @if let Some(error) = &sink.error {
                                 ". " b { (text::shown(error, 500)) }
                                 @if let Some(since) = sink.since { ", since " (text::clock(since, now)) }
+                                @match sink.next_try {
+                                    Some(next) if next > now => { "; next try in " (text::duration((next - now).ceil())) }
+                                    Some(_) => { "; being tried now" }
+                                    None => { "; tried again with the next results" }
+                                }
+                            }
+                            @if !sink.dropped.is_empty() {
+                                ". Dropped since the start: "
+                                @for (place, dropped) in sink.dropped.iter().enumerate() {
+                                    @if place > 0 { ", " }
+                                    (text::count(dropped.count as usize)) " " (dropped.what) " (" (dropped.reason) ")"
+                                }
                             }
                         } }
                     } }
@@ -341,8 +359,18 @@ fn devices(status: &StatusView, list: &DevicesView, query: &DeviceQuery) -> Mark
             }
             div #list data-live {
                 @if list.devices.is_empty() {
-                    p.big { @if status.devices.total == 0 { "No devices yet" } @else { "No device matches" } }
-                    p { a href="./#devices" { "Clear all filters" } }
+                    @if status.devices.total == 0 {
+                        p.big { "No devices yet" }
+                        @if let Some(directory) = &status.watched {
+                            p { "They come from the files " code { "*.json" } " in " code { (text::shown(directory, 1000)) } "." }
+                        }
+                        @if let Some(command) = &status.example_command {
+                            p { "To write an example to start from: " code { (command) } }
+                        }
+                    } @else {
+                        p.big { "No device matches" }
+                        p { a href="./#devices" { "Clear all filters" } }
+                    }
                 } @else {
                     table.dev role="table" {
                         caption.vh { "Devices, sorted by " (query.sort.as_str()) ", " (range) }
