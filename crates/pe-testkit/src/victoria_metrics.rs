@@ -10,6 +10,10 @@ use serde_json::Value;
 use crate::http::query_value;
 use crate::{Server, command};
 
+/// Until when samples are exported, in seconds: later than any sample. Without an end, those since the latest whole second are left
+/// out.
+const EXPORT_END: u64 = 9_999_999_999;
+
 /// The samples of a series: milliseconds and values.
 pub type ExportedSamples = Vec<(i64, f64)>;
 
@@ -61,7 +65,9 @@ impl VictoriaMetrics {
             response.unwrap_or_else(|error| panic!("VictoriaMetrics at {path}: {error}"))
         };
         get("/internal/force_flush");
-        let text = get(&format!("/api/v1/export?match[]={}", query_value(selector))).text();
+        let selector = query_value(selector);
+        let path = format!("/api/v1/export?end={EXPORT_END}&match[]={selector}");
+        let text = get(&path).text();
         let mut all = BTreeMap::new();
         for line in text.lines() {
             let series: Value = serde_json::from_str(line)
@@ -103,5 +109,41 @@ impl VictoriaMetrics {
     /// The server, to kill, restart or ask it.
     pub fn server(&mut self) -> &mut Server {
         &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use super::*;
+    use crate::{http, require};
+
+    #[test]
+    #[allow(clippy::unwrap_used)]
+    fn samples_of_this_moment_and_of_a_clock_that_is_ahead_are_exported() {
+        require!(Program("victoria-metrics"));
+        let server = VictoriaMetrics::start();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = i64::try_from(now.as_millis()).unwrap();
+        let times = [now - 5_000, now, now + 60_000];
+        let series = serde_json::json!({
+            "metric": {"__name__": "up"}, "values": [1, 2, 3], "timestamps": times,
+        });
+        let body = series.to_string();
+        http::request(
+            server.address(),
+            "POST",
+            "/api/v1/import",
+            &[],
+            body.as_bytes(),
+        )
+        .unwrap();
+        let all = server.export("up");
+        let samples = all.values().next().unwrap();
+        assert_eq!(
+            *samples,
+            [(times[0], 1.0), (times[1], 2.0), (times[2], 3.0)]
+        );
     }
 }
