@@ -22,6 +22,13 @@ const SERIES: &str = "ping_requests_total{job=\"p\"}";
 type Cycles = BTreeMap<String, Vec<u64>>;
 
 fn files(interval: &str, devices: u8, sinks: &Value) -> Files {
+    Files::new()
+        .group("g.json", &devices_each(interval, devices))
+        .push(&json!({"sinks": sinks}))
+}
+
+/// So many devices, measured once in each interval.
+fn devices_each(interval: &str, devices: u8) -> Value {
     let range = format!("127.0.0.1-127.0.0.{devices}");
     let mut group = group(
         "p",
@@ -29,9 +36,7 @@ fn files(interval: &str, devices: u8, sinks: &Value) -> Files {
     );
     group["conf"]["interval"] = interval.into();
     group["conf"]["timeout"] = "45ms".into();
-    Files::new()
-        .group("g.json", &group)
-        .push(&json!({"sinks": sinks}))
+    group
 }
 
 fn start(files: &Files) -> (Agent, SocketAddr) {
@@ -49,6 +54,17 @@ fn latest_cycle(address: SocketAddr) -> Option<u64> {
 fn own(address: SocketAddr, series: &str) -> f64 {
     let metrics = pe_testkit::http::get(address, "/metrics").unwrap().text();
     value(&metrics, series).unwrap_or_else(|| panic!("no {series} in {metrics}"))
+}
+
+/// Whether samples were put into the queue of a sink.
+fn has_queued(address: SocketAddr, sink: &str) -> bool {
+    let of = |metric: &str| {
+        own(
+            address,
+            &format!("pingexporter_remote_write_{metric}{{sink=\"{sink}\"}}"),
+        )
+    };
+    of("queue_samples") + of("samples_total") > 0.0
 }
 
 fn stored(prometheus: &Prometheus) -> Cycles {
@@ -93,6 +109,8 @@ fn receivers_that_are_down_for_200_cycles_have_each_of_them_in_the_end() {
     drop(agent);
     prometheus.server().restart().unwrap();
     victoria.server().restart().unwrap();
+    // Opening the queues takes longer than some of the short cycles where the machine is busy.
+    files.write_group("g.json", &devices_each("200ms", DEVICES as u8));
     let (agent, address) = start(&files);
     wait::until_true("live samples, two cycles late at most", || {
         let now = latest_cycle(address).unwrap_or(0);
@@ -115,7 +133,11 @@ fn receivers_that_are_down_for_200_cycles_have_each_of_them_in_the_end() {
         );
         assert_eq!(own(address, &dropped), 0.0);
     }
+    told[1] = latest_cycle(address).unwrap();
     assert!(agent.stop().success());
+    // Nothing is lost at the end either.
+    assert_eq!(missing(&stored(&prometheus), &told, DEVICES), None);
+    assert_eq!(missing(&exported(&victoria), &told, DEVICES), None);
 }
 
 /// A number below `limit`; another one each time.
@@ -194,6 +216,12 @@ fn a_program_that_is_killed_at_any_moment_loses_at_most_the_cycle_in_progress() 
         // Two at least, so that a run that loses one is not empty.
         let least = 2 + random(4);
         wait::until_true("some cycles", || latest_cycle(address) >= Some(least));
+        // Before a queue is open, cycles are in memory.
+        wait::until_true("samples in the queues", || {
+            ["prometheus", "victoria"]
+                .into_iter()
+                .all(|sink| has_queued(address, sink))
+        });
         if kill == 14 {
             prometheus.server().restart().unwrap();
             victoria.server().restart().unwrap();
