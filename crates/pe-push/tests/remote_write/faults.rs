@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pe_scrape::Sink;
+use pe_scrape::{CloseReason, Sink};
 use pe_testkit::{ReceivedWrite, WriteAnswer, WriteReceiver, wait};
 use serde_json::json;
 
@@ -279,6 +279,33 @@ async fn fresh_samples_do_not_wait_behind_old_ones() {
     let first_old = taken.find(|request| !has(request, 202)).unwrap();
     assert!(!has(first_old, 203));
     assert!(has(taken.next().unwrap(), 203));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_when_a_sink_is_closed_arrives_before_that_returns() {
+    for order in ["strict", "fresh_first"] {
+        let fleet = Fleet::until_now(20, 230);
+        let receiver = WriteReceiver::answering(|_| WriteAnswer::status(503, "down"));
+        let sink = sink(&receiver.url(), json!({"order": order}));
+        for cycle in 0..200 {
+            sink.publish(fleet.report(cycle, &[]));
+        }
+        wait::until_true("a failure", || sink.status().outage.is_some());
+        receiver.answer(|_| WriteAnswer::Taken);
+        // These come while older ones are on their way.
+        for cycle in 200..230 {
+            sink.publish(fleet.report(cycle, &[]));
+        }
+        sink.close(CloseReason::Shutdown).await;
+        let (mut samples, markers) = by_series(&receiver.samples());
+        if order == "fresh_first" {
+            for samples in samples.values_mut() {
+                samples.sort_by_key(|(time, _)| *time);
+            }
+        }
+        assert_eq!(samples, fleet.expected(0..230), "{order}");
+        assert_eq!(markers.len(), 40, "{order}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,6 +57,29 @@ async fn samples_that_wait_survive_the_end_of_the_program() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_arrive_before_a_sink_is_closed_stays_on_disk() {
+    for order in ["strict", "fresh_first"] {
+        let directory = tempfile::tempdir().unwrap();
+        let receiver = WriteReceiver::answering(|_| WriteAnswer::status(503, "down"));
+        let factory = RemoteWriteFactory::new().state_dir(Some(directory.path().to_owned()));
+        let own = json!({"url": receiver.url(), "timeout": "2s", "order": order});
+        let sink = factory.create(&SinkSettings::new("central", own)).unwrap();
+        let fleet = Fleet::until_now(3, 8);
+        for cycle in 0..8 {
+            sink.publish(fleet.report(cycle, &[]));
+        }
+        sink.close(CloseReason::Shutdown).await;
+
+        let queues = queue_directories(directory.path()).unwrap();
+        let disk = Box::new(Directory::open(&queues[0].1).unwrap());
+        let (mut queue, _) = Queue::open(disk, QueueLimits::default()).unwrap();
+        // Values and the markers at the end.
+        let samples = queue.backlog("central").unwrap().samples;
+        assert_eq!(samples, 8 * 6 + 6, "{order}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_corrected_time_stands_once_it_was_tried_to_send_it() {
     let directory = tempfile::tempdir().unwrap();
     let receiver = WriteReceiver::answering(|_| WriteAnswer::status(503, "down"));
