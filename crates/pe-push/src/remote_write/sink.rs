@@ -333,11 +333,13 @@ impl Shared {
         if blocks.is_empty() {
             return;
         }
-        self.progress.send_modify(|progress| progress.appended += 1);
-        self.fresh.fetch_add(blocks.len() as u64, Ordering::Relaxed);
+        let count = blocks.len() as u64;
         for block in blocks {
             self.store.queue().append(Arc::new(block));
         }
+        // Last: a sender that finds no more blocks takes what is counted for done.
+        self.fresh.fetch_add(count, Ordering::Relaxed);
+        self.progress.send_modify(|progress| progress.appended += 1);
         self.appended.notify_one();
     }
 
@@ -484,5 +486,36 @@ impl fmt::Debug for RemoteWriteSink {
             .field("name", &self.shared.name)
             .field("url", &self.shared.peer.url())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remote_write::testing::{block, metric};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_counted_as_appended_can_be_read() {
+        const TIMES: u64 = 500;
+        let settings = RemoteWriteSettings::new("http://127.0.0.1:9/");
+        let sink = RemoteWriteSink::new("central", &settings).unwrap();
+        let shared = sink.shared.clone();
+        shared.take_reader();
+        let row: &[(&str, &str)] = &[("device", "x")];
+        let block = block(&[metric("rtt", &[])], &[row], &[&[1.0]], 10);
+        let blocks = vec![SampleBlock::clone(&block); 20];
+        let appending = {
+            let shared = shared.clone();
+            std::thread::spawn(move || (0..TIMES).for_each(|_| shared.append(blocks.clone())))
+        };
+        let (mut appended, mut read) = (0, 0);
+        while appended < TIMES {
+            appended = shared.appended();
+            while shared.next_block().await.is_some() {
+                read += 1;
+            }
+            assert!(read >= appended * 20, "{read} blocks of {appended} times");
+        }
+        appending.join().unwrap();
     }
 }
