@@ -31,6 +31,8 @@ Chores:
             What queueing and sending the samples of N devices, 10,000 unless told, cost beside vmagent, with goals, and of
             ten times as many from a backlog: some six minutes, on a quiet machine (needs victoria-metrics)
   deny      Run `cargo deny check`, advisories included (needs cargo-deny and a network)
+  fuzz TARGET [N]
+            N random inputs, 1,000,000 unless told, for the parser of a fuzz target (needs a nightly compiler)
   load [N]  How N devices, 100,000 unless told, are measured and served while clients press on the web server, with
             goals: some four minutes, on a quiet machine (needs wrk)
   soak [N]  N random schedules of crashes and failures against the queue, 100,000 unless told
@@ -48,6 +50,10 @@ fn main() -> ExitCode {
         ["delivery"] => delivery::delivery(None),
         ["delivery", devices] => delivery::delivery(Some(devices)),
         ["deny"] => deny::deny(),
+        ["fuzz", target] if steps::named(&[target]).is_none() => fuzz::search(target, None),
+        ["fuzz", target, count] if steps::named(&[target]).is_none() => {
+            fuzz::search(target, Some(count))
+        }
         ["load"] => load::load(None),
         ["load", devices] => load::load(Some(devices)),
         ["soak"] => soak::soak(None),

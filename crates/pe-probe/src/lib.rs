@@ -68,6 +68,8 @@ mod metrics;
 mod pace;
 mod probe;
 mod reason;
+#[cfg(any(feature = "http", feature = "tcp"))]
+mod replay;
 mod scraper;
 mod settings;
 #[cfg(feature = "sntp")]

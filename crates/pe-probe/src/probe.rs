@@ -105,6 +105,10 @@ impl Phase {
 pub(crate) struct PhaseHandle(Arc<AtomicU8>);
 
 impl PhaseHandle {
+    pub(crate) fn new(phase: Phase) -> Self {
+        Self(Arc::new(AtomicU8::new(phase as u8)))
+    }
+
     pub(crate) fn enter(&self, phase: Phase) {
         self.0.store(phase as u8, Ordering::Relaxed);
     }
@@ -154,7 +158,7 @@ impl<'a> Asked<'a> {
             start,
             deadline,
             resolver,
-            phase: PhaseHandle(Arc::new(AtomicU8::new(Phase::Connect as u8))),
+            phase: PhaseHandle::new(Phase::Connect),
         }
     }
 
@@ -188,7 +192,7 @@ impl<'a> Asked<'a> {
     }
 
     /// For what learns of the next phase without knowing the device.
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", feature = "tcp"))]
     pub(crate) fn phase_handle(&self) -> PhaseHandle {
         self.phase.clone()
     }

@@ -86,3 +86,19 @@ fn pages_of_metrics_are_taken_again_with_the_same_values_or_refused() {
         pe_probe::exposition::try_page(&input);
     }
 }
+
+#[test]
+fn answers_over_http_are_taken_or_refused_wherever_they_are_cut() {
+    for input in inputs("http") {
+        beginnings(&input).for_each(pe_probe::http::try_answer);
+        pe_probe::http::try_answer(&input);
+    }
+}
+
+#[test]
+fn dialogues_end_wherever_the_peer_does() {
+    for input in inputs("dialogue") {
+        beginnings(&input).for_each(pe_probe::tcp::try_dialogue);
+        pe_probe::tcp::try_dialogue(&input);
+    }
+}

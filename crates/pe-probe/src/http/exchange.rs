@@ -74,7 +74,7 @@ pub(crate) struct Exchange<'a> {
 type Io = TokioIo<Heard<Box<dyn Stream>>>;
 
 /// A connection.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
@@ -109,35 +109,15 @@ impl Exchange<'_> {
         } else {
             Box::new(stream)
         };
-        asked.enter(Phase::Answer);
-        let first_byte = Arc::new(OnceLock::new());
-        let io = TokioIo::new(Heard {
-            stream,
-            // In HTTP/2 the peer has more to say than answers.
-            first_byte: (!is_two).then(|| (first_byte.clone(), asked.phase_handle())),
-        });
         let request = self.request(is_two)?;
-        let start = Instant::now();
-        let mut connection = Connection::default();
-        let failed = |error| failure(&error, lacks_certificate);
-        let response = timed(connection.ask(io, request, is_two)).await;
-        let response_at = first_byte.get().copied().unwrap_or(response.at);
-        took[3] += response_at.saturating_duration_since(start);
-        let response = response.output.map_err(failed)?;
-        asked.enter(Phase::Transfer);
-        let (head, body) = response.into_parts();
-        let read = self.read(&head.headers, body, &mut connection, lacks_certificate);
-        let read = timed(read).await;
-        took[4] += read.at.saturating_duration_since(response_at);
-        let (sink, bytes) = read.output?;
-        Ok(Answer {
-            status: head.status,
-            version: head.version,
-            headers: head.headers,
-            bytes,
-            unpacked_bytes: sink.count,
-            body: sink.kept,
-        })
+        let talk = Talk {
+            is_two,
+            is_head: self.method == Method::HEAD,
+            limits: self.limits,
+            phase: asked.phase_handle(),
+            lacks_certificate,
+        };
+        talk.run(stream, request, took).await
     }
 
     fn request(&mut self, is_two: bool) -> Result<Request<Full<Bytes>>, Failure> {
@@ -165,13 +145,59 @@ impl Exchange<'_> {
         *request.headers_mut() = headers;
         Ok(request)
     }
+}
+
+/// What is said on a connection that is there.
+pub(super) struct Talk {
+    pub(super) is_two: bool,
+    pub(super) is_head: bool,
+    pub(super) limits: Limits,
+    pub(super) phase: PhaseHandle,
+    pub(super) lacks_certificate: bool,
+}
+
+impl Talk {
+    /// Asks, and reads the answer.
+    pub(super) async fn run(
+        self,
+        stream: Box<dyn Stream>,
+        request: Request<Full<Bytes>>,
+        took: &mut [Duration; PHASES.len()],
+    ) -> Result<Answer, Failure> {
+        self.phase.enter(Phase::Answer);
+        let first_byte = Arc::new(OnceLock::new());
+        let io = TokioIo::new(Heard {
+            stream,
+            // In HTTP/2 the peer has more to say than answers.
+            first_byte: (!self.is_two).then(|| (first_byte.clone(), self.phase.clone())),
+        });
+        let start = Instant::now();
+        let mut connection = Connection::default();
+        let failed = |error| failure(&error, self.lacks_certificate);
+        let response = timed(connection.ask(io, request, self.is_two)).await;
+        let response_at = first_byte.get().copied().unwrap_or(response.at);
+        took[3] += response_at.saturating_duration_since(start);
+        let response = response.output.map_err(failed)?;
+        self.phase.enter(Phase::Transfer);
+        let (head, body) = response.into_parts();
+        let read = timed(self.read(&head.headers, body, &mut connection)).await;
+        took[4] += read.at.saturating_duration_since(response_at);
+        let (sink, bytes) = read.output?;
+        Ok(Answer {
+            status: head.status,
+            version: head.version,
+            headers: head.headers,
+            bytes,
+            unpacked_bytes: sink.count,
+            body: sink.kept,
+        })
+    }
 
     async fn read(
         &self,
         headers: &HeaderMap,
         mut body: Incoming,
         connection: &mut Connection,
-        lacks_certificate: bool,
     ) -> Result<(Bounded, usize), Failure> {
         let max_bytes = self.limits.max_bytes;
         let too_large = || {
@@ -186,14 +212,14 @@ impl Exchange<'_> {
         };
         let encoding = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
         let mut sink = match encoding {
-            Some(b"gzip" | b"x-gzip") if self.method != Method::HEAD => {
+            Some(b"gzip" | b"x-gzip") if !self.is_head => {
                 Sink::Packed(Box::new(GzDecoder::new(sink)))
             }
             _ => Sink::Plain(sink),
         };
         let mut bytes = 0;
         while let Some(frame) = connection.drive(body.frame()).await {
-            let frame = frame.map_err(|error| failure(&error, lacks_certificate))?;
+            let frame = frame.map_err(|error| failure(&error, self.lacks_certificate))?;
             let Some(data) = frame.data_ref() else {
                 continue;
             };

@@ -10,6 +10,7 @@ pub(crate) mod exchange;
 pub(crate) mod place;
 pub(crate) mod proxy;
 mod settings;
+mod trial;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -27,6 +28,8 @@ use exchange::{Answer, Exchange, Limits};
 use place::Place;
 use proxy::Proxy;
 pub use settings::{HttpSettings, HttpVersion};
+#[doc(hidden)]
+pub use trial::try_answer;
 
 /// Makes the scrapers `http`.
 pub type HttpFactory = ProbeFactory<HttpProbe>;
@@ -295,11 +298,8 @@ impl HttpProbe {
         );
         row.set(metrics.length, answer.bytes as f64);
         row.set(metrics.uncompressed, answer.unpacked_bytes as f64);
-        let modified = answer.headers.get(LAST_MODIFIED);
-        let modified =
-            modified.and_then(|text| httpdate::parse_http_date(text.to_str().ok()?).ok());
-        if let Some(modified) = modified {
-            row.set(metrics.last_modified, pe_scrape::unix_seconds(modified));
+        if let Some(modified) = last_modified(&answer.headers) {
+            row.set(metrics.last_modified, modified);
         }
     }
 
@@ -318,6 +318,13 @@ impl HttpProbe {
         }
         checked
     }
+}
+
+/// When a page was modified last, in seconds since the epoch.
+fn last_modified(headers: &HeaderMap) -> Option<f64> {
+    let text = headers.get(LAST_MODIFIED)?.to_str().ok()?;
+    let modified = httpdate::parse_http_date(text).ok()?;
+    Some(pe_scrape::unix_seconds(modified))
 }
 
 /// The address of a host that is not the device.

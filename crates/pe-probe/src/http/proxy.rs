@@ -6,8 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hyper::Uri;
 use pe_scrape::{Secret, SettingsError};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::place::Place;
 use crate::{Asked, Failure, Phase, Reason, socket_failure};
@@ -57,7 +56,7 @@ impl Proxy {
     /// Asks the proxy for a way to `place`.
     pub(crate) async fn tunnel(
         &self,
-        stream: &mut TcpStream,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
         place: &Place,
     ) -> Result<(), Failure> {
         let to = place.with_port();

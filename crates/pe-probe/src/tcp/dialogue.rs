@@ -6,10 +6,11 @@ use std::time::Instant;
 use regex::bytes::{Captures, Regex};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::{Asked, Failure, Phase, Reason, timed, tls};
+use crate::probe::PhaseHandle;
+use crate::{Failure, Phase, Reason, timed, tls};
 
 /// Bytes of a group that are kept.
-const LONGEST_CAPTURE: usize = 256;
+pub(super) const LONGEST_CAPTURE: usize = 256;
 
 /// Bytes that are read at once.
 const CHUNK: usize = 4096;
@@ -73,16 +74,23 @@ pub(super) struct Conversation<S> {
     left: usize,
     /// When something came last.
     heard: Option<Instant>,
+    phase: PhaseHandle,
     lacks_certificate: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
-    pub(super) fn new(stream: S, max_bytes: usize, lacks_certificate: bool) -> Self {
+    pub(super) fn new(
+        stream: S,
+        phase: PhaseHandle,
+        max_bytes: usize,
+        lacks_certificate: bool,
+    ) -> Self {
         Self {
             stream,
             buffer: Vec::new(),
             left: max_bytes,
             heard: None,
+            phase,
             lacks_certificate,
         }
     }
@@ -101,14 +109,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     ///
     /// # Cancel safety
     /// What came stays; part of what is sent may have left.
-    pub(super) async fn step(
-        &mut self,
-        asked: &Asked<'_>,
-        step: &Step,
-        found: &mut Found,
-    ) -> Result<(), Failure> {
+    pub(super) async fn step(&mut self, step: &Step, found: &mut Found) -> Result<(), Failure> {
         if let Some(expect) = &step.expect {
-            self.expect(asked, expect, None, found).await?;
+            self.expect(expect, None, found).await?;
         }
         if let Some(send) = &step.send {
             self.send(fill(send, found).as_bytes()).await?;
@@ -129,13 +132,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     /// Reads until `wanted` matches, and notes its groups. Fails at once when `refusal` matches before.
     pub(super) async fn expect(
         &mut self,
-        asked: &Asked<'_>,
         wanted: &Regex,
         refusal: Option<&Regex>,
         found: &mut Found,
     ) -> Result<(), Failure> {
         loop {
-            asked.enter(match self.buffer.last() {
+            self.phase.enter(match self.buffer.last() {
                 None => Phase::Answer,
                 // Whole lines came, and none is the right one.
                 Some(b'\n') => Phase::Unexpected,

@@ -3,6 +3,7 @@
 mod dialogue;
 mod settings;
 mod starttls;
+mod trial;
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use crate::tls::TlsClient;
 use crate::{Asked, Failure, InfoMetric, Phase, Probe, ProbeFactory, ProbeMetrics, connect};
 use dialogue::{Conversation, Found, Script};
 pub use settings::{Starttls, StepSettings, TcpSettings};
+#[doc(hidden)]
+pub use trial::try_dialogue;
 
 /// Makes the scrapers `tcp`.
 pub type TcpFactory = ProbeFactory<TcpProbe>;
@@ -84,7 +87,7 @@ impl Probe for TcpProbe {
         };
         let mut stream = connected.stream;
         if let Some(protocol) = self.starttls {
-            starttls::begin(asked, &mut stream, protocol).await?;
+            starttls::begin(asked.phase_handle(), &mut stream, protocol).await?;
         }
         let secured = client.secure(asked, stream, &asked.host()).await?;
         asked.row.set(*handshake, secured.took.as_secs_f64());
@@ -107,10 +110,15 @@ impl TcpProbe {
             return Ok(());
         }
         let start = Instant::now();
-        let mut conversation = Conversation::new(stream, self.max_bytes, lacks_certificate);
+        let mut conversation = Conversation::new(
+            stream,
+            asked.phase_handle(),
+            self.max_bytes,
+            lacks_certificate,
+        );
         let mut found = Found::new();
         for step in self.script.steps() {
-            conversation.step(asked, step, &mut found).await?;
+            conversation.step(step, &mut found).await?;
         }
         let took: Duration = conversation.heard_at().unwrap_or_else(Instant::now) - start;
         asked.row.set(self.answer, took.as_secs_f64());

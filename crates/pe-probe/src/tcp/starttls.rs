@@ -7,7 +7,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::dialogue::{Conversation, Found};
 use super::settings::Starttls;
-use crate::{Asked, Failure, Phase, Reason};
+use crate::probe::PhaseHandle;
+use crate::{Failure, Phase, Reason};
 
 /// Bytes that a server may say before TLS.
 const MOST: usize = 16_384;
@@ -71,7 +72,7 @@ static POSTGRES: LazyLock<[Exchange; 1]> =
 /// # Errors
 /// [`Reason::StarttlsRefused`] when it does not want to, and what a dialogue fails with.
 pub(super) async fn begin(
-    asked: &Asked<'_>,
+    phase: PhaseHandle,
     stream: impl AsyncRead + AsyncWrite + Unpin,
     protocol: Starttls,
 ) -> Result<(), Failure> {
@@ -81,15 +82,15 @@ pub(super) async fn begin(
         Starttls::Pop3 => &*POP3,
         Starttls::Postgres => &*POSTGRES,
     };
-    let mut conversation = Conversation::new(stream, MOST, false);
+    phase.enter(Phase::Answer);
+    let mut conversation = Conversation::new(stream, phase, MOST, false);
     let mut found = Found::new();
-    asked.enter(Phase::Answer);
     for exchange in exchanges {
         if !exchange.send.is_empty() {
             conversation.send(exchange.send).await?;
         }
         conversation
-            .expect(asked, &exchange.expect, Some(&exchange.refusal), &mut found)
+            .expect(&exchange.expect, Some(&exchange.refusal), &mut found)
             .await?;
     }
     if conversation.has_rest() {
