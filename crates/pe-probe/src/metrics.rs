@@ -20,6 +20,8 @@ const LABEL: &str = "probe";
 #[derive(Debug)]
 pub struct ProbeMetrics {
     columns: ColumnsBuilder,
+    /// Those whose series are learned while the probe runs.
+    learned: Vec<MetricDescriptor>,
     name: Arc<str>,
 }
 
@@ -27,6 +29,7 @@ impl ProbeMetrics {
     pub(crate) fn new(name: &str) -> Self {
         Self {
             columns: Columns::builder(),
+            learned: Vec::new(),
             name: name.into(),
         }
     }
@@ -66,15 +69,23 @@ impl ProbeMetrics {
     /// # Errors
     /// [`ColumnsError`] when the name is not allowed.
     pub fn info(
-        &self,
+        &mut self,
         name: impl Into<Cow<'static, str>>,
         help: impl Into<Cow<'static, str>>,
     ) -> Result<InfoMetric, ColumnsError> {
-        InfoMetric::new(MetricDescriptor::gauge(name, help), self.name.clone())
+        let info = InfoMetric::new(MetricDescriptor::gauge(name, help), self.name.clone())?;
+        self.learn(&info.columns);
+        Ok(info)
     }
 
-    pub(crate) fn build(self) -> Result<Arc<Columns>, ColumnsError> {
-        self.columns.build()
+    /// Tells of metrics whose series the probe adds to a row by frames of its own.
+    pub fn learn(&mut self, columns: &Columns) {
+        self.learned.extend_from_slice(columns.descriptors());
+    }
+
+    /// The columns, and what is learned beside them.
+    pub(crate) fn build(self) -> Result<(Arc<Columns>, Vec<MetricDescriptor>), ColumnsError> {
+        Ok((self.columns.build()?, self.learned))
     }
 }
 

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use pe_scrape::resolve::{Resolve, SystemResolver};
 use pe_scrape::settings::{Kind, Problem, Problems, Setting, Table, show_duration};
 use pe_scrape::{
-    Address, Batch, Columns, Row, ScrapeError, Scraper, ScraperFactory, ScraperSettings,
-    SettingsError, Target,
+    Address, Batch, Columns, MetricDescriptor, Row, ScrapeError, Scraper, ScraperFactory,
+    ScraperSettings, SettingsError, Target,
 };
 use tokio::sync::Semaphore;
 use tracing::debug;
@@ -106,6 +106,14 @@ impl<P: Probe> ScraperFactory for ProbeFactory<P> {
 /// A probe as a scraper. Made by a [`ProbeFactory`].
 pub struct ProbeScraper<P>(Arc<Inner<P>>);
 
+impl<P> ProbeScraper<P> {
+    /// All metrics of the probe's own: those of its columns, and those whose labels are learned while it runs. Series of devices' own,
+    /// as `exposition` passes them on, are not among them.
+    pub fn metrics(&self) -> impl Iterator<Item = &MetricDescriptor> {
+        self.0.columns.descriptors().iter().chain(&self.0.learned)
+    }
+}
+
 impl<P> fmt::Debug for ProbeScraper<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProbeScraper").finish_non_exhaustive()
@@ -115,6 +123,7 @@ impl<P> fmt::Debug for ProbeScraper<P> {
 struct Inner<P> {
     probe: P,
     columns: Arc<Columns>,
+    learned: Vec<MetricDescriptor>,
     metrics: CommonMetrics,
     resolver: Arc<dyn Resolve>,
     permits: Arc<Semaphore>,
@@ -150,10 +159,12 @@ impl<P: Probe> Inner<P> {
         let mut all = ProbeMetrics::new(&name);
         let metrics = CommonMetrics::new(&mut all, shared.up);
         let probe = P::new(own, common, &mut all)?;
+        let (columns, learned) = all.build()?;
         Ok(Self {
             probe,
             metrics,
-            columns: all.build()?,
+            columns,
+            learned,
             resolver,
             permits,
             timeout: shared.timeout.unwrap_or(common.timeout),

@@ -167,7 +167,7 @@ impl Probe for CommandProbe {
                 "probe_command_perfdata_invalid",
                 "Pieces of performance data that could not be read",
             ),
-            perfdata: Perfdata::new(metrics.probe_name().clone())?,
+            perfdata: Perfdata::new(metrics)?,
         })
     }
 

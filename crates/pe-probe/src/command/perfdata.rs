@@ -7,6 +7,7 @@ use pe_scrape::{
 };
 
 use super::plugin::{Piece, PieceUnit, Range};
+use crate::ProbeMetrics;
 
 /// The columns of each unit, in the order of [`unit_index`].
 #[derive(Debug)]
@@ -42,7 +43,7 @@ fn unit_index(unit: &PieceUnit) -> usize {
 const BOUNDS: [&str; 4] = ["lower", "upper", "inside_lower", "inside_upper"];
 
 impl Perfdata {
-    pub(super) fn new(probe: Arc<str>) -> Result<Self, ColumnsError> {
+    pub(super) fn new(metrics: &mut ProbeMetrics) -> Result<Self, ColumnsError> {
         let columns = UNITS.iter().enumerate().map(|(index, (suffix, unit))| {
             let name = format!("probe_command_perfdata{suffix}");
             let help = "Performance data of the plugin, in base units";
@@ -75,9 +76,11 @@ impl Perfdata {
             }
             Columns::new(&all)
         });
+        let columns: Vec<_> = columns.collect::<Result<_, _>>()?;
+        columns.iter().for_each(|columns| metrics.learn(columns));
         Ok(Self {
-            columns: columns.collect::<Result<_, _>>()?,
-            probe,
+            columns,
+            probe: metrics.probe_name().clone(),
         })
     }
 
@@ -143,7 +146,7 @@ mod tests {
 
     #[test]
     fn pieces_become_series_of_their_unit() {
-        let perfdata = Perfdata::new("command:x".into()).unwrap();
+        let perfdata = Perfdata::new(&mut ProbeMetrics::new("command:x")).unwrap();
         let output = PluginOutput::parse(
             b"OK | time=250ms;1000;2000;0 size=5KB n=4;@1:2 c=7c rssi=-70dBm pl=50%;20;60 u=U",
         );
@@ -164,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_device_that_has_a_label_of_ours_keeps_it() {
-        let perfdata = Perfdata::new("command:x".into()).unwrap();
+        let perfdata = Perfdata::new(&mut ProbeMetrics::new("command:x")).unwrap();
         let address = pe_scrape::Address::Ip([127, 0, 0, 1].into());
         let further = [("label".into(), "x".into())];
         let target = Target::new("a", "127.0.0.1", address, further).unwrap();
