@@ -2,10 +2,12 @@
 //!
 //! A scalar is text, whatever its form: in targets files, where `7` and `yes` are values of labels, Prometheus takes them for
 //! text too. Only a plain `null`, `~` or nothing is null. Aliases are expanded within a bound, since ten lines of them can
-//! stand for billions of nodes.
+//! stand for billions of nodes. A merge key, a plain `<<`, adds the fields of an object or of a list of objects that are not
+//! there yet: what is written beside it goes before what it adds, and the first object of its list before the others
+//! (<https://yaml.org/type/merge.html>).
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jsonc_parser::ast;
 use jsonc_parser::common::Range;
@@ -109,14 +111,63 @@ struct Open<'d> {
 
 enum Content<'d> {
     List(Vec<ast::Value<'d>>),
-    /// Its fields, and a key whose value comes next.
-    Object(Vec<ast::ObjectProp<'d>>, Option<ast::StringLit<'d>>),
+    Object(Fields<'d>),
+}
+
+/// What is known of an object that has begun.
+#[derive(Default)]
+struct Fields<'d> {
+    written: Vec<ast::ObjectProp<'d>>,
+    /// Those of merge keys, in the order in which they go before each other.
+    merged: Vec<ast::ObjectProp<'d>>,
+    /// Whose value comes next.
+    key: Option<Key<'d>>,
+}
+
+enum Key<'d> {
+    Merge,
+    Name(ast::StringLit<'d>),
+}
+
+impl<'d> Fields<'d> {
+    /// All fields, each once but for those that are written twice, which is for others to refuse.
+    fn together(mut self) -> Vec<ast::ObjectProp<'d>> {
+        if !self.merged.is_empty() {
+            let name = |field: &ast::ObjectProp<'d>| field.name.as_str().to_owned();
+            let mut known: HashSet<String> = self.written.iter().map(name).collect();
+            let fields = self.merged.into_iter();
+            self.written
+                .extend(fields.filter(|field| known.insert(name(field))));
+        }
+        self.written
+    }
 }
 
 #[derive(Clone)]
 struct Finished<'d> {
     value: ast::Value<'d>,
     nodes: usize,
+    /// A scalar that is a merge key if it is a key.
+    merges: bool,
+}
+
+/// The fields that a merge key with this value adds. `None` if it is not one or more objects.
+fn into_fields(value: ast::Value<'_>) -> Option<Vec<ast::ObjectProp<'_>>> {
+    match value {
+        ast::Value::Object(object) => Some(object.properties),
+        ast::Value::Array(list) => {
+            let fields: Option<Vec<_>> = list
+                .elements
+                .into_iter()
+                .map(|element| match element {
+                    ast::Value::Object(object) => Some(object.properties),
+                    _ => None,
+                })
+                .collect();
+            fields.map(|fields| fields.into_iter().flatten().collect())
+        }
+        _ => None,
+    }
 }
 
 impl<'d> Builder<'d> {
@@ -138,16 +189,23 @@ impl<'d> Builder<'d> {
                     start,
                     end: self.document.text().len().min(start + text.len()),
                 };
-                let is_null = style == ScalarStyle::Plain && tag.is_none() && is_null(&text);
+                let is_plain = style == ScalarStyle::Plain && tag.is_none();
+                let merges = text == "<<" && is_plain;
+                let is_null = is_plain && is_null(&text);
                 let value = match is_null {
                     true => ast::Value::NullKeyword(ast::NullKeyword { range }),
                     false => ast::Value::StringLit(ast::StringLit { range, value: text }),
                 };
-                self.add(Finished { value, nodes: 1 }, anchor, start)
+                let node = Finished {
+                    value,
+                    nodes: 1,
+                    merges,
+                };
+                self.add(node, anchor, start)
             }
             Event::SequenceStart(anchor, _) => self.begin(anchor, start, Content::List(Vec::new())),
             Event::MappingStart(anchor, _) => {
-                self.begin(anchor, start, Content::Object(Vec::new(), None))
+                self.begin(anchor, start, Content::Object(Fields::default()))
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some(ended) = self.open.pop() else {
@@ -159,12 +217,17 @@ impl<'d> Builder<'d> {
                 };
                 let value = match ended.content {
                     Content::List(elements) => ast::Value::Array(ast::Array { range, elements }),
-                    Content::Object(properties, _) => {
+                    Content::Object(fields) => {
+                        let properties = fields.together();
                         ast::Value::Object(ast::Object { range, properties })
                     }
                 };
-                let nodes = ended.nodes;
-                self.add(Finished { value, nodes }, ended.anchor, ended.start)
+                let node = Finished {
+                    value,
+                    nodes: ended.nodes,
+                    merges: false,
+                };
+                self.add(node, ended.anchor, ended.start)
             }
             _ => Ok(()),
         }
@@ -201,25 +264,32 @@ impl<'d> Builder<'d> {
         open.nodes += node.nodes;
         match &mut open.content {
             Content::List(elements) => elements.push(node.value),
-            Content::Object(fields, key) => match key.take() {
-                Some(name) => fields.push(ast::ObjectProp {
+            Content::Object(fields) => match (fields.key.take(), node.value) {
+                (Some(Key::Name(name)), value) => fields.written.push(ast::ObjectProp {
                     range: name.range,
                     name: ast::ObjectPropName::String(name),
-                    value: node.value,
+                    value,
                 }),
-                None => match node.value {
-                    ast::Value::StringLit(name) => *key = Some(name),
-                    ast::Value::NullKeyword(null) => {
-                        *key = Some(ast::StringLit {
-                            range: null.range,
-                            value: Cow::Borrowed("null"),
-                        });
-                    }
-                    _ => {
-                        let hint = "a key is text".to_owned();
-                        return Err(self.error(start, "a key that is no text", Some(hint)));
+                (Some(Key::Merge), value) => match into_fields(value) {
+                    Some(added) => fields.merged.extend(added),
+                    None => {
+                        let message = "a merge key whose value is no object";
+                        let hint = "write <<: *NAME, with &NAME before the object to add, or put << in quotes";
+                        return Err(self.error(start, message, Some(hint.to_owned())));
                     }
                 },
+                (None, ast::Value::StringLit(_)) if node.merges => fields.key = Some(Key::Merge),
+                (None, ast::Value::StringLit(name)) => fields.key = Some(Key::Name(name)),
+                (None, ast::Value::NullKeyword(null)) => {
+                    fields.key = Some(Key::Name(ast::StringLit {
+                        range: null.range,
+                        value: Cow::Borrowed("null"),
+                    }));
+                }
+                (None, _) => {
+                    let hint = "a key is text".to_owned();
+                    return Err(self.error(start, "a key that is no text", Some(hint)));
+                }
             },
         }
         Ok(())
@@ -299,6 +369,43 @@ mod tests {
         let told = read(&bomb).unwrap_err();
         assert!(told.contains("aliases stand for more than"), "{told}");
         assert!(read("&a [*a]").is_err());
+    }
+
+    #[test]
+    fn merge_keys_add_the_fields_that_are_not_written() {
+        let text = "\
+- &a {x: a, y: a}
+- &b {y: b, z: b}
+- {<<: *a, x: own}
+- {x: own, <<: *a}
+- <<: [*a, *b]
+- {<<: *a, <<: *b}
+- {<<: {k: v}, l: w}
+- {\"<<\": text}
+- [<<]
+- &c {<<: *a, w: c}
+- {<<: *c}
+";
+        let both = json!({"x": "a", "y": "a", "z": "b"});
+        let mut expected = vec![json!({"x": "a", "y": "a"}), json!({"y": "b", "z": "b"})];
+        expected.extend(vec![json!({"x": "own", "y": "a"}); 2]);
+        expected.extend(vec![both; 2]);
+        expected.push(json!({"k": "v", "l": "w"}));
+        expected.extend([json!({"<<": "text"}), json!(["<<"])]);
+        expected.extend(vec![json!({"x": "a", "y": "a", "w": "c"}); 2]);
+        assert_eq!(read(text).unwrap(), json!(expected));
+        for bad in ["{<<: x}", "{<<: }", "{<<: [x]}", "{<<: *x}", "&x {<<: *x}"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        let told = read("- l: {<<: text}\n").unwrap_err();
+        assert!(told.starts_with("x.yml:1:11: a merge key"), "{told}");
+        // Each merges the ten of the level before: nothing is doubled, and the bound holds.
+        let mut bomb = "- &a0 {x: y}\n".to_owned();
+        for level in 1..30 {
+            let alias = vec![format!("*a{}", level - 1); 10].join(", ");
+            bomb.push_str(&format!("- &a{level} {{<<: [{alias}]}}\n"));
+        }
+        assert!(read(&bomb).unwrap_err().contains("aliases stand for"));
     }
 
     #[test]
