@@ -31,19 +31,50 @@ fn files() -> Files {
 }
 
 /// All variables of options, with values that no other command can make sense of.
-const VARIABLES: [(&str, &str); 5] = [
+const VARIABLES: [(&str, &str); 12] = [
+    ("PINGEXPORTER_ALLOW_COMMANDS", "nonsense"),
     ("PINGEXPORTER_CONFIGS", "/no/such/directory"),
-    ("PINGEXPORTER_PUSH_CONFIG", "/no/such/file"),
-    ("PINGEXPORTER_LISTEN", "nonsense"),
     ("PINGEXPORTER_DNS_SERVERS", "nonsense"),
+    ("PINGEXPORTER_LISTEN", "nonsense"),
     ("PINGEXPORTER_LOG", "info"),
+    ("PINGEXPORTER_LOG_FORMAT", "nonsense"),
+    ("PINGEXPORTER_PUSH_CONFIG", "/no/such/file"),
+    ("PINGEXPORTER_STATE_DIR", "/dev/null/none"),
+    ("PINGEXPORTER_USER", "no such user"),
+    ("PINGEXPORTER_WEB_CONFIG_FILE", "/no/such/file"),
+    ("PINGEXPORTER_WEB_HISTORY", "nonsense"),
+    ("PINGEXPORTER_WEB_TELEMETRY_PATH", "nonsense"),
+];
+
+/// Those of options that `once` and `check` have too.
+const OF_FILES: [&str; 4] = [
+    "PINGEXPORTER_ALLOW_COMMANDS",
+    "PINGEXPORTER_CONFIGS",
+    "PINGEXPORTER_DNS_SERVERS",
+    "PINGEXPORTER_PUSH_CONFIG",
 ];
 
 #[test]
 fn variables_of_one_command_do_not_disturb_another() {
     require!(Root);
-    let schema = pingexporter(&["schema"], &VARIABLES);
-    assert!(schema.status.success(), "{}", text(&schema.stderr));
+    let files = files();
+    let [empty, new] = ["empty", "new"].map(|name| files.path().join(name));
+    fs::create_dir(&empty).unwrap();
+    let (empty, new) = (empty.to_str().unwrap(), new.to_str().unwrap());
+    for words in [
+        &["schema"][..],
+        &["man"],
+        &["completions", "bash"],
+        &["init", new],
+        &["queue", "inspect", "--state-dir", empty],
+        &["--help"],
+        &["help", "run"],
+        &["--version"],
+    ] {
+        let output = pingexporter(words, &VARIABLES);
+        let told = text(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {told}");
+    }
     let of_others: Vec<(&str, &str)> = VARIABLES
         .into_iter()
         .filter(|(name, _)| *name != "PINGEXPORTER_DNS_SERVERS")
@@ -57,22 +88,29 @@ fn variables_of_one_command_do_not_disturb_another() {
         assert!(told.contains(expected), "no {expected} in {told}");
     }
 
-    let files = files();
     let configs = files.configs();
     let configs = configs.to_str().unwrap();
-    let of_run = [
-        ("PINGEXPORTER_CONFIGS", configs),
-        ("PINGEXPORTER_LISTEN", "nonsense"),
-    ];
+    let mut of_run = VARIABLES.to_vec();
+    of_run.retain(|(name, _)| !OF_FILES.contains(name));
+    of_run.push(("PINGEXPORTER_CONFIGS", configs));
     for command in ["check", "once"] {
         let output = pingexporter(&[command], &of_run);
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
-    let run = pingexporter(&[], &of_run);
-    let told = text(&run.stderr);
-    assert_eq!(run.status.code(), Some(2), "{told}");
-    for expected in ["'nonsense'", "--listen", "PINGEXPORTER_LISTEN"] {
-        assert!(told.contains(expected), "no {expected} in {told}");
+    for (variable, option) in [
+        ("PINGEXPORTER_LISTEN", "--listen"),
+        ("PINGEXPORTER_LOG_FORMAT", "--log-format"),
+        ("PINGEXPORTER_WEB_HISTORY", "--web.history"),
+    ] {
+        let alone = [("PINGEXPORTER_CONFIGS", configs), (variable, "nonsense")];
+        for words in [&[][..], &["run"]] {
+            let run = pingexporter(words, &alone);
+            let told = text(&run.stderr);
+            assert_eq!(run.status.code(), Some(2), "{told}");
+            for expected in ["'nonsense'", option, variable] {
+                assert!(told.contains(expected), "no {expected} in {told}");
+            }
+        }
     }
 }
 
@@ -386,6 +424,8 @@ fn a_push_that_fails_is_a_failure_of_once_and_none_of_run() {
     let told = text(&once.stderr);
     assert_eq!(once.status.code(), Some(1), "{told}");
     assert!(told.contains(&gateway.to_string()), "{told}");
+    let last = told.lines().last().unwrap();
+    assert!(last.contains("Connection refused"), "no cause in {last}");
     assert!(once.stdout.is_empty());
     let agent = files.run();
     agent.await_log("WARN");

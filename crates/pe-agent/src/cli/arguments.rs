@@ -2,12 +2,15 @@
 
 use std::ffi::OsString;
 
-/// The arguments with `run` where no command stands.
+/// The arguments with `run` where no command stands, and where the command stands.
 ///
 /// The options for all commands may come before a command. A word that is no option, in the place of a command, is left
 /// for clap to refuse, which knows what it resembles. Help and version, asked for before any command, are those of the
 /// program as a whole.
-pub(super) fn with_command(command: &clap::Command, mut arguments: Vec<OsString>) -> Vec<OsString> {
+pub(super) fn with_command(
+    command: &clap::Command,
+    mut arguments: Vec<OsString>,
+) -> (Vec<OsString>, usize) {
     let mut at = 1.min(arguments.len());
     while let Some(option) = option(command, arguments.get(at)) {
         at += option;
@@ -19,7 +22,7 @@ pub(super) fn with_command(command: &clap::Command, mut arguments: Vec<OsString>
         Some(word) if !word.starts_with('-') => {}
         _ => arguments.insert(at, "run".into()),
     }
-    arguments
+    (arguments, at)
 }
 
 /// How many arguments the option of all commands at this place takes up, itself included.

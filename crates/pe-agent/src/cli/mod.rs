@@ -1,7 +1,8 @@
 //! The command line: what can be written there, and what it means.
 //!
 //! `run` stands for no command at all, see [`arguments`]. Each command has its own options, and reads the environment
-//! variables of these alone.
+//! variables of these alone. Those of options that all commands have are set for the service: one that is of no use to it is
+//! an error of `run`, and nothing to others.
 
 mod arguments;
 mod values;
@@ -355,8 +356,13 @@ pub(crate) enum LogFormat {
 /// # Errors
 /// What to print instead, and where: help and version are errors too, in clap's words.
 pub(crate) fn parse(identity: Identity, arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
-    let mut command = command(identity);
-    let arguments = arguments::with_command(&command, arguments);
+    let command = command(identity);
+    let (arguments, at) = arguments::with_command(&command, arguments);
+    let is_service = arguments.get(at).is_some_and(|word| word == "run");
+    let mut command = match is_service {
+        true => command,
+        false => command.mut_args(without_bad_variable),
+    };
     let secrets = arguments::after_settings(&arguments);
     let parsed = command
         .try_get_matches_from_mut(arguments)
@@ -405,6 +411,25 @@ pub(crate) fn command(identity: Identity) -> clap::Command {
 fn without_empty_variable(argument: clap::Arg) -> clap::Arg {
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     match argument.get_env().is_some_and(is_empty) {
+        true => argument.env(Resettable::Reset),
+        false => argument,
+    }
+}
+
+/// An option for all commands without its environment variable, if that has no value that the option may have.
+fn without_bad_variable(argument: clap::Arg) -> clap::Arg {
+    let is_bad = |name: &OsStr| {
+        let allowed = argument.get_possible_values();
+        let value = std::env::var_os(name);
+        !allowed.is_empty()
+            && value.is_some_and(|value| {
+                let value = value.to_str();
+                !allowed
+                    .iter()
+                    .any(|known| value.is_some_and(|value| known.matches(value, false)))
+            })
+    };
+    match argument.get_env().is_some_and(is_bad) {
         true => argument.env(Resettable::Reset),
         false => argument,
     }
