@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use pe_scrape::{CloseReason, CycleReport, Frame, Sink, SinkConfig, SinkStatus, panic_message};
+use pe_scrape::{
+    CloseReason, CycleReport, Frame, Sink, SinkConfig, SinkStatus, panic_message, with_causes,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -116,7 +118,8 @@ impl SinkSlot {
         match timeout(grace, flush).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(error))) => Err(format!(
-                "{name}: the latest results did not arrive: {error}"
+                "{name}: the latest results did not arrive: {}",
+                with_causes(&*error)
             )),
             Ok(Err(panic)) => Err(format!(
                 "{name}: the sink panicked: {}",
