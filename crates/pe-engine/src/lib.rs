@@ -63,6 +63,7 @@ mod schedule;
 mod shared;
 mod sinks;
 mod staleness;
+mod staying;
 mod tasks;
 mod tick;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
-use pe_scrape::{Batch, CycleReport, DeviceStates, Pacer, Scraper, UpStates, panic_message};
+use pe_scrape::{Batch, CycleReport, DeviceStates, Frame, Pacer, Scraper, UpStates, panic_message};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{sleep_until, timeout};
@@ -21,6 +21,7 @@ use crate::lane::{CycleStart, Ended, Lane, LaneContext, OldLanes, ScrapeEnd};
 use crate::metrics::GroupMetrics;
 use crate::plan::Plan;
 use crate::schedule::{Ticks, after, now};
+use crate::staying::Staying;
 use crate::tick::{Blame, LaneStep, STOP_MARGIN};
 
 /// Where finished cycles go, each with the instant at which it is stale unless another comes.
@@ -55,6 +56,8 @@ pub(crate) struct GroupRunner {
     /// Whether there is one cycle only, whose results never go stale.
     is_single: bool,
     overrun: Overrun,
+    /// What stays when the plan that waits is in force.
+    staying: Option<Staying>,
 }
 
 /// Ticks that were missed, and why the first of them was.
@@ -92,6 +95,7 @@ impl GroupRunner {
             measured_at: now(),
             is_single: false,
             overrun: Overrun::new(plan.interval),
+            staying: None,
             plan,
         };
         runner.lanes = runner.new_lanes();
@@ -139,6 +143,7 @@ impl GroupRunner {
                 Ok(()) = links.plans.changed() => {
                     let plan = links.plans.borrow_and_update().clone();
                     next_plan = (!Arc::ptr_eq(&plan, &self.plan)).then_some(plan);
+                    self.staying = next_plan.as_ref().map(|plan| Staying::new(&self.plan, plan));
                 }
                 Some(ended) = self.batches.join_next_with_id() => self.batch_ended(ended),
                 () = sleep_until(ticks.next_at().into()) => {
@@ -288,20 +293,30 @@ impl GroupRunner {
         }
     }
 
-    /// Publishes a report with the results of the lanes that are `new` in it; those of the others are kept.
+    /// Publishes a report with the results of the lanes that are `new` in it; those of the others are kept. What is not in the
+    /// plan that waits is gone already for those who asked for the change: it is left out.
     fn publish(&mut self, cycle: CycleStart, new: impl Fn(&Lane) -> bool) {
         let mut report = CycleReport::new(self.plan.group.clone(), cycle.tick, cycle.time);
         report.device_count = self.plan.device_count;
         let mut last = None;
-        for lane in &self.lanes {
+        for (index, lane) in self.lanes.iter().enumerate() {
             let Some(results) = lane.results() else {
                 continue;
             };
-            let learned = results.learned.iter().map(|(_, frame)| frame);
+            let stays = |row: usize| {
+                let staying = self.staying.as_ref();
+                staying.is_none_or(|staying| staying.has(index, row))
+            };
+            let learned = results.learned.iter().filter(|(row, _)| stays(*row));
+            let learned = learned.map(|(_, frame)| frame);
             let (passed_on, learned): (Vec<_>, Vec<_>) =
                 learned.partition(|frame| frame.is_passed_on());
             report.passed_on.extend(passed_on.into_iter().cloned());
-            let frames = std::iter::once(&results.frame).chain(learned).cloned();
+            let frame = match &self.staying {
+                None => results.frame.clone(),
+                Some(_) => Arc::new(Frame::clone(&results.frame).retain_rows(stays)),
+            };
+            let frames = std::iter::once(frame).chain(learned.into_iter().cloned());
             if new(lane) {
                 last = last.max(Some(results.taken));
                 report.devices.extend(frames);
@@ -353,6 +368,7 @@ impl GroupRunner {
     fn change_plan(&mut self, plan: Arc<Plan>) {
         self.batches.abort_all();
         self.owners.clear();
+        self.staying = None;
         let had_results = self.lanes.iter().any(|lane| lane.results().is_some());
         if plan.pace != self.plan.pace {
             self.pacer = pacer(&plan);

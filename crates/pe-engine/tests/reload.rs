@@ -265,6 +265,31 @@ async fn a_device_that_is_new_and_first_makes_no_old_problem_new() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_device_that_is_removed_during_a_cycle_is_in_no_later_report() {
+    let slow = json!({"sleep": 600, "fail": "goes", "learn": "goes"});
+    let groups = |devices: &[&str]| config([troupe(SECOND, slow.clone(), devices)]);
+    let engine = Engine::builder(registry()).config(groups(&["a", "goes", "b"]));
+    let engine = engine.build().unwrap();
+    let (handle, results) = (engine.handle(), engine.results());
+    let mut finished = results.subscribe();
+    tokio::spawn(engine.run(std::future::pending()));
+    let first = finished.next().await.unwrap();
+    assert!(first.value("goes", SCENES).is_some());
+    // In the midst of the second cycle.
+    sleep(Duration::from_millis(700)).await;
+    handle.reload(groups(&["b", "a"])).await.unwrap();
+    // The rest of that cycle, what is known then, and the first cycle without the device.
+    for scenes in [2.0, 2.0, 3.0] {
+        let report = finished.next().await.unwrap();
+        for device in ["a", "b"] {
+            assert_eq!(report.value(device, SCENES), Some(scenes));
+        }
+        let mut rows = report.frames().flat_map(|frame| frame.rows().iter());
+        assert!(rows.all(|labels| labels.get("device") != Some("goes")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sink_hears_of_what_goes_after_its_last_report() {
     let journal = Journal::new();
     let groups = [group(

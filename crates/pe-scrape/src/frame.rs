@@ -163,6 +163,17 @@ impl Frame {
         self
     }
 
+    /// Only the rows that are `wanted`.
+    #[must_use]
+    pub fn retain_rows(mut self, wanted: impl Fn(usize) -> bool) -> Self {
+        let width = self.columns.width();
+        let rows = || (0..self.rows.len()).filter(|row| wanted(*row));
+        let values = rows().flat_map(|row| &self.values[row * width..(row + 1) * width]);
+        self.values = values.copied().collect();
+        self.rows = rows().map(|row| self.rows[row].clone()).collect();
+        self
+    }
+
     /// The same with a further label on every row; as it is where a row has one of that name already.
     #[must_use]
     pub fn with_label(mut self, name: &Arc<str>, value: &Arc<str>) -> Self {
