@@ -2,7 +2,8 @@
 //!
 //! A device is up, down or unknown as [`UpStates`] has it. The reason is that of the counter `…_errors_total{reason}` that
 //! rose most in the cycle of the change. What differs from what was told is to be told; a device that is as it was told again
-//! is not. A device that is up from the start is nothing new, nor is one that was never measured.
+//! is not. A device that is up from the start is nothing new, nor is one that was never measured. A row whose results come
+//! later, in a report of its own, says nothing until then.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -72,14 +73,23 @@ impl States {
         let group = self.groups.entry(report.group.clone()).or_default();
         group.arrange(report);
         let mut found = UpStates::new(group.devices.len());
+        let mut heard = vec![false; group.devices.len()];
         for frame in report.frames() {
-            found.note(frame, group.rows_of(frame).iter().copied());
+            let (columns, devices) = (frame.columns(), group.rows_of(frame));
+            let Some(up) = columns.up() else { continue };
+            for (row, &device) in devices.iter().enumerate() {
+                let value = frame.get(row, up);
+                if value.is_some() || !is_left_out(frame, row) {
+                    heard[device] = true;
+                    found.note_value(device, columns, value);
+                }
+            }
         }
         let mut rises = vec![(0.0, None); group.devices.len()];
         for frame in &report.devices {
             group.note_errors(frame, &found, &mut self.reasons, &mut rises);
         }
-        group.settle(&found, &rises);
+        group.settle(&found, &rises, &heard);
     }
 
     /// Forgets all other groups.
@@ -202,9 +212,12 @@ impl Group {
         }
     }
 
-    fn settle(&mut self, found: &UpStates, rises: &[(f64, Option<u16>)]) {
+    fn settle(&mut self, found: &UpStates, rises: &[(f64, Option<u16>)], heard: &[bool]) {
         let devices = self.devices.iter_mut().zip(rises);
         for (index, (device, (_, reason))) in devices.enumerate() {
+            if !heard[index] {
+                continue;
+            }
             let state = match found.get(index) {
                 Some(true) => State::Up,
                 Some(false) => State::Down,
@@ -222,6 +235,17 @@ impl Group {
             };
         }
     }
+}
+
+/// Whether a row is not in this frame but will be in a later one: without its counters, which one that was measured in vain
+/// has.
+fn is_left_out(frame: &Frame, row: usize) -> bool {
+    let mut counters = frame
+        .columns()
+        .metrics()
+        .filter(|(descriptor, _)| *descriptor.kind() == MetricKind::Counter)
+        .peekable();
+    counters.peek().is_some() && counters.all(|(_, metric)| frame.get(row, metric).is_none())
 }
 
 /// The same for a device whatever its other labels are.
@@ -367,6 +391,24 @@ pub(super) mod tests {
         assert_eq!(states.pending(), 1);
         states.note(&reports.report(|_| (1.0, 1.0, ABSENT)));
         assert_eq!(states.pending(), 0);
+    }
+
+    #[test]
+    fn a_row_that_comes_with_a_later_report_says_nothing() {
+        let (mut states, reports) = (States::default(), Reports::new("g", 3));
+        let part = |bad: fn(usize) -> Row, wanted: fn(usize) -> bool| {
+            let mut report = reports.report(bad);
+            let frame = Frame::clone(&report.devices[0]).only_rows(wanted);
+            report.devices = vec![Arc::new(frame)];
+            report
+        };
+        states.note(&reports.report(|row| [UP, UP, (0.0, 1.0, ABSENT)][row]));
+        assert_eq!(told(&mut states), ["d2 Down timeout"]);
+        states.note(&part(|_| UP, |row| row == 0));
+        assert_eq!(told(&mut states), NOTHING);
+        // What was measured in vain has its counters.
+        states.note(&part(|_| (ABSENT, 1.0, 1.0), |row| row == 1));
+        assert_eq!(told(&mut states), ["d1 Unknown timeout"]);
     }
 
     #[test]
