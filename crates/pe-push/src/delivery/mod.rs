@@ -10,6 +10,8 @@ mod outbox;
 pub(crate) use outage::{Change, Outage};
 pub(crate) use outbox::Outbox;
 
+use std::time::Duration;
+
 use crate::PushError;
 
 /// After so many failures in a row that other pushes would share, a delivery is broken off: a peer that hangs costs a few
@@ -25,6 +27,8 @@ pub(crate) struct Delivery {
     pub(crate) first: Option<PushError>,
     /// Failures in a row that all pushes would share.
     in_a_row: usize,
+    /// How long the peer asks to be left alone; the longest of all answers.
+    pub(crate) asked: Option<Duration>,
 }
 
 impl Delivery {
@@ -35,6 +39,7 @@ impl Delivery {
             return;
         };
         self.failed += 1;
+        self.asked = self.asked.max(asked_by(&error));
         self.in_a_row = if error.is_unreachable() {
             self.in_a_row + 1
         } else {
@@ -50,12 +55,20 @@ impl Delivery {
     pub(crate) fn is_hopeless(&self) -> bool {
         self.in_a_row >= HOPELESS
     }
+
+    /// Whether further pushes may be sent now: there is hope, and the peer did not ask to be left alone.
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.is_hopeless() && self.asked.is_none()
+    }
+}
+
+/// How long a peer asks to be left alone by an answer, where it does.
+pub(crate) fn asked_by(error: &PushError) -> Option<Duration> {
+    error.retry_after().filter(|asked| !asked.is_zero())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn timeout() -> PushError {
@@ -84,6 +97,27 @@ mod tests {
         delivery.note(Err(timeout()));
         assert!(delivery.is_hopeless());
         assert_eq!(delivery.failed, 8);
+    }
+
+    #[test]
+    fn a_peer_that_asks_to_be_left_alone_is_left_alone_for_the_longest_of_its_times() {
+        let mut delivery = Delivery::default();
+        let busy = |seconds: Option<u64>| PushError::Gateway {
+            url: String::new(),
+            status: hyper::StatusCode::TOO_MANY_REQUESTS,
+            words: String::new(),
+            retry_after: seconds.map(Duration::from_secs),
+        };
+        delivery.note(Err(timeout()));
+        delivery.note(Err(busy(None)));
+        delivery.note(Err(busy(Some(0))));
+        assert!(delivery.goes_on() && delivery.asked.is_none());
+        // That it was not the first failure changes nothing.
+        for seconds in [3, 9, 5] {
+            delivery.note(Err(busy(Some(seconds))));
+        }
+        assert!(!delivery.goes_on() && !delivery.is_hopeless());
+        assert_eq!(delivery.asked, Some(Duration::from_secs(9)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use super::ledger::{Lease, Paths};
 use super::push_groups::{Name, PushGroup, names, push_groups};
 use super::{Grouping, GroupingKey, Pushgateway};
-use crate::delivery::{Change, Delivery, Outage, Outbox};
+use crate::delivery::{Change, Delivery, Outage, Outbox, asked_by};
 use crate::metrics::PushMetrics;
 use crate::{PushError, ResultKind};
 use pe_scrape::Filter;
@@ -61,6 +61,8 @@ pub(super) struct Progress {
     own: Paths,
     /// Names of push groups whose latest state did not arrive and is worth another try.
     failed: BTreeSet<(String, bool)>,
+    /// Names of push groups that a delivery did not come to, since it was broken off.
+    unsent: BTreeSet<(String, bool)>,
     /// Names of push groups whose latest state the gateway refused.
     refused: BTreeSet<(String, bool)>,
     /// Deletions that were refused.
@@ -95,6 +97,8 @@ pub(super) struct Delivered {
     pub(super) error: Option<PushError>,
     /// Whether the gateway took anything.
     pub(super) arrived: bool,
+    /// How long the gateway asks to be left alone.
+    pub(super) asked: Option<Duration>,
     /// When a deletion that was put off is due.
     pub(super) again: Option<Instant>,
 }
@@ -135,11 +139,12 @@ impl Shared {
         // What others have in common with groups that are gone is pushed again without those.
         due.extend(names(&taken.removed, self.grouping).intersection(&wanted));
         let failed_before = |name: &Name<'_>| progress.failed.contains(&name.owned());
+        let was_unsent = |name: &Name<'_>| progress.unsent.contains(&name.owned());
         let is_refused =
             |name: &Name<'_>| caller == Caller::Flush && progress.refused.contains(&name.owned());
         let again = wanted
             .iter()
-            .filter(|name| failed_before(name) || is_refused(name));
+            .filter(|name| failed_before(name) || was_unsent(name) || is_refused(name));
         due.extend(again);
         let groups = push_groups(&taken.latest, &due, self.grouping);
         let only = |metric: &MetricDescriptor, labels: &LabelSet| self.takes(metric, labels);
@@ -196,13 +201,15 @@ impl Shared {
         taken.settle();
         self.conclude(&mut progress, started.elapsed(), &round);
         Delivered {
+            asked: round.asked,
             error: round.first,
             arrived,
             again: progress.next_deletion(),
         }
     }
 
-    /// Sends requests, some at a time. Returns whether any was a success.
+    /// Sends requests, some at a time, until the gateway turns out to be away or asks to be left alone. Returns whether any was a
+    /// success.
     async fn run(
         &self,
         requests: Vec<Request<'_>>,
@@ -210,11 +217,15 @@ impl Shared {
         progress: &mut Progress,
         round: &mut Delivery,
     ) -> bool {
+        let mut unanswered: BTreeSet<Name<'_>> =
+            requests.iter().filter_map(Request::name_of_put).collect();
         let mut work = requests.into_iter();
         let mut running = FuturesUnordered::new();
         let (mut arrived, mut deleted) = (false, Paths::new());
+        // What is under way when the gateway asks to be left alone has its own answer.
         while !round.is_hopeless() {
-            while running.len() < self.max_parallel_pushes
+            while round.goes_on()
+                && running.len() < self.max_parallel_pushes
                 && let Some(request) = work.next()
             {
                 running.push(self.send(request, only));
@@ -225,25 +236,22 @@ impl Shared {
             arrived |= result.is_ok();
             match request {
                 Request::Put { name, .. } => {
+                    unanswered.remove(&name);
                     progress.note_put(&name, &result);
                     round.note(result);
                 }
                 Request::Delete(path) => {
                     if progress.note_deletion(&path, &result) {
                         deleted.insert(path);
-                    } else if result.as_ref().is_err_and(PushError::is_unreachable) {
+                    } else if result.as_ref().is_err_and(concerns_all) {
                         round.note(result);
                     }
                 }
             }
         }
-        // Those that a hopeless delivery did not come to.
         drop(running);
-        for request in work {
-            if let Request::Put { name, .. } = request {
-                progress.failed.insert(name.owned());
-            }
-        }
+        let unanswered = unanswered.iter().map(Name::owned);
+        progress.unsent.extend(unanswered);
         progress.own.retain(|path| !deleted.contains(path));
         self.lease.cross_out(&deleted).await;
         arrived
@@ -403,7 +411,19 @@ impl Shared {
     }
 }
 
-impl Request<'_> {
+/// Whether a failure says nothing of its own request: all others would fail alike now.
+fn concerns_all(error: &PushError) -> bool {
+    error.is_unreachable() || asked_by(error).is_some()
+}
+
+impl<'r> Request<'r> {
+    fn name_of_put(&self) -> Option<Name<'r>> {
+        match self {
+            Self::Put { name, .. } => Some(*name),
+            Self::Delete(_) => None,
+        }
+    }
+
     fn path_of_put(&self) -> Option<&Arc<str>> {
         match self {
             Self::Put { path, .. } => Some(path),
@@ -416,6 +436,7 @@ impl Progress {
     fn note_put(&mut self, name: &Name<'_>, result: &Result<(), PushError>) {
         let name = name.owned();
         self.failed.remove(&name);
+        self.unsent.remove(&name);
         self.refused.remove(&name);
         match result {
             Ok(()) => {}
@@ -428,14 +449,14 @@ impl Progress {
         }
     }
 
-    /// Whether the push group is gone. A deletion that was refused is put off; without a connection it is not.
+    /// Whether the push group is gone. A deletion that was refused is put off; one that another try may mend at once is not.
     fn note_deletion(&mut self, path: &Arc<str>, result: &Result<(), PushError>) -> bool {
         match result {
             Ok(()) => {
                 self.deferred.remove(path);
                 true
             }
-            Err(error) if error.is_unreachable() => false,
+            Err(error) if concerns_all(error) => false,
             Err(error) => {
                 let refusals = self.deferred.get(path).map_or(0, |it| it.refusals);
                 let pause = SHORTEST_DEFERRAL.saturating_mul(1 << refusals.min(10));
@@ -450,7 +471,7 @@ impl Progress {
         }
     }
 
-    /// Forgets failures of push groups that are no longer wanted.
+    /// Forgets what became of push groups that are no longer wanted.
     fn forget_strangers(&mut self, wanted: &BTreeSet<Name<'_>>) {
         let is_wanted = |(job, is_passed_on): &(String, bool)| {
             wanted.contains(&Name {
@@ -459,6 +480,7 @@ impl Progress {
             })
         };
         self.failed.retain(is_wanted);
+        self.unsent.retain(is_wanted);
         self.refused.retain(is_wanted);
     }
 

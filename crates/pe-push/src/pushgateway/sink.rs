@@ -261,7 +261,6 @@ async fn work(shared: &Shared) -> Result<(), String> {
         let pause = backoff
             .pause(1.0)
             .map(|longest| longest.mul_f64(rand::random()));
-        let asked = delivered.error.as_ref().and_then(PushError::retry_after);
         let changed = async {
             tokio::select! {
                 () = shared.outbox.changed() => {}
@@ -269,12 +268,13 @@ async fn work(shared: &Shared) -> Result<(), String> {
                 () = until(delivered.again) => {}
             }
         };
-        let pause = pause.max(asked);
+        let pause = pause.max(delivered.asked);
         shared.note_pause(pause);
+        let is_alone = delivered.asked.is_some() || !delivered.arrived;
         match pause {
             None => changed.await,
-            // Where nothing arrives, new results would not either.
-            Some(pause) if !delivered.arrived => tokio::time::sleep(pause).await,
+            // Where nothing arrives, or is asked for, new results would not do better.
+            Some(pause) if is_alone => tokio::time::sleep(pause).await,
             Some(pause) => {
                 let _ = tokio::time::timeout(pause, changed).await;
             }
@@ -338,7 +338,7 @@ async fn delete_all(gateway: &Pushgateway, paths: Paths, parallel: usize) -> Opt
         .map(|path| async move { gateway.delete_path(&path).await });
     let mut results = futures_util::stream::iter(deletions).buffer_unordered(parallel);
     let mut round = Delivery::default();
-    while !round.is_hopeless()
+    while round.goes_on()
         && let Some(result) = results.next().await
     {
         round.note(result);
