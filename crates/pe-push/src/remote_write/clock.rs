@@ -28,8 +28,8 @@ pub(crate) struct ClockTruth {
     /// Whether an earlier run saw the clock synchronised.
     was_synchronized: bool,
     synchronized: Option<bool>,
-    /// How far our clock is ahead of the receiver's, in milliseconds.
-    ahead_ms: Option<i64>,
+    /// How far our clock was ahead of the receiver's, in milliseconds, at the latest answer that told.
+    ahead: Option<(i64, Now)>,
     /// Nanoseconds since boot at which the receiver first answered.
     answered_ns: Option<u64>,
     /// Once samples were let go, they are not held again.
@@ -53,7 +53,7 @@ impl ClockTruth {
             wait,
             was_synchronized,
             synchronized: None,
-            ahead_ms: None,
+            ahead: None,
             answered_ns: None,
             is_released: false,
         }
@@ -73,13 +73,13 @@ impl ClockTruth {
         self.answered_ns.get_or_insert(now.boot_ns);
         if let Some(receiver_ms) = receiver_ms {
             // The receiver cut its milliseconds off: half a second is the best guess.
-            self.ahead_ms = Some(wall_ms(now.wall) - receiver_ms - 500);
+            self.ahead = Some((wall_ms(now.wall) - receiver_ms - 500, now));
         }
     }
 
     /// How far our clock is ahead of the receiver's, in seconds.
     pub(crate) fn ahead_seconds(&self) -> Option<f64> {
-        self.ahead_ms.map(|ms| ms as f64 / 1000.0)
+        self.ahead.map(|(ms, _)| ms as f64 / 1000.0)
     }
 
     /// Whether the receiver must be asked for its time before samples are sent.
@@ -92,9 +92,11 @@ impl ClockTruth {
         if self.is_released {
             return None;
         }
-        let is_far_off = self
-            .ahead_ms
-            .is_some_and(|ms| ms.unsigned_abs() > FAR_OFF.as_millis() as u64);
+        // The receiver is not asked again meanwhile: a step of our clock is seen without it.
+        let is_far_off = self.ahead.is_some_and(|(ms, then)| {
+            let ahead_ms = ms.saturating_add(step_since(then, now));
+            ahead_ms.unsigned_abs() > FAR_OFF.as_millis() as u64
+        });
         let is_awaited = self.was_synchronized && self.synchronized == Some(false);
         let since = self.answered_ns.unwrap_or(now.boot_ns);
         let waited = Duration::from_nanos(now.boot_ns.saturating_sub(since));
@@ -133,8 +135,15 @@ pub(crate) fn correct(time: &mut SampleTime, now: Now) -> Correction {
 
 /// Whether the wall clock was stepped between two moments of one run.
 pub(crate) fn has_stepped(before: Now, now: Now) -> bool {
-    let mut time = before.time();
-    matches!(correct(&mut time, now), Correction::Stepped(_))
+    step_since(before, now) != 0
+}
+
+/// By how many milliseconds the wall clock was stepped between two moments of one run.
+fn step_since(before: Now, now: Now) -> i64 {
+    match correct(&mut before.time(), now) {
+        Correction::Stepped(step) => step,
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
@@ -218,12 +227,21 @@ mod tests {
     #[test]
     fn a_difference_that_is_gone_releases_at_once() {
         let start = now(1_000_000_000);
-        let mut truth = ClockTruth::new(WAIT, false);
-        truth.note_answer(Some(2_000_000_000), start);
-        assert!(truth.hold(start).is_some());
+        let held = || {
+            let mut truth = ClockTruth::new(WAIT, false);
+            truth.note_answer(Some(2_000_000_000), start);
+            assert!(truth.hold(start).is_some());
+            truth
+        };
+        // Told by another answer, or by the step alone.
         let set = later(start, 5, 1_000_000);
-        truth.note_answer(Some(2_000_005_000), set);
-        assert_eq!(truth.hold(set), None);
+        let mut told = held();
+        told.note_answer(Some(2_000_005_000), set);
+        assert_eq!(told.hold(set), None);
+        assert_eq!(held().hold(set), None);
+        for further_off in [later(start, 5, 0), later(start, 5, -1_000_000)] {
+            assert!(held().hold(further_off).is_some());
+        }
     }
 
     #[test]
