@@ -1,5 +1,12 @@
 //! What a sink counts about itself. Names, HELP texts and units are a contract.
 
+use std::time::{Duration, SystemTime};
+
+use pe_scrape::{Columns, Frame, HistogramSpec, LabelSet, Metric, MetricDescriptor, Table, Unit};
+
+/// Upper bounds of the buckets of a request's duration, in seconds.
+const BOUNDS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
 use pe_scrape::Dropped;
 
 /// The class of a push's result, the label `result` of `pingexporter_pushes_total`.
@@ -93,6 +100,40 @@ impl PushMetrics {
     /// Counts a restart of the sink's task.
     pub(crate) fn count_restart(&self) {
         self.restarts.of(TASK).add(1);
+    }
+}
+
+/// How long requests took, as a histogram; those that failed too.
+pub(crate) struct RequestDurations {
+    table: Table,
+    metric: Metric,
+}
+
+impl RequestDurations {
+    /// Under a name with the unit seconds, which is a literal.
+    pub(crate) fn new(name: &'static str, help: &'static str) -> Self {
+        let mut columns = Columns::builder();
+        let descriptor = MetricDescriptor::histogram(name, help, HistogramSpec::classic(BOUNDS));
+        let metric = columns.add(descriptor.with_unit(Unit::Seconds));
+        let columns = columns.build().expect("the name is a literal and valid");
+        let table = Table::new(columns, 1);
+        Self { table, metric }
+    }
+
+    /// Of requests to a Pushgateway.
+    pub(crate) fn of_pushes() -> Self {
+        Self::new(
+            "pingexporter_push_request_duration_seconds",
+            "How long requests to the Pushgateway took, from connecting to the answer",
+        )
+    }
+
+    pub(crate) fn observe(&self, took: Duration) {
+        self.table.row(0).observe(self.metric, took.as_secs_f64());
+    }
+
+    pub(crate) fn frame(&self, now: SystemTime) -> Frame {
+        Frame::freeze(&self.table, [LabelSet::empty()].into(), now)
     }
 }
 

@@ -20,7 +20,7 @@ use super::ledger::{Lease, Paths};
 use super::push_groups::{Name, PushGroup, names, push_groups};
 use super::{Grouping, GroupingKey, Pushgateway};
 use crate::delivery::{Change, Delivery, Outage, Outbox, asked_by};
-use crate::metrics::PushMetrics;
+use crate::metrics::{PushMetrics, RequestDurations};
 use crate::{PushError, ResultKind};
 use pe_scrape::Filter;
 
@@ -48,6 +48,7 @@ pub(super) struct Shared {
     /// The groups in force; `None` until somebody tells.
     pub(super) in_force: Mutex<Option<BTreeSet<Arc<str>>>>,
     pub(super) metrics: PushMetrics,
+    pub(super) durations: RequestDurations,
     pub(super) lease: Lease,
     pub(super) status: Mutex<SinkStatus>,
     /// Held during a delivery.
@@ -258,6 +259,7 @@ impl Shared {
     }
 
     async fn send<'r>(&self, request: Request<'r>, only: Option<&SeriesFilter<'_>>) -> Ended<'r> {
+        let started = Instant::now();
         let result = match &request {
             Request::Put { key, group, .. } => self.gateway.put(key, &group.blocks(only)).await,
             Request::Delete(path) => self.gateway.delete_path(path).await,
@@ -266,6 +268,7 @@ impl Shared {
             .as_ref()
             .map_or_else(PushError::kind, |()| ResultKind::Success);
         self.metrics.count(kind);
+        self.durations.observe(started.elapsed());
         Ended { request, result }
     }
 

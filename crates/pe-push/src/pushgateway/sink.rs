@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -24,7 +24,7 @@ use super::{Pushgateway, PushgatewaySettings};
 use crate::PushError;
 use crate::delivery::{Delivery, Outbox};
 use crate::host::host_name;
-use crate::metrics::{PushMetrics, SUPERSEDED, TASK};
+use crate::metrics::{PushMetrics, RequestDurations, SUPERSEDED, TASK};
 
 /// Pushes the latest results of every group. Results that could not be pushed are replaced by newer ones: a gateway shows
 /// only the latest anyway, and one that is down does not fill memory.
@@ -119,6 +119,7 @@ impl PushgatewaySink {
             outbox: Outbox::default(),
             in_force: Mutex::default(),
             metrics: PushMetrics::new(),
+            durations: RequestDurations::of_pushes(),
             lease,
             status: Mutex::new(status),
             progress: tokio::sync::Mutex::default(),
@@ -227,7 +228,9 @@ impl Sink for PushgatewaySink {
     }
 
     fn metrics(&self) -> Vec<Frame> {
-        self.shared.metrics.frames()
+        let mut frames = self.shared.metrics.frames();
+        frames.push(self.shared.durations.frame(SystemTime::now()));
+        frames
     }
 
     fn status(&self) -> SinkStatus {

@@ -1,18 +1,12 @@
 //! What a sink counts about itself. Names, HELP texts and units are a contract.
 
-use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
-use pe_scrape::{
-    Backlog, Columns, Dropped, Frame, HistogramSpec, LabelSet, Metric, MetricDescriptor, Table,
-    Unit, unix_seconds,
-};
+use pe_scrape::{Backlog, Dropped, Frame, unix_seconds};
 
 use crate::ResultKind;
+use crate::metrics::RequestDurations;
 use crate::queue::{DropReason, QueueCounters};
-
-/// Upper bounds of the buckets of a request's duration, in seconds.
-const BOUNDS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// Why samples were not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,23 +72,10 @@ fn result(kind: ResultKind) -> &'static str {
 /// What the sink's task is called.
 pub(crate) const TASK: &str = "remote_write";
 
-/// The duration's columns.
-static DURATION: LazyLock<(Arc<Columns>, Metric)> = LazyLock::new(|| {
-    let mut columns = Columns::builder();
-    let descriptor = MetricDescriptor::histogram(
-        "pingexporter_remote_write_duration_seconds",
-        "How long remote-write requests took, from the first byte to the answer",
-        HistogramSpec::classic(BOUNDS),
-    );
-    let metric = columns.add(descriptor.with_unit(Unit::Seconds));
-    let columns = columns.build().expect("the name is a literal and valid");
-    (columns, metric)
-});
-
 /// The metrics of a sink.
 pub(crate) struct WriteMetrics {
     counts: Counts,
-    duration: Table,
+    durations: RequestDurations,
 }
 
 impl WriteMetrics {
@@ -114,14 +95,17 @@ impl WriteMetrics {
         counts.connections.set(1.0);
         Self {
             counts,
-            duration: Table::new(DURATION.0.clone(), 1),
+            durations: RequestDurations::new(
+                "pingexporter_remote_write_duration_seconds",
+                "How long remote-write requests took, from the first byte to the answer",
+            ),
         }
     }
 
     /// Counts an answered request, or one that was not.
     pub(crate) fn request(&self, kind: ResultKind, took: Duration) {
         self.counts.requests.of(result(kind)).add(1);
-        self.duration.row(0).observe(DURATION.1, took.as_secs_f64());
+        self.durations.observe(took);
     }
 
     pub(crate) fn sent(&self, samples: u64, now: SystemTime) {
@@ -202,11 +186,7 @@ impl WriteMetrics {
             .queue_age
             .set(age.unwrap_or_default().as_secs_f64());
         let mut frames = self.counts.frames();
-        frames.push(Frame::freeze(
-            &self.duration,
-            [LabelSet::empty()].into(),
-            now,
-        ));
+        frames.push(self.durations.frame(now));
         frames
     }
 }
