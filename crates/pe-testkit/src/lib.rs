@@ -63,6 +63,7 @@
 //! | --- | --- |
 //! | needs, skipped tests | [`require!`], [`skip`], [`Need`] |
 //! | servers | [`Gateway`], [`Nginx`], [`Prometheus`], [`VictoriaMetrics`], [`NameServer`], any other: [`Server`] |
+//! | certificates | [`certificates::Authority`] |
 //! | remote write, with faults | [`WriteReceiver`] |
 //! | metrics that others accept | [`promtool_check_metrics`], [`promtool`] |
 //! | a private network | [`in_namespace`], [`Namespace`] |
@@ -72,6 +73,7 @@
 //! | pages as a person uses them | [`Browser`] |
 //! | waiting | [`wait::until`] |
 
+pub mod certificates;
 pub mod http;
 pub mod wait;
 

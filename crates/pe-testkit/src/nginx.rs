@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::Server;
+use crate::certificates::Pair;
 use crate::spawn::command;
 
 /// A real nginx that asks for a user and a password and passes what is authorised on to an upstream;
@@ -49,6 +50,17 @@ impl Nginx {
                 "ssl_certificate {directory}/{CERTIFICATE}; ssl_certificate_key {directory}/key.pem;"
             ))
         })
+    }
+
+    /// The same with a certificate of the test's own, and further directives in its `server` block.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn with_certificate(upstream: SocketAddr, pair: &Pair, directives: &str) -> Self {
+        let (certificate, key) = (pair.certificate.display(), pair.key.display());
+        let lines =
+            format!("ssl_certificate {certificate}; ssl_certificate_key {key};\n{directives}");
+        Self::start(upstream, " ssl", move |_| Ok(lines.clone()))
     }
 
     /// Starts one in front of `upstream` with further directives in its `server` block, such as other locations.

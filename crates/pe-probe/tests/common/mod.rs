@@ -1,8 +1,13 @@
 //! Runs a probe as the engine does, and shows what it wrote.
-#![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test uses a part"
+)]
 #![allow(clippy::unwrap_used)]
 
-pub mod certificates;
+pub use pe_testkit::certificates;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
