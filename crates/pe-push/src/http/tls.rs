@@ -50,6 +50,9 @@ mod enabled {
             Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
                 "the server's certificate is signed by nobody who is trusted here; name its authority's certificate, or its own, as trusted".to_owned()
             }
+            Some(rustls::Error::InvalidCertificate(CertificateError::BadSignature)) => {
+                "the server's certificate is signed with another key than that of the authority of that name that is trusted here; name the authority's present certificate as trusted".to_owned()
+            }
             Some(inner) => inner.to_string(),
             None => format!("no TLS connection: {error}"),
         }
