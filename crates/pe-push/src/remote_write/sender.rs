@@ -55,6 +55,9 @@ const METADATA_PERIOD: Duration = Duration::from_secs(60);
 /// How often the system is asked whether its clock is synchronised, while samples are held back.
 const CLOCK_PERIOD: Duration = Duration::from_secs(1);
 
+/// After an empty request was taken, what is refused is refused for itself for so long.
+const OPEN_PERIOD: Duration = Duration::from_secs(60);
+
 /// A series that was refused twice within this time is left out for as long.
 const REFUSED_PERIOD: Duration = Duration::from_secs(600);
 
@@ -117,8 +120,38 @@ pub(super) struct Sender {
     has_refused_doubted: bool,
     /// Whether the receiver let nothing in and then took an empty request.
     was_closed: bool,
+    openness: Openness,
     /// Until when nothing is settled.
     settles_after: Instant,
+}
+
+/// Whether the receiver takes empty requests, as far as that is known: one that refuses them refuses everything.
+#[derive(Debug, Default)]
+struct Openness {
+    /// When it last took an empty request.
+    took_empty: Option<Instant>,
+    /// Whether it took samples.
+    took_samples: bool,
+}
+
+impl Openness {
+    /// Takes the answer to an empty request; whether it was taken.
+    fn note_empty(&mut self, reply: &Reply) -> bool {
+        let is_taken = reply.verdict(Protocol::V1) == Verdict::Sent;
+        if is_taken {
+            self.took_empty = Some(Instant::now());
+        }
+        is_taken
+    }
+
+    /// Whether an empty request would tell anything: not right after one, and not where samples are taken and empty requests are
+    /// not.
+    fn is_worth_asking(&self, now: Instant) -> bool {
+        match self.took_empty {
+            Some(taken) => now.duration_since(taken) >= OPEN_PERIOD,
+            None => !self.took_samples,
+        }
+    }
 }
 
 /// Blocks that are being sent.
@@ -181,6 +214,7 @@ impl Sender {
             last_refusal: None,
             has_refused_doubted: false,
             was_closed: false,
+            openness: Openness::default(),
             settles_after: Instant::now(),
             shared,
         }
@@ -397,7 +431,10 @@ impl Sender {
             self.note_exchange(&result, started.elapsed());
             match result {
                 // Any answer tells the time.
-                Ok(_) => break,
+                Ok(reply) => {
+                    self.openness.note_empty(&reply);
+                    break;
+                }
                 Err(error) => self.pause_after(&error, None).await,
             }
             has_waited = true;
@@ -566,9 +603,16 @@ impl Sender {
                 return Some(Pause::Retry { error, asked: None });
             }
         };
-        match reply.verdict(batch.protocol) {
+        let verdict = match reply.verdict(batch.protocol) {
+            Verdict::Split | Verdict::Drop if self.refuses_everything(&reply).await => {
+                Verdict::Closed
+            }
+            verdict => verdict,
+        };
+        match verdict {
             Verdict::Sent => {
                 self.was_closed = false;
+                self.openness.took_samples = true;
                 self.note_taken(&batch.parts, kind, delivery);
                 self.succeeded(batch.samples, took).await;
             }
@@ -659,6 +703,26 @@ impl Sender {
         }
     }
 
+    /// Whether an answer to samples is not about them: an empty request gets the same. So answers a proxy that wants another
+    /// client certificate, with a 400.
+    async fn refuses_everything(&mut self, reply: &Reply) -> bool {
+        if self.was_closed || !self.openness.is_worth_asking(Instant::now()) {
+            return false;
+        }
+        let body = self.encoder.empty(Protocol::V1);
+        let started = Instant::now();
+        let result = self.shared.peer.post(Protocol::V1, body).await;
+        self.note_exchange(&result, started.elapsed());
+        match result {
+            Ok(empty) => {
+                let is_taken = self.openness.note_empty(&empty);
+                let is_same = empty.status() == reply.status() && empty.words() == reply.words();
+                !is_taken && is_same
+            }
+            Err(_) => false,
+        }
+    }
+
     /// Sends empty requests until one is taken.
     async fn wait_until_open(&mut self, reply: Reply) {
         let Some(mut error) = reply.into_error() else {
@@ -671,7 +735,7 @@ impl Sender {
             let result = self.shared.peer.post(Protocol::V1, body).await;
             self.note_exchange(&result, started.elapsed());
             match result {
-                Ok(reply) if reply.verdict(Protocol::V1) == Verdict::Sent => {
+                Ok(reply) if self.openness.note_empty(&reply) => {
                     self.was_closed = true;
                     return;
                 }

@@ -11,7 +11,7 @@
 //! | any other 4xx | dropped | dropped |
 //!
 //! Nothing is sent again unchanged after a 4xx other than 429. The answers of the last row but one are not about the samples:
-//! address or credentials are wrong, and will be mended or not.
+//! address or credentials are wrong, and will be mended or not. So is a 400 or another 4xx that an empty request gets too, in the same words.
 //!
 //! Sources: <https://prometheus.io/docs/specs/prw/remote_write_spec/#retries--backoff> and
 //! <https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/#response>.

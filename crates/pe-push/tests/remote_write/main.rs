@@ -6,4 +6,5 @@ mod compliance;
 mod faults;
 mod fleet;
 mod restarts;
+mod secure;
 mod servers;
