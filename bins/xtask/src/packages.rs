@@ -35,8 +35,9 @@ const NEEDED: &[(&str, &str)] = &[
 ];
 
 /// Debian packages that are unpacked below the target directory, each into a directory of its name in [`UNPACKED_PLACE`], where the tests
-/// run their programs by path. chrony, installed, would take the place of the machine's time service.
-const UNPACKED: &[&str] = &["chrony"];
+/// run their programs by path. chrony, installed, would take the place of the machine's time service; libfaketime is not to be found by other
+/// programs, and of tinyproxy no service is wanted.
+const UNPACKED: &[&str] = &["chrony", "libfaketime", "tinyproxy-bin"];
 const UNPACKED_PLACE: &str = "tmp";
 
 /// What the tests need of the npm registry, with versions and checksums, and its place below that of the tests' files.
