@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Shown, probe};
+use futures_util::FutureExt;
 use pe_probe::CommandFactory;
 use pe_scrape::{Batch, ScraperFactory, ScraperSettings, Table, Target};
 use pe_testkit::{require, wait};
@@ -232,24 +233,34 @@ async fn a_program_that_hangs_is_killed_with_all_that_it_started() {
     wait::until("nothing to be left", || (zombies() == 0).then_some(()));
 }
 
+/// Whether all threads that watch programs wait for their end.
+fn all_are_watched() -> bool {
+    let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let stats = threads.filter_map(|it| fs::read_to_string(it.path().join("stat")).ok());
+    let mut stats = stats.filter(|stat| stat.contains("(command)"));
+    stats.all(|stat| stat.contains(") S "))
+}
+
 #[tokio::test]
 async fn a_dropped_batch_leaves_no_program() {
-    let word = "31536002";
-    let own = json!({"argv": ["/bin/sleep", word], "timeout": "30s"});
-    {
-        let asking = run("127.0.0.1", own);
-        tokio::pin!(asking);
-        let deadline = Instant::now() + wait::PATIENCE;
-        while with_word(word).is_empty() {
-            assert!(Instant::now() < deadline);
-            let wait = tokio::time::timeout(Duration::from_millis(10), &mut asking);
-            assert!(wait.await.is_err());
+    // Dropped while the program runs, and before it is known that it does.
+    for (word, is_known) in [("31536002", true), ("31536003", false)] {
+        let own = json!({"argv": ["/bin/sleep", word], "timeout": "30s"});
+        {
+            let asking = run("127.0.0.1", own);
+            tokio::pin!(asking);
+            assert!((&mut asking).now_or_never().is_none());
+            wait::until_true("the program to start", || {
+                !with_word(word).is_empty() && all_are_watched()
+            });
+            if is_known {
+                let wait = tokio::time::timeout(Duration::from_millis(10), &mut asking);
+                assert!(wait.await.is_err());
+            }
         }
+        wait::until_true("the program to end", || with_word(word).is_empty());
     }
-    wait::until("the program to end", || {
-        with_word(word).is_empty().then_some(())
-    });
-    wait::until("nothing to be left", || (zombies() == 0).then_some(()));
+    wait::until_true("nothing to be left", || zombies() == 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

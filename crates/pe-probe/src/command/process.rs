@@ -63,11 +63,9 @@ pub(super) async fn run(program: Program, limit: usize) -> Result<Ended, RunErro
     let Started {
         output,
         errors,
-        group,
+        group: _group,
         mut ended,
     } = start(program).await?;
-    // Ends the program where it has not ended by itself.
-    let _group = KillOnDrop(group);
     let mut output = Pipe::new(output, limit)?;
     let mut errors = Pipe::new(errors, ERRORS_KEPT)?;
     let status = loop {
@@ -97,7 +95,8 @@ pub(super) async fn run(program: Program, limit: usize) -> Result<Ended, RunErro
 struct Started {
     output: Option<OwnedFd>,
     errors: Option<OwnedFd>,
-    group: Arc<Group>,
+    /// Ends the program where it has not ended by itself, also where this is on its way to one who is gone.
+    group: KillOnDrop,
     ended: oneshot::Receiver<io::Result<ExitStatus>>,
 }
 
@@ -125,13 +124,11 @@ async fn start(program: Program) -> Result<Started, RunError> {
         let started = Started {
             output: child.stdout.take().map(OwnedFd::from),
             errors: child.stderr.take().map(OwnedFd::from),
-            group: group.clone(),
+            group: KillOnDrop(group.clone()),
             ended,
         };
-        if tell.send(Ok(started)).is_err() {
-            // Nobody waits any more.
-            group.kill();
-        }
+        // Where nobody waits any more, it is dropped.
+        let _ = tell.send(Ok(started));
         let _ = tell_end.send(group.reap(child));
     };
     std::thread::Builder::new()
