@@ -274,7 +274,7 @@ fn failure(error: RunError) -> Failure {
             }
         }
     };
-    Failure::new(reason, error.to_string())
+    Failure::new(reason, pe_scrape::with_causes(&error))
 }
 
 /// Makes the scrapers `command`, which run no program unless [`allow`](Self::allow) says so.

@@ -45,13 +45,13 @@ pub(super) struct Ended {
 #[derive(Debug, Error)]
 pub(super) enum RunError {
     /// It was not started.
-    #[error("cannot start it: {0}")]
+    #[error("cannot start it")]
     Start(#[source] io::Error),
     /// It wrote more than it may.
     #[error("its output is larger than {0} bytes")]
     TooLarge(usize),
     /// It could not be watched.
-    #[error("cannot watch it: {0}")]
+    #[error("cannot watch it")]
     Watch(#[from] io::Error),
 }
 
