@@ -66,6 +66,8 @@ pub mod exposition;
 pub mod http;
 mod metrics;
 mod pace;
+#[cfg(feature = "exposition")]
+pub mod pages;
 mod probe;
 mod reason;
 #[cfg(any(feature = "http", feature = "tcp"))]

@@ -1,18 +1,9 @@
 //! A device's own metrics, passed on.
 //!
-//! Each probe requests the page on a connection of its own, within bounds of bytes, series and time. [`page`] reads what a device says
-//! in one of three formats ([`text`], [`protobuf`]), and [`layout`] makes frames of it: labels and names as they go out, no series
-//! twice. [`dictionary`] settles what a metric is where devices disagree.
-//!
-//! Samples get the time of the cycle. Time stamps of the device are read and left out: its clock may be wrong, and a cycle has one time.
+//! Each probe requests the page on a connection of its own, within bounds of bytes, series and time. What is done with a page is told in
+//! [`pages`](crate::pages).
 
-pub mod dictionary;
-pub mod layout;
-pub mod page;
-mod passing;
-pub mod protobuf;
 mod settings;
-pub mod text;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,14 +16,15 @@ use crate::http::credentials::Credentials;
 use crate::http::exchange::{Exchange, Limits};
 use crate::http::place::Place;
 use crate::http::{HttpVersion, PHASES};
+pub use crate::pages::Identity;
+use crate::pages::page::PageFormat;
+use crate::pages::protobuf::PageError;
+#[doc(hidden)]
+pub use crate::pages::try_page;
+use crate::pages::{PageMetrics, Passing};
 use crate::tls::TlsClient;
 use crate::{Asked, Failure, Phase, Probe, ProbeFactory, ProbeMetrics, Reason};
-#[doc(hidden)]
-pub use layout::try_page;
-use page::PageFormat;
-use passing::{Passed, Passing};
-use protobuf::PageError;
-pub use settings::{ExpositionSettings, FormatChoice, Identity};
+pub use settings::{ExpositionSettings, FormatChoice};
 
 /// Makes the scrapers `exposition`.
 pub type ExpositionFactory = ProbeFactory<ExpositionProbe>;
@@ -40,80 +32,26 @@ pub type ExpositionFactory = ProbeFactory<ExpositionProbe>;
 /// Pages above this many bytes are read on a thread of the blocking pool.
 const LARGE: usize = 512 << 10;
 
-/// Why series of a page are not passed on, in the order of [`ExpositionMetrics::dropped`].
-const DROPPED: [&str; 5] = [
-    "filter",
-    "invalid",
-    "duplicate",
-    "conflict",
-    "native_histogram",
-];
-
 #[derive(Debug)]
 struct ExpositionMetrics {
     status: Metric,
-    bytes: Metric,
     packed: Metric,
-    series: Metric,
-    dropped: [Metric; DROPPED.len()],
-    settled: Metric,
-    with_time: Metric,
+    page: PageMetrics,
 }
 
 impl ExpositionMetrics {
     fn new(metrics: &mut ProbeMetrics) -> Self {
-        let bytes = |metrics: &mut ProbeMetrics, name: &'static str, help: &'static str| {
-            metrics.add(MetricDescriptor::gauge(name, help).with_unit(Unit::Bytes))
-        };
         Self {
             status: metrics.gauge("probe_http_status_code", "Status of the answer"),
-            bytes: bytes(
-                metrics,
-                "probe_exposition_page_bytes",
-                "Bytes of the device's page, unpacked",
+            packed: metrics.add(
+                MetricDescriptor::gauge(
+                    "probe_exposition_transferred_bytes",
+                    "Bytes of the device's page as they came",
+                )
+                .with_unit(Unit::Bytes),
             ),
-            packed: bytes(
-                metrics,
-                "probe_exposition_transferred_bytes",
-                "Bytes of the device's page as they came",
-            ),
-            series: metrics.gauge(
-                "probe_exposition_series",
-                "Series of the device that are passed on",
-            ),
-            dropped: DROPPED.map(|reason| {
-                let dropped = MetricDescriptor::gauge(
-                    "probe_exposition_dropped_series",
-                    "Series of the device that are not passed on, by reason",
-                );
-                metrics.add(dropped.with_label("reason", reason))
-            }),
-            settled: metrics.gauge(
-                "probe_exposition_settled_series",
-                "Series of the device with the type or help text that another device has told",
-            ),
-            with_time: metrics.gauge(
-                "probe_exposition_timestamped_series",
-                "Series of the device that came with a time stamp, which is left out",
-            ),
+            page: PageMetrics::new(metrics),
         }
-    }
-
-    fn show(&self, asked: &Asked<'_>, passed: &Passed) {
-        let (row, counts) = (asked.row, &passed.counts);
-        row.set(self.series, counts.series as f64);
-        let dropped = [
-            counts.filtered,
-            counts.invalid,
-            counts.duplicate,
-            counts.conflict,
-            counts.native,
-        ];
-        for (metric, count) in self.dropped.iter().zip(dropped) {
-            row.set(*metric, count as f64);
-        }
-        row.set(self.settled, counts.settled as f64);
-        row.set(self.with_time, passed.with_time as f64);
     }
 }
 
@@ -200,7 +138,7 @@ impl Probe for ExpositionProbe {
         let row = asked.row;
         row.set(self.metrics.status, f64::from(answer.status.as_u16()));
         row.set(self.metrics.packed, answer.bytes as f64);
-        row.set(self.metrics.bytes, answer.unpacked_bytes as f64);
+        self.metrics.page.came(row, answer.unpacked_bytes);
         if answer.status.is_redirection() {
             return Err(Failure::new(
                 Reason::TooManyRedirects,
@@ -223,10 +161,7 @@ impl Probe for ExpositionProbe {
             passing.pass(&target, &body, format)
         };
         let passed = passed.map_err(|error| page_failure(error, self.passing.max_series()))?;
-        self.metrics.show(asked, &passed);
-        for frame in passed.frames {
-            row.add_frame(frame);
-        }
+        self.metrics.page.pass(row, passed);
         Ok(())
     }
 }

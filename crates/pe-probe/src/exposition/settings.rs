@@ -8,7 +8,8 @@ use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, USER_AGENT}
 use pe_scrape::settings::{Port, Problems};
 use pe_scrape::{Filter, Secret, SettingsError};
 
-use super::layout::{Rename, Rules};
+use crate::pages::Identity;
+use crate::pages::layout::{Rename, Rules};
 use crate::tls::TlsChoice;
 
 crate::probe_settings! {
@@ -49,17 +50,6 @@ crate::probe_settings! {
         max_bytes: u32 = 16_777_216, range(1.0, 1_073_741_824.0);
         /// Series of the page that are read at most.
         max_series: u32 = 50_000, range(1.0, 10_000_000.0);
-    }
-}
-
-pe_scrape::choices! {
-    /// Which label has the device's name.
-    pub enum Identity {
-        /// `device`, as for all other series.
-        #[default]
-        Device = "device",
-        /// `instance`, as in Prometheus.
-        Instance = "instance",
     }
 }
 

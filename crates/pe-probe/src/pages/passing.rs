@@ -15,7 +15,6 @@ use super::dictionary::Dictionary;
 use super::layout::{Counts, Layout, Rules, Values, row_labels};
 use super::page::{Page, PageFormat};
 use super::protobuf::PageError;
-use super::settings::Identity;
 
 /// Layouts that are kept of a device.
 const OWN: usize = 2;
@@ -26,9 +25,20 @@ const KEPT: Duration = Duration::from_secs(3600);
 /// Devices that are remembered before any of them is forgotten.
 const FEW: usize = 1024;
 
+pe_scrape::choices! {
+    /// Which label has the device's name.
+    pub enum Identity {
+        /// `device`, as for all other series.
+        #[default]
+        Device = "device",
+        /// `instance`, as in Prometheus.
+        Instance = "instance",
+    }
+}
+
 /// Passes on the pages of a scraper's devices.
 #[derive(Debug)]
-pub(super) struct Passing {
+pub(crate) struct Passing {
     rules: Rules,
     identity: Identity,
     max_series: usize,
@@ -66,14 +76,14 @@ struct OwnLayout {
 
 /// What came of a page.
 #[derive(Debug)]
-pub(super) struct Passed {
+pub(crate) struct Passed {
     pub(super) frames: Vec<Frame>,
     pub(super) counts: Counts,
     pub(super) with_time: usize,
 }
 
 impl Passing {
-    pub(super) fn new(rules: Rules, identity: Identity, max_series: usize) -> Self {
+    pub(crate) fn new(rules: Rules, identity: Identity, max_series: usize) -> Self {
         Self {
             rules,
             identity,
@@ -89,12 +99,12 @@ impl Passing {
     }
 
     /// Series of a page, at the most.
-    pub(super) fn max_series(&self) -> usize {
+    pub(crate) fn max_series(&self) -> usize {
         self.max_series
     }
 
     /// The frames of a page of the device with these labels.
-    pub(super) fn pass(
+    pub(crate) fn pass(
         &self,
         target: &LabelSet,
         page: &[u8],
