@@ -9,7 +9,7 @@ use pe_scrape::settings::{Port, Problems};
 use pe_scrape::{Filter, Secret, SettingsError};
 
 use crate::pages::Identity;
-use crate::pages::layout::{Rename, Rules};
+use crate::pages::rules::{Rename, Rules};
 use crate::tls::TlsChoice;
 
 crate::probe_settings! {

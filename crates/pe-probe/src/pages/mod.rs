@@ -7,16 +7,19 @@
 //! Samples get the time of the cycle. Time stamps of the page are read and left out: the clock of a device may be wrong, and a cycle
 //! has one time.
 
+mod builder;
 pub mod dictionary;
 pub mod layout;
 mod metrics;
 pub mod page;
 mod passing;
 pub mod protobuf;
+pub mod rules;
 pub mod text;
+mod trial;
 
-#[doc(hidden)]
-pub use layout::try_page;
 pub(crate) use metrics::PageMetrics;
 pub use passing::Identity;
 pub(crate) use passing::Passing;
+#[doc(hidden)]
+pub use trial::try_page;

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 use pe_scrape::{Frame, LabelSet};
 
 use super::dictionary::Dictionary;
-use super::layout::{Counts, Layout, Rules, Values, row_labels};
+use super::layout::{Counts, Layout, Values, row_labels};
 use super::page::{Page, PageFormat};
 use super::protobuf::PageError;
+use super::rules::Rules;
 
 /// Layouts that are kept of a device.
 const OWN: usize = 2;
