@@ -66,7 +66,7 @@ pub mod exposition;
 pub mod http;
 mod metrics;
 mod pace;
-#[cfg(feature = "exposition")]
+#[cfg(any(feature = "command", feature = "exposition"))]
 pub mod pages;
 mod probe;
 mod reason;

@@ -190,6 +190,8 @@ reasons! {
     Killed = "killed", unknown;
     /// The program wrote more than it may.
     OutputTooLarge = "output_too_large", unknown;
+    /// The program's output is no page of metrics.
+    OutputMalformed = "output_malformed", unknown;
 }
 
 #[cfg(test)]

@@ -345,3 +345,75 @@ fn a_plugin_that_needs_rights_is_told_by_name() {
     assert_eq!(review("/usr/lib/nagios/plugins/check_tcp"), [""; 0]);
     assert!(review("/nosuch/program")[0].starts_with("cannot find /nosuch/program"));
 }
+
+/// Runs a script whose output is a page of metrics.
+async fn page(text: &str, further: Value) -> Shown {
+    let mut own = json!({"argv": ["/bin/sh", "-c", text], "output": "exposition"});
+    let further = further.as_object().unwrap().clone();
+    own.as_object_mut().unwrap().extend(further);
+    run("127.0.0.1", own).await
+}
+
+#[tokio::test]
+async fn a_page_of_metrics_on_standard_output_is_passed_on() {
+    let text = "cat <<'END'\n# TYPE site_jobs gauge\nsite_jobs{device=\"tape\"} 3 1700000000000\nsite_jobs{device=\"tape\"} 4\n\
+                site_jobs{__x=\"1\"} 1\n# TYPE site_runs counter\nsite_runs 7\nEND\necho looks >&2; exit 2";
+    let shown = page(text, json!({"name": "backup"})).await;
+    // The exit code says how the device is.
+    shown.failed("critical");
+    assert_eq!(shown.value("probe_command_state"), Some(2.0));
+    assert_eq!(shown.value("probe_command_exit_code"), Some(2.0));
+    assert_eq!(shown.value("site_jobs"), Some(3.0));
+    assert_eq!(shown.label("site_jobs", "device"), "device");
+    assert_eq!(shown.label("site_jobs", "exported_device"), "tape");
+    assert_eq!(shown.label("site_jobs", "probe"), "");
+    assert_eq!(shown.value("site_runs"), Some(7.0));
+    assert_eq!(shown.value("probe_exposition_series"), Some(2.0));
+    assert_eq!(
+        shown.value("probe_exposition_timestamped_series"),
+        Some(1.0)
+    );
+    for reason in ["invalid", "duplicate"] {
+        let dropped = shown.of("probe_exposition_dropped_series", ("reason", reason));
+        assert_eq!(dropped, Some(1.0), "{reason}");
+    }
+    assert_eq!(shown.label("probe_exposition_series", "probe"), "backup");
+    assert_eq!(shown.value("probe_command_perfdata_invalid"), None);
+    // OpenMetrics has an end.
+    let text = "printf '# TYPE runs counter\\nruns_total 1\\n# EOF\\n'";
+    let shown = page(text, json!({})).await;
+    shown.succeeded();
+    assert_eq!(shown.value("runs_total"), Some(1.0));
+    page("exit 0", json!({})).await.succeeded();
+}
+
+#[tokio::test]
+async fn output_that_is_no_page_says_nothing_of_the_device() {
+    let many = "i=0; while [ $$i -lt 20 ]; do echo \"a{n=\\\"$$i\\\"} 1\"; i=$$((i+1)); done";
+    for (text, further, reason) in [
+        (
+            "echo 'OK - all is well | a=1'",
+            json!({}),
+            "output_malformed",
+        ),
+        (
+            "printf 'a{x=\"\\377\"} 1\\n'",
+            json!({}),
+            "output_malformed",
+        ),
+        (many, json!({"max_series": 10}), "output_too_large"),
+        ("yes 'a 1'", json!({"max_output": 4096}), "output_too_large"),
+        ("echo 'a 1'; exit 4", json!({}), "exit_code"),
+    ] {
+        let shown = page(text, further).await;
+        assert_eq!(shown.reasons(), [reason], "{text}");
+        assert_eq!(shown.value("probe_success"), None, "{text}");
+        let passed_on = shown.series.iter().any(|(name, ..)| name == "a");
+        assert!(!passed_on, "{text}");
+    }
+    page(many, json!({})).await.succeeded();
+    // What is wrong with the device comes first.
+    page("echo '<html>'; exit 2", json!({}))
+        .await
+        .failed("critical");
+}

@@ -1,6 +1,7 @@
 //! A device's check by a program of the site's own, in the conventions of monitoring plugins.
 //!
-//! [`plugin`] reads what a program writes, [`arguments`] fills in what it is called with; neither does I/O. There is no shell. A
+//! [`plugin`] reads what a plugin writes, and [`pages`](crate::pages) what a program writes that has metrics; [`arguments`] fills in
+//! what a program is called with. None of them does I/O. There is no shell. A
 //! program may do what the process may, but can gain no rights; which programs may be run says the factory, and none unless it
 //! does.
 
@@ -22,6 +23,10 @@ use pe_scrape::resolve::{Resolve, SystemResolver};
 use pe_scrape::settings::{Problem, Problems, Step, Table};
 use pe_scrape::{Metric, Scraper, ScraperFactory, ScraperSettings, SettingsError};
 
+use crate::pages::page::PageFormat;
+use crate::pages::protobuf::PageError;
+use crate::pages::rules::Rules;
+use crate::pages::{Identity, PageMetrics, Passing};
 use crate::{
     Asked, CommonSettings, Failure, Phase, Probe, ProbeFactory, ProbeMetrics, ProbeSettings,
     Reason, socket_failure,
@@ -49,6 +54,11 @@ pe_scrape::settings! {
         environment: BTreeMap<String, String>;
         /// Bytes that the program may write to standard output.
         max_output: u32 = 65_536, range(1_024.0, 16_777_216.0);
+        /// What the program writes to standard output: performance data, as plugins do, or a page of metrics, whose series are
+        /// passed on.
+        output: OutputChoice = OutputChoice::Nagios;
+        /// Series of such a page that are read at most.
+        max_series: u32 = 50_000, range(1.0, 10_000_000.0);
         /// Whether the state `WARNING` is a failure, as `CRITICAL` is.
         warning_is_down: bool = false;
         /// Value of the label `probe`, which tells the probes of one device apart.
@@ -60,6 +70,17 @@ pe_scrape::settings! {
         timeout: Option<Duration>, otherwise("that of the device");
         /// Programs that run at once for this entry, at the most; 32 run at once for all of them.
         concurrency: u32 = 16, range(1.0, 1_000.0);
+    }
+}
+
+pe_scrape::choices! {
+    /// What a program writes.
+    pub enum OutputChoice {
+        /// A line for people, and performance data behind a bar.
+        #[default]
+        Nagios = "nagios",
+        /// Metrics in the text format of Prometheus, or in OpenMetrics.
+        Exposition = "exposition",
     }
 }
 
@@ -119,8 +140,78 @@ pub struct CommandProbe {
     warning_is_down: bool,
     state: Metric,
     exit_code: Metric,
-    invalid: Metric,
-    perfdata: Perfdata,
+    output: Output,
+}
+
+/// How the output of a program is read, and where that is told.
+enum Output {
+    Nagios {
+        invalid: Metric,
+        perfdata: Perfdata,
+    },
+    Exposition {
+        passing: Arc<Passing>,
+        metrics: PageMetrics,
+    },
+}
+
+impl Output {
+    fn new(settings: &CommandSettings, metrics: &mut ProbeMetrics) -> Result<Self, SettingsError> {
+        Ok(match settings.output {
+            OutputChoice::Nagios => Self::Nagios {
+                invalid: metrics.gauge(
+                    "probe_command_perfdata_invalid",
+                    "Pieces of performance data that could not be read",
+                ),
+                perfdata: Perfdata::new(metrics)?,
+            },
+            OutputChoice::Exposition => {
+                let max_series = settings.max_series as usize;
+                let passing = Passing::new(Rules::default(), Identity::default(), max_series);
+                Self::Exposition {
+                    passing: Arc::new(passing),
+                    metrics: PageMetrics::new(metrics),
+                }
+            }
+        })
+    }
+
+    /// Writes what the output holds; returns its line for people.
+    async fn take(&self, asked: &Asked<'_>, output: Vec<u8>) -> Result<String, Failure> {
+        match self {
+            Self::Nagios { invalid, perfdata } => {
+                let output = PluginOutput::parse(&output);
+                asked.row.set(*invalid, output.invalid as f64);
+                for frame in perfdata.frames(asked.target, &output.pieces) {
+                    asked.row.add_frame(frame);
+                }
+                Ok(output.summary)
+            }
+            Self::Exposition { passing, metrics } => {
+                metrics.came(asked.row, output.len());
+                let format = text_format(&output);
+                let passed = passing.pass_on(asked.target.labels(), output, format);
+                let passed = passed.await?.map_err(|error| page_failure(&error))?;
+                metrics.pass(asked.row, passed);
+                Ok(String::new())
+            }
+        }
+    }
+}
+
+/// The format of a page that nobody tells: the end is what only OpenMetrics has.
+fn text_format(page: &[u8]) -> PageFormat {
+    PageFormat::Text {
+        open_metrics: page.trim_ascii_end().ends_with(b"\n# EOF"),
+    }
+}
+
+fn page_failure(error: &PageError) -> Failure {
+    let reason = match error {
+        PageError::Malformed(..) | PageError::Utf8 => Reason::OutputMalformed,
+        PageError::TooManySeries(_) => Reason::OutputTooLarge,
+    };
+    Failure::new(reason, error.to_string())
 }
 
 impl fmt::Debug for CommandProbe {
@@ -152,6 +243,7 @@ impl Probe for CommandProbe {
         if problems.has_errors() {
             return Err(problems.into());
         }
+        let output = Output::new(&settings, metrics)?;
         Ok(Self {
             program: settings.program().to_owned(),
             arguments,
@@ -163,11 +255,7 @@ impl Probe for CommandProbe {
                 "State that the plugin told: 0 ok, 1 warning, 2 critical, 3 unknown",
             ),
             exit_code: metrics.gauge("probe_command_exit_code", "Exit code of the program"),
-            invalid: metrics.gauge(
-                "probe_command_perfdata_invalid",
-                "Pieces of performance data that could not be read",
-            ),
-            perfdata: Perfdata::new(metrics)?,
+            output,
         })
     }
 
@@ -177,7 +265,7 @@ impl Probe for CommandProbe {
             Failure::new(Reason::NotStarted, format!("it is not started: {error}"))
         })?;
         let ended = process::run(program, self.max_output).await;
-        self.take(asked, &ended.map_err(failure)?)
+        self.take(asked, ended.map_err(failure)?).await
     }
 
     fn review(settings: &CommandSettings) -> Vec<Problem> {
@@ -223,7 +311,7 @@ impl CommandProbe {
     }
 
     /// Writes what a program said, and whether that is good.
-    fn take(&self, asked: &Asked<'_>, ended: &Ended) -> Result<(), Failure> {
+    async fn take(&self, asked: &Asked<'_>, ended: Ended) -> Result<(), Failure> {
         let row = asked.row;
         let said = |output: &[u8]| -> String {
             let text = String::from_utf8_lossy(output);
@@ -243,22 +331,19 @@ impl CommandProbe {
             );
             return Err(Failure::new(Reason::ExitCode, message));
         };
-        let output = PluginOutput::parse(&ended.output);
         row.set(self.state, code.into());
-        row.set(self.invalid, output.invalid as f64);
-        for frame in self.perfdata.frames(asked.target, &output.pieces) {
-            row.add_frame(frame);
-        }
+        let output = self.output.take(asked, ended.output).await;
         let reason = match state {
-            State::Ok => return Ok(()),
-            State::Warning if !self.warning_is_down => return Ok(()),
+            State::Ok => return output.map(drop),
+            State::Warning if !self.warning_is_down => return output.map(drop),
             State::Warning => Reason::Warning,
             State::Critical => Reason::Critical,
             State::Unknown => Reason::PluginUnknown,
         };
-        let text = match output.summary.is_empty() {
-            true => said(&ended.errors),
-            false => said(output.summary.as_bytes()),
+        // What is wrong with the device is told before what is wrong with the output.
+        let text = match output {
+            Ok(summary) if !summary.is_empty() => said(summary.as_bytes()),
+            _ => said(&ended.errors),
         };
         Err(Failure::new(reason, text))
     }

@@ -29,9 +29,6 @@ pub use settings::{ExpositionSettings, FormatChoice};
 /// Makes the scrapers `exposition`.
 pub type ExpositionFactory = ProbeFactory<ExpositionProbe>;
 
-/// Pages above this many bytes are read on a thread of the blocking pool.
-const LARGE: usize = 512 << 10;
-
 #[derive(Debug)]
 struct ExpositionMetrics {
     status: Metric,
@@ -151,16 +148,9 @@ impl Probe for ExpositionProbe {
         }
         let format = page_format(answer.headers.get(CONTENT_TYPE));
         asked.enter(Phase::Transfer);
-        let (passing, target) = (self.passing.clone(), asked.target.labels().clone());
-        let body = answer.body;
-        let passed = if body.len() > LARGE {
-            let work = move || passing.pass(&target, &body, format);
-            let done = tokio::task::spawn_blocking(work).await;
-            done.map_err(|error| Failure::new(Reason::Local, error.to_string()))?
-        } else {
-            passing.pass(&target, &body, format)
-        };
-        let passed = passed.map_err(|error| page_failure(error, self.passing.max_series()))?;
+        let target = asked.target.labels();
+        let passed = self.passing.pass_on(target, answer.body, format).await?;
+        let passed = passed.map_err(|error| page_failure(&error))?;
         self.metrics.page.pass(row, passed);
         Ok(())
     }
@@ -180,16 +170,11 @@ fn page_format(content_type: Option<&HeaderValue>) -> PageFormat {
     }
 }
 
-fn page_failure(error: PageError, max_series: usize) -> Failure {
-    match error {
-        PageError::Malformed(place, why) => Failure::new(
-            Reason::Malformed,
-            format!("line {place} of the page cannot be read: {why}"),
-        ),
-        PageError::Utf8 => Failure::new(Reason::InvalidUtf8, "the page is no UTF-8"),
-        PageError::TooManySeries => Failure::new(
-            Reason::TooManySeries,
-            format!("the page has more than {max_series} series"),
-        ),
-    }
+fn page_failure(error: &PageError) -> Failure {
+    let reason = match error {
+        PageError::Malformed(..) => Reason::Malformed,
+        PageError::Utf8 => Reason::InvalidUtf8,
+        PageError::TooManySeries(_) => Reason::TooManySeries,
+    };
+    Failure::new(reason, error.to_string())
 }

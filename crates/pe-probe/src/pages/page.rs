@@ -206,7 +206,7 @@ impl<'a> Builder<'a> {
     fn count(&mut self, has_time: bool) -> Result<usize, PageError> {
         let number = self.page.samples;
         if number >= self.max_samples {
-            return Err(PageError::TooManySeries);
+            return Err(PageError::TooManySeries(self.max_samples));
         }
         self.page.samples += 1;
         self.page.with_time += usize::from(has_time);
@@ -252,7 +252,7 @@ impl<'a> Builder<'a> {
         };
         let parts = metric.parts.len() + 2;
         if self.page.samples + parts > self.max_samples {
-            return Err(PageError::TooManySeries);
+            return Err(PageError::TooManySeries(self.max_samples));
         }
         let labels = metric.labels.into_iter().take(MAX_LABELS + 1);
         let labels = labels.map(|(name, value)| (name, Cow::Borrowed(value)));
@@ -430,7 +430,7 @@ mod tests {
         let bytes = Page::read(b"a{x=\"\xff\"} 1\n", TEXT, 9);
         assert_eq!(bytes.unwrap_err(), PageError::Utf8);
         let three = Page::read(b"a 1\nb 1\nc 1\n", TEXT, 2);
-        assert_eq!(three.unwrap_err(), PageError::TooManySeries);
+        assert_eq!(three.unwrap_err(), PageError::TooManySeries(2));
         let open = PageFormat::Text { open_metrics: true };
         assert!(matches!(
             Page::read(b"a 1\n", open, 9),

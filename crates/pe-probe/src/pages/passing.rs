@@ -16,6 +16,7 @@ use super::layout::{Counts, Layout, Values, row_labels};
 use super::page::{Page, PageFormat};
 use super::protobuf::PageError;
 use super::rules::Rules;
+use crate::{Failure, Reason};
 
 /// Layouts that are kept of a device.
 const OWN: usize = 2;
@@ -36,6 +37,9 @@ pe_scrape::choices! {
         Instance = "instance",
     }
 }
+
+/// Pages above this many bytes are read on a thread of the blocking pool.
+const LARGE: usize = 512 << 10;
 
 /// Passes on the pages of a scraper's devices.
 #[derive(Debug)]
@@ -99,13 +103,26 @@ impl Passing {
         }
     }
 
-    /// Series of a page, at the most.
-    pub(crate) fn max_series(&self) -> usize {
-        self.max_series
+    /// The frames of a page of the device with these labels, made on another thread where that takes long.
+    ///
+    /// # Errors
+    /// A [`Failure`] of this machine, or why the page cannot be read.
+    pub(crate) async fn pass_on<P: AsRef<[u8]> + Send + 'static>(
+        self: &Arc<Self>,
+        target: &LabelSet,
+        page: P,
+        format: PageFormat,
+    ) -> Result<Result<Passed, PageError>, Failure> {
+        if page.as_ref().len() <= LARGE {
+            return Ok(self.pass(target, page.as_ref(), format));
+        }
+        let (passing, target) = (self.clone(), target.clone());
+        let work = move || passing.pass(&target, page.as_ref(), format);
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|error| Failure::new(Reason::Local, error.to_string()))
     }
 
-    /// The frames of a page of the device with these labels.
-    pub(crate) fn pass(
+    fn pass(
         &self,
         target: &LabelSet,
         page: &[u8],

@@ -3,6 +3,8 @@
 //! Each metric is handed on before the next one is read: a page of small messages would take many times its size as objects. Field
 //! numbers and types are those of `metrics.proto` of the Prometheus client model. Unknown fields are passed over.
 
+use thiserror::Error;
+
 use super::text::Malformed;
 
 /// What a message says of a metric family.
@@ -74,14 +76,17 @@ impl<'a> Value<'a> {
 }
 
 /// Why a page cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PageError {
     /// It does not follow its format: the line or message, from 1, and what is wrong there.
+    #[error("line {0} of the page cannot be read: {1}")]
     Malformed(usize, &'static str),
     /// It is no UTF-8.
+    #[error("the page is no UTF-8")]
     Utf8,
-    /// It has more samples than are allowed.
-    TooManySeries,
+    /// It has more samples than this, which are allowed.
+    #[error("the page has more than {0} series")]
+    TooManySeries(usize),
 }
 
 const CUT: Malformed = Malformed("a message that is cut off");
