@@ -5,10 +5,11 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use common::{Files, device, group};
-use pe_testkit::{Gateway, Prometheus, PrometheusOptions, Server, require, wait};
+use pe_testkit::{Gateway, Prometheus, PrometheusOptions, Server, http, require, wait};
 use serde_json::json;
 
 /// Series of each type, beside those of the machine that stay the same.
@@ -137,6 +138,73 @@ fn series_arrive_as_a_prometheus_scrapes_them_and_vanish_as_they_do() {
     wait::until_true("the gateway to lose it", || {
         let text = gateway.metrics();
         text.contains("site_other") && !text.contains("site_disk")
+    });
+    assert!(agent.stop().success());
+}
+
+/// Puts a gauge or counter under a name that nobody else uses.
+fn put(gateway: &Gateway, kind: &str) {
+    let text = format!("# TYPE site_jobs {kind}\nsite_jobs 1\n");
+    let path = "/metrics/job/somebody-else";
+    let response = http::request(gateway.address(), "PUT", path, &[], text.as_bytes()).unwrap();
+    assert_eq!(response.status, 200, "{}", response.text());
+}
+
+#[test]
+fn a_gateway_that_refuses_what_a_program_says_takes_what_was_measured() {
+    require!(Program("prometheus-pushgateway"), Root);
+    let gateway = Gateway::start();
+    // Another's metric of that name is no gauge.
+    put(&gateway, "counter");
+    let pages = tempfile::tempdir().unwrap();
+    write_page(
+        pages.path(),
+        "# TYPE site_jobs gauge\nsite_jobs 3\nsite_other 1\n",
+    );
+    let plugin = pages.path().join("site_jobs");
+    let script = "#!/bin/sh\nwhile read -r line; do echo \"$line\"; done < \"$1\"\n";
+    fs::write(&plugin, script).unwrap();
+    fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut host = device("web", "127.0.0.1");
+    let argv = json!([plugin, pages.path().join("site.prom")]);
+    host["metrics"] = json!(["ping", {"command": {"argv": argv, "output": "exposition"}}]);
+    let files = Files::new()
+        .group("g.json", &group("plant", &[host]))
+        .push(&json!({"sinks": [{"pushgateway": {"url": gateway.url(), "grouping": "config"}}]}));
+    let (agent, address) = files.serve(&["--allow-commands", plugin.to_str().unwrap()]);
+
+    let own = "plant/scraper=exposition".to_owned();
+    let rejected = || {
+        let metrics = http::get(address, "/metrics").ok()?.text();
+        common::value(
+            &metrics,
+            "pingexporter_pushes_total{sink=\"pushgateway\",result=\"rejected\"}",
+        )
+    };
+    wait::until_true("the device's ping", || {
+        gateway.metrics().contains("dev_ping{")
+    });
+    wait::until_true("pushes to be refused", || rejected() >= Some(3.0));
+    assert!(!gateway.metrics().contains("site_other"));
+    let log = agent.log();
+    let told = "/metrics/job/plant/scraper/exposition (400 Bad Request)";
+    assert!(log.contains(told) && log.contains("site_jobs"), "{log}");
+    // Pushes of other groups arrive between those that are refused, and do not end that.
+    assert_eq!(log.matches("pushes fail").count(), 1, "{log}");
+    assert!(!log.contains("pushes arrive again"), "{log}");
+    let seen = http::get(address, "/metrics").unwrap().text();
+    assert!(seen.contains("site_jobs{"), "{seen}");
+
+    put(&gateway, "gauge");
+    wait::until_true("what the program says", || {
+        gateway.metrics().contains("site_other{")
+    });
+    assert!(gateway.keys().contains(&own), "{:?}", gateway.keys());
+    agent.await_log("pushes arrive again");
+    write_page(pages.path(), "# TYPE site_jobs gauge\nsite_jobs 3\n");
+    wait::until_true("the gateway to lose a series", || {
+        let text = gateway.metrics();
+        text.contains("site_jobs{") && !text.contains("site_other{")
     });
     assert!(agent.stop().success());
 }

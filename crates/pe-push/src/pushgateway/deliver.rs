@@ -357,8 +357,13 @@ impl Shared {
         self.metrics.duration.set(duration.as_secs_f64());
         self.metrics.groups.set(self.lease.count() as f64);
         let kind = round.first.as_ref().map(PushError::kind);
-        let change = progress.outage.note(Instant::now(), round.failed, kind);
-        self.note_status(round);
+        // A delivery without the push groups that the gateway refuses says nothing of these.
+        let is_refused = kind.is_none() && !progress.refused.is_empty();
+        let change = match is_refused {
+            true => None,
+            false => progress.outage.note(Instant::now(), round.failed, kind),
+        };
+        self.note_status(round, is_refused);
         let sink = &*self.name;
         let is_stuck = !progress.deferred.is_empty();
         let was_stuck = std::mem::replace(&mut progress.is_stuck, is_stuck);
@@ -391,12 +396,14 @@ impl Shared {
         }
     }
 
-    fn note_status(&self, round: &Delivery) {
+    fn note_status(&self, round: &Delivery, is_refused: bool) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let now = SystemTime::now();
         match &round.first {
             None => {
-                status.outage = None;
+                if !is_refused {
+                    status.outage = None;
+                }
                 status.last_success = Some(now);
             }
             Some(error) => {
