@@ -9,7 +9,7 @@ use crate::push;
 
 /// Tables in Markdown of all keys that files may have, each with a name for its place in a page: `conf`, `jobs`, `push` and
 /// `targets` for the files; the key for an object within these, such as `pacer`; the name of each scraper and sink that
-/// declares its settings, and `NAME.KEY` for an object within these; `sinks` for what all sinks have; `variables` for the
+/// declares its settings, and `NAME.KEY` for an object that one of these keys can be or hold; `sinks` for what all sinks have; `variables` for the
 /// keys that environment variables and flags may set.
 #[must_use]
 pub fn reference(scrapers: &ScraperRegistry, sinks: &SinkRegistry) -> Vec<(String, String)> {
@@ -75,12 +75,22 @@ fn add(tables: &mut Vec<(String, String)>, name: &str, prefix: &str, keys: &[Key
     }
     tables.push((name.to_owned(), rows));
     for key in keys {
-        if let Kind::Object(table) = key.kind {
+        if let Some(table) = object(&key.kind) {
             let name = format!("{prefix}{}", key.name);
             if !tables.iter().any(|(known, _)| *known == name) {
                 add(tables, &name, &format!("{prefix}{}.", key.name), table.keys);
             }
         }
+    }
+}
+
+/// The keys of the object that a value of this kind can be, or can hold.
+fn object(kind: &Kind) -> Option<&'static Table> {
+    match kind {
+        Kind::Object(table) => Some(table),
+        Kind::List(of) => object(of),
+        Kind::Either(kinds) => kinds.iter().find_map(object),
+        _ => None,
     }
 }
 

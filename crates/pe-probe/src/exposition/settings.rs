@@ -19,7 +19,7 @@ crate::probe_settings! {
         port: Port;
         /// Path and query to request.
         path: String = "/metrics".to_owned();
-        /// Uses TLS: `true`, or an object with `ca_file`, `cert_file`, `key_file`, `server_name` and `verify`.
+        /// Uses TLS: `true`, or an object.
         tls: TlsChoice = TlsChoice::Off;
         /// Where the device's name goes: into the label `device`, or into `instance`, which leaves `device` to the device's own
         /// series, as those of node_exporter have it.

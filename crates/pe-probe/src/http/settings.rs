@@ -18,7 +18,7 @@ crate::probe_settings! {
         port: Option<Port>, otherwise("80, with `tls` 443");
         /// Path and query to request.
         path: String = "/".to_owned();
-        /// Uses TLS: `true`, or an object with `ca_file`, `cert_file`, `key_file`, `server_name` and `verify`.
+        /// Uses TLS: `true`, or an object.
         tls: TlsChoice = TlsChoice::Off;
         /// Statuses that are as they should be: a number, a class such as `2xx`, a range such as `200-204`, or a list of these.
         status: StatusChoice = StatusChoice::default();

@@ -12,8 +12,7 @@ crate::probe_settings! {
     pub struct TcpSettings {
         /// Port to connect to.
         port: u16, range(1.0, 65_535.0);
-        /// Secures the connection before anything is said: `true`, or an object with `ca_file`, `cert_file`, `key_file`,
-        /// `server_name` and `verify`.
+        /// Secures the connection before anything is said: `true`, or an object.
         tls: TlsChoice = TlsChoice::Off;
         /// Goes over to TLS as the protocol has it. Then `tls` holds what is otherwise than by default.
         starttls: Option<Starttls>;
