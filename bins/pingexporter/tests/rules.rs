@@ -44,6 +44,7 @@ fn expressions() -> Vec<String> {
                 .replace("$__rate_interval", "5m")
                 .replace("$device", ".*")
                 .replace("$job", ".*")
+                .replace("$site", ".*")
         })
         .collect()
 }
