@@ -56,6 +56,30 @@ fn the_originals_files_give_the_originals_series() {
 }
 
 #[test]
+fn metrics_of_the_agent_go_with_those_of_the_gateway_itself() {
+    require!(Program("prometheus-pushgateway"), Root);
+    let gateway = Gateway::start();
+    let files = Files::new()
+        .group("g.json", &group("p", &[device("d", "127.0.0.1")]))
+        .push(&push_to(&gateway.url()));
+    let agent = files.run();
+    let metrics = wait::until("the agent's own metrics", || {
+        let metrics = gateway.metrics();
+        let own = metrics
+            .lines()
+            .any(|line| line.starts_with("process_") && line.contains("job=\"pingexporter\""));
+        own.then_some(metrics)
+    });
+    // Its own, which have no job, are of the same families.
+    assert!(
+        metrics.contains("\nprocess_start_time_seconds "),
+        "{metrics}"
+    );
+    assert!(!gateway.log().contains("inconsistent"), "{}", gateway.log());
+    assert!(agent.stop().success());
+}
+
+#[test]
 fn names_arrive_intact_in_both_groupings() {
     require!(Program("prometheus-pushgateway"), Root);
     let names = [

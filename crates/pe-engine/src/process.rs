@@ -1,6 +1,8 @@
 //! The standard `process_*` metrics, read from `/proc/self`.
 //!
 //! Names and meanings: <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
+//! Their HELP texts are byte for byte those of Prometheus' client for Go, which a Pushgateway shows for itself: it logs every family
+//! whose texts differ, at each scrape.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,26 +13,29 @@ static COLUMNS: LazyLock<Option<Arc<Columns>>> = LazyLock::new(|| {
     Columns::new(&[
         MetricDescriptor::counter(
             "process_cpu_seconds_total",
-            "Total user and system CPU time spent in seconds",
+            "Total user and system CPU time spent in seconds.",
         )
         .with_unit(Unit::Seconds),
         MetricDescriptor::gauge(
             "process_resident_memory_bytes",
-            "Resident memory size in bytes",
+            "Resident memory size in bytes.",
         )
         .with_unit(Unit::Bytes),
         MetricDescriptor::gauge(
             "process_virtual_memory_bytes",
-            "Virtual memory size in bytes",
+            "Virtual memory size in bytes.",
         )
         .with_unit(Unit::Bytes),
         MetricDescriptor::gauge(
             "process_start_time_seconds",
-            "Start time of the process since unix epoch in seconds",
+            "Start time of the process since unix epoch in seconds.",
         )
         .with_unit(Unit::Seconds),
-        MetricDescriptor::gauge("process_open_fds", "Number of open file descriptors"),
-        MetricDescriptor::gauge("process_max_fds", "Maximum number of open file descriptors"),
+        MetricDescriptor::gauge("process_open_fds", "Number of open file descriptors."),
+        MetricDescriptor::gauge(
+            "process_max_fds",
+            "Maximum number of open file descriptors.",
+        ),
         MetricDescriptor::gauge("process_threads", "Number of OS threads in the process"),
     ])
     .ok()
