@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use common::{Files, device, fixture, push_to};
+use pe_scrape::{AGENT_LABELS, RESERVED_LABELS};
 use pe_testkit::{Gateway, WriteAnswer, WriteReceiver, require, wait};
 use serde_json::json;
 
-/// `# HELP` and `# TYPE` lines, of a program that shows everything it can: histograms, pushes, errors.
+/// The lines of a program that shows everything it can: histograms, pushes, errors.
 fn shown() -> Vec<String> {
     let gateway = Gateway::start();
     let group = json!({
@@ -45,16 +46,41 @@ fn shown() -> Vec<String> {
         late.iter().all(|part| text.contains(part)).then_some(text)
     });
     assert!(agent.stop().success());
-    text.lines()
-        .filter(|line| line.starts_with("# "))
-        .map(str::to_owned)
-        .collect()
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The names of the labels of a series.
+fn label_names(series: &str) -> impl Iterator<Item = &str> {
+    let labels = series.split_once('{').map_or("", |(_, labels)| labels);
+    let before_equals = labels
+        .split("=\"")
+        .filter(|part| !part.is_empty() && !part.contains(' '));
+    before_equals.filter_map(|part| part.rsplit(['"', ',']).next())
 }
 
 #[test]
 fn the_metrics_are_those_of_the_contract_and_of_the_documentation() {
     require!(Program("prometheus-pushgateway"), Root);
-    let mut shown = shown();
+    let (mut shown, series): (Vec<_>, Vec<_>) =
+        shown().into_iter().partition(|line| line.starts_with("# "));
+    // What external labels must not be called.
+    let reserved: BTreeSet<_> = [RESERVED_LABELS, AGENT_LABELS]
+        .concat()
+        .into_iter()
+        .collect();
+    let own = series
+        .iter()
+        .filter(|it| !it.contains("device=") || it.contains("address="));
+    let carried: BTreeSet<_> = own.flat_map(|it| label_names(it)).collect();
+    assert!(
+        carried.contains("sink") && carried.contains("address"),
+        "{carried:?}"
+    );
+    let free: Vec<_> = carried.difference(&reserved).collect();
+    assert!(
+        free.is_empty(),
+        "an external label may take the place of {free:?}"
+    );
     shown.sort();
     insta::assert_snapshot!("metrics", shown.join("\n"));
 

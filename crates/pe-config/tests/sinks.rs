@@ -151,6 +151,27 @@ fn an_external_label_that_a_device_carries_is_refused() {
 }
 
 #[test]
+fn an_external_label_that_the_agents_own_series_carry_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::create_dir(path("configs")).unwrap();
+    let group =
+        r#"{"conf": {"prom_id": "a", "interval": 30}, "jobs": [{"job": "d", "ip": "127.0.0.1"}]}"#;
+    std::fs::write(path("configs/a.json"), group).unwrap();
+    let push = r#"{"external_labels": {"sink": "a", "state": "b", "address": "c", "instance": "d"}, "sinks": [{"archive": {"url": "x"}}]}"#;
+    std::fs::write(path("push.json"), push).unwrap();
+    let mut sources = sources_of(path("configs"));
+    sources.push_config = Some(path("push.json"));
+    let told = load(&sources).unwrap_err().to_string();
+    for (column, name) in [(22, "sink"), (35, "state"), (49, "address")] {
+        let line =
+            format!(":1:{column}: external label `{name}`: series of the agent itself carry it\n");
+        assert!(told.contains(&line), "{told}");
+    }
+    assert!(!told.contains("instance"), "{told}");
+}
+
+#[test]
 fn the_kinds_of_sinks_are_known_before_the_sinks_are() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("push.json");

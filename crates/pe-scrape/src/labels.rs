@@ -39,6 +39,12 @@ pub const RESERVED_LABELS: &[&str] = &[
     "device", "exporter", "family", "ip", "job", "le", "quantile", "reason",
 ];
 
+/// Further names, sorted, that series which are not a device's measurements carry: those of cycles and of the agent itself, and
+/// `address` of a host name's. An external label would take their place, so that a Pushgateway refuses several series as one.
+pub const AGENT_LABELS: &[&str] = &[
+    "address", "code", "handler", "result", "scraper", "sink", "state", "task", "version",
+];
+
 /// Why `name` cannot be the name of a configured label, with a hint where there is one.
 #[must_use]
 pub fn refuse_label_name(name: &str) -> Option<(String, Option<String>)> {

@@ -93,8 +93,8 @@ pub use group::{
     parse_exclusion, parse_target, refuse_frame,
 };
 pub use labels::{
-    Label, LabelError, LabelSet, Labels, REPLICA_LABEL, RESERVED_LABELS, is_label_name,
-    is_metric_name, refuse_label_name,
+    AGENT_LABELS, Label, LabelError, LabelSet, Labels, REPLICA_LABEL, RESERVED_LABELS,
+    is_label_name, is_metric_name, refuse_label_name,
 };
 pub use metrics::{Counter, Counters, Gauge, Gauges, unix_seconds};
 #[doc(hidden)]

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use pe_scrape::settings::{Key, Node, View};
-use pe_scrape::{Checks, Group, Labels, refuse_label_name};
+use pe_scrape::{AGENT_LABELS, Checks, Group, Labels, refuse_label_name};
 
 use crate::file::{Scope, Syntax};
 use crate::layers::Environment;
@@ -49,6 +49,12 @@ pub(super) fn read(scope: Scope<'_, '_>, node: Syntax<'_>, env: &Environment) ->
             && let Some((message, hint)) = refuse_label_name(name)
         {
             scope.error(at, message, hint);
+            continue;
+        }
+        if AGENT_LABELS.contains(&name) {
+            let message = format!("external label `{name}`: series of the agent itself carry it");
+            let hint = "a series has a label once; choose another name";
+            scope.error(at, message, hint.to_owned());
             continue;
         }
         let View::Text(text) = value.view() else {
