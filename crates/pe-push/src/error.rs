@@ -112,12 +112,13 @@ pub enum PushError {
     },
     /// 404 or 405: nothing that takes pushes is there.
     #[error(
-        "{url} takes no pushes at {path} ({status}): {words}; check that the URL, with its path, is the one to push to"
+        "{url} takes no pushes{} ({status}): {words}; check that the URL, with its path, is the one to push to",
+        below(" at ", path)
     )]
     NoSuchPath {
         /// The gateway.
         url: String,
-        /// The path below it.
+        /// The path below it, which may be empty.
         path: String,
         /// 404 or 405.
         status: StatusCode,
@@ -126,22 +127,23 @@ pub enum PushError {
     },
     /// 413: the body is too large for the server, or for a proxy before it.
     #[error(
-        "{url} refuses the body for {path} as too large ({status}): let the server, or the proxy before it, take larger ones (nginx: client_max_body_size), or send less at a time"
+        "{url} refuses the body{} as too large ({status}): let the server, or the proxy before it, take larger ones (nginx: client_max_body_size), or send less at a time",
+        below(" for ", path)
     )]
     TooLarge {
         /// The gateway.
         url: String,
-        /// The path below it.
+        /// The path below it, which may be empty.
         path: String,
         /// 413.
         status: StatusCode,
     },
     /// 400 or another answer that says the request is at fault. Pushing the same again is no use.
-    #[error("{url} refuses the metrics of {key} ({status}): {words}")]
+    #[error("{url} refuses the metrics{} ({status}): {words}", below(" of ", key))]
     Rejected {
         /// The gateway.
         url: String,
-        /// The push group's path.
+        /// The push group's path; empty where there are no push groups.
         key: String,
         /// The status.
         status: StatusCode,
@@ -160,6 +162,14 @@ pub enum PushError {
         /// How long it asks to be left alone.
         retry_after: Option<Duration>,
     },
+}
+
+/// The path with a word before it, where there is one.
+fn below(word: &str, path: &str) -> String {
+    match path {
+        "" => String::new(),
+        path => format!("{word}{path}"),
+    }
 }
 
 fn redirect(location: &str, instead: &str) -> String {
@@ -246,5 +256,34 @@ mod tests {
         let message = "the exchange with http://127.0.0.1:9091 broke off";
         assert_eq!(error.to_string(), message);
         assert_eq!(format!("{error:?}"), format!("{message}: reset by peer"));
+    }
+
+    #[test]
+    fn a_url_that_is_used_as_it_is_has_no_path_in_messages() {
+        let (url, path) = ("http://p/write".to_owned(), String::new());
+        let status = StatusCode::NOT_FOUND;
+        let words = "no".to_owned();
+        let gone = PushError::NoSuchPath {
+            url: url.clone(),
+            path: path.clone(),
+            status,
+            words: words.clone(),
+        };
+        let told = gone.to_string();
+        assert!(
+            told.starts_with("http://p/write takes no pushes (404 Not Found): no; check"),
+            "{told}"
+        );
+        let refused = PushError::Rejected {
+            url,
+            key: path,
+            status: StatusCode::BAD_REQUEST,
+            words,
+        };
+        let told = refused.to_string();
+        assert_eq!(
+            told,
+            "http://p/write refuses the metrics (400 Bad Request): no"
+        );
     }
 }

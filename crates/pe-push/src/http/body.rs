@@ -53,7 +53,7 @@ pub(crate) enum Content {
     },
 }
 
-/// How long bodies of one exchange have waited for the budget.
+/// How long the requests of one exchange have waited for the budget.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Paused(Arc<AtomicU64>);
 
@@ -62,7 +62,7 @@ impl Paused {
         Duration::from_nanos(self.0.load(Ordering::Relaxed))
     }
 
-    fn add(&self, pause: Duration) {
+    pub(super) fn add(&self, pause: Duration) {
         let nanos = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
         self.0.fetch_add(nanos, Ordering::Relaxed);
     }

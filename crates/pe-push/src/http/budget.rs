@@ -1,4 +1,4 @@
-//! How many bytes a second bodies may take, for metered links. No I/O; takes every time as an argument.
+//! How many bytes a second requests may take, for metered links. No I/O; takes every time as an argument.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! The HTTP client of all sinks: a driver over hyper.
 //!
-//! A request ends within the client's timeout, whatever the peer does, and reads a bounded part of an answer. Time that a body
+//! A request ends within the client's timeout, whatever the peer does, and reads a bounded part of an answer. Time that it
 //! waits for the [`Budget`] does not count. Every request must be idempotent, since one that fails on a kept connection is
 //! sent once more. Redirects are told, never followed.
 //!
@@ -37,7 +37,7 @@ use hyper::{Method, Response};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use pe_scrape::resolve::{Resolve, SystemResolver};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 pub(crate) use self::answer::Answer;
 use self::answer::WORDS;
@@ -80,7 +80,7 @@ pub(crate) struct ClientOptions {
     /// Headers of every request.
     pub(crate) headers: HeaderMap,
     pub(crate) tls: TlsSettings,
-    /// Bytes of bodies a second.
+    /// Bytes of requests a second.
     pub(crate) budget: Option<Arc<Budget>>,
     pub(crate) resolver: Arc<dyn Resolve>,
 }
@@ -223,6 +223,11 @@ impl HttpClient {
         paused: &body::Paused,
     ) -> Result<Answer, PushError> {
         let request = self.outgoing(request, paused).await?;
+        if let Some(budget) = &self.options.budget {
+            let pause = budget.take(Instant::now().into_std(), head_bytes(&request));
+            paused.add(pause);
+            sleep(pause).await;
+        }
         let response = self.client.request(request).await.map_err(|error| {
             let (url, connect) = (self.url.as_str().to_owned(), error.is_connect());
             let source = Cause(error).into();
@@ -292,6 +297,19 @@ impl fmt::Debug for HttpClient {
     }
 }
 
+/// About the bytes of a request before its body, with the headers that hyper adds.
+fn head_bytes(request: &hyper::Request<Outgoing>) -> usize {
+    const LINES: usize = "POST  HTTP/1.1\r\nhost: \r\ncontent-length: 12345\r\n\r\n".len();
+    let uri = request.uri();
+    let target = uri.path_and_query().map_or(0, |it| it.as_str().len());
+    let host = uri.authority().map_or(0, |it| it.as_str().len());
+    let headers = request.headers().iter();
+    let headers: usize = headers
+        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
+        .sum();
+    LINES + target + host + headers
+}
+
 /// Reads a short body to its end, so that the connection can be used again.
 async fn drain(response: Response<Incoming>) {
     let mut body = Limited::new(response.into_body(), MAX_ANSWER);
@@ -314,9 +332,21 @@ async fn first_words(response: Response<Incoming>) -> Vec<u8> {
 #[derive(Debug)]
 struct Cause(legacy::Error);
 
+impl Cause {
+    /// Whether the server speaks something that is not HTTP: another protocol, or TLS.
+    fn is_no_http(&self) -> bool {
+        let cause = self.0.source().and_then(|it| it.downcast_ref());
+        cause.is_some_and(|it: &hyper::Error| it.is_parse())
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.source() {
+            Some(cause) if self.is_no_http() => write!(
+                f,
+                "what it answers is not HTTP ({cause}): check the port, and whether the URL begins with https://"
+            ),
             Some(cause) => fmt::Display::fmt(cause, f),
             None => fmt::Display::fmt(&self.0, f),
         }
@@ -326,5 +356,69 @@ impl fmt::Display for Cause {
 impl Error for Cause {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.0.source()?.source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A client of a server that reads one request, gives `answer` and returns what it read.
+    async fn client_of(
+        answer: &'static [u8],
+        budget: Option<f64>,
+    ) -> (HttpClient, tokio::task::JoinHandle<Vec<u8>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut read = Vec::new();
+            while !read.ends_with(b"\r\n\r\n") {
+                read.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(answer).await.unwrap();
+            read
+        });
+        let options = ClientOptions {
+            budget: budget.map(|rate| Arc::new(Budget::new(rate))),
+            ..ClientOptions::default()
+        };
+        let url = BaseUrl::parse(&format!("http://{address}")).unwrap();
+        (HttpClient::new(url, options).unwrap(), server)
+    }
+
+    #[tokio::test]
+    async fn heads_of_requests_count_for_the_budget() {
+        let rate = 1000.0;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        let (client, server) = client_of(answer, Some(rate)).await;
+        let mut request = Request::new(Method::POST, "/metrics/job/a");
+        request
+            .headers
+            .insert("x-long", HeaderValue::from_str(&"l".repeat(1000)).unwrap());
+        let paused = body::Paused::default();
+        client.exchange(&request, &paused).await.unwrap();
+        let head = server.await.unwrap().len() as f64;
+        // The bytes of one second leave at once.
+        let counted = rate + paused.total().as_secs_f64() * rate;
+        assert!((counted - head).abs() < 30.0, "{counted} of {head} bytes");
+    }
+
+    #[tokio::test]
+    async fn a_server_of_another_protocol_is_told_as_such() {
+        // The alert with which a server of TLS ends what is none.
+        let alert = b"\x15\x03\x01\x00\x02\x02\x46";
+        for answer in [&alert[..], b"220 mail.example ESMTP ready and waiting\r\n"] {
+            let (client, server) = client_of(answer, None).await;
+            let request = Request::new(Method::PUT, "/metrics/job/a");
+            let paused = body::Paused::default();
+            let error = client.exchange(&request, &paused).await.unwrap_err();
+            let told = format!("{error:?}");
+            assert!(told.contains("is not HTTP"), "{told}");
+            server.await.unwrap();
+        }
     }
 }

@@ -173,7 +173,7 @@ macro_rules! sink_settings {
                 keep: Vec<String>, otherwise("all");
                 /// Series to leave out, as patterns like those of `keep`.
                 drop: Vec<String>, otherwise("none");
-                /// Most bytes of bodies a second, for metered links. A request's `timeout` does not count the time that it waits for this.
+                /// Most bytes of requests a second, heads and bodies, for metered links. What TCP and TLS add comes on top. A request's `timeout` does not count the time that it waits for this.
                 max_bytes_per_second: Option<f64>, range(100.0, 1e12), otherwise("no limit");
                 /// How long one request may take.
                 timeout: std::time::Duration = $crate::http::DEFAULT_TIMEOUT;

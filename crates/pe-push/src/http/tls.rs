@@ -53,6 +53,9 @@ mod enabled {
             Some(rustls::Error::InvalidCertificate(CertificateError::BadSignature)) => {
                 "the server's certificate is signed with another key than that of the authority of that name that is trusted here; name the authority's present certificate as trusted".to_owned()
             }
+            Some(rustls::Error::InvalidMessage(_)) => {
+                "the server does not speak TLS there; where it is meant to be reached without, the URL begins with http://".to_owned()
+            }
             Some(inner) => inner.to_string(),
             None => format!("no TLS connection: {error}"),
         }
