@@ -56,6 +56,7 @@
 //! | what is read of an answer that is an error | 500 bytes are told, at most 32,000 read |
 //! | connection without traffic | closed after 45 seconds |
 //! | results kept for a gateway that is down | the latest of each group |
+//! | tries to clear a gateway that is no longer configured | 30, a minute to an hour apart |
 //! | bodies that are compressed with gzip | those above 1,200 bytes, unless the gateway refuses |
 //! | addresses of a host | at most 16 are tried, a quarter of a second apart |
 //!

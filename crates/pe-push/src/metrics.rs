@@ -62,6 +62,8 @@ pe_scrape::metrics! {
         duration: gauge("pingexporter_push_duration_seconds", "How long the latest round of pushes took", Seconds),
         /// Push groups that may be there.
         groups: gauge("pingexporter_push_groups", "Groups of this exporter on the Pushgateway"),
+        /// Push groups that may be on gateways of former settings.
+        former: gauge("pingexporter_push_former_groups", "Groups of this exporter on Pushgateways that are no longer configured, which are still to be deleted"),
         /// Results that were never sent.
         dropped: counters["reason"]("pingexporter_push_dropped_total", "Results of a group that were never pushed, by reason: newer ones came first (superseded)"),
         /// Restarts of the sink's task. The engine has a metric of the same name and HELP text for its own tasks.
@@ -80,6 +82,7 @@ impl PushMetrics {
         metrics.restarts.of(TASK);
         metrics.duration.set(0.0);
         metrics.groups.set(0.0);
+        metrics.former.set(0.0);
         metrics
     }
 
@@ -171,6 +174,9 @@ pingexporter_push_duration_seconds 0
 # HELP pingexporter_push_groups Groups of this exporter on the Pushgateway
 # TYPE pingexporter_push_groups gauge
 pingexporter_push_groups 0
+# HELP pingexporter_push_former_groups Groups of this exporter on Pushgateways that are no longer configured, which are still to be deleted
+# TYPE pingexporter_push_former_groups gauge
+pingexporter_push_former_groups 0
 # HELP pingexporter_push_dropped_total Results of a group that were never pushed, by reason: newer ones came first (superseded)
 # TYPE pingexporter_push_dropped_total counter
 pingexporter_push_dropped_total{reason="superseded"} 0

@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{FakeGateway, report, until};
+use common::{FakeGateway, metric, report, until};
 use pe_push::PushgatewayFactory;
 use pe_scrape::{CloseReason, Labels, Sink, SinkFactory, SinkSettings};
 use pe_testkit::{Gateway, Nginx, require};
@@ -116,7 +116,7 @@ async fn a_push_that_was_never_answered_counts_as_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_is_no_longer_configured_gets_one_round_of_deletions() {
+async fn a_gateway_that_is_no_longer_configured_is_cleared_with_the_settings_that_are_known() {
     require!(Program("prometheus-pushgateway"), Program("nginx"));
     let (old, new) = (Gateway::start(), Gateway::start());
     let nginx = Nginx::with_basic_auth(old.address(), "u", "p");
@@ -145,12 +145,73 @@ async fn a_gateway_that_is_no_longer_configured_gets_one_round_of_deletions() {
     let factory = in_directory(directory.path());
     let after = sink(&factory, json!({"url": new.url()}));
     publish(&*after, &[("p", &["a"])]).await;
-    let forgotten = || {
+    until("the former groups to be counted", || former(&*after) == 2.0).await;
+    let is_noted = || {
         let noted = std::fs::read_to_string(directory.path().join("pushgateways")).unwrap();
-        !noted.contains(&nginx.url())
+        noted.contains(&nginx.url())
     };
-    until("the old gateway to be forgotten", forgotten).await;
+    assert!(is_noted());
     old.until_keys(&["a", "p"]);
+
+    // Configured again, and removed by a reload.
+    let once_more = sink(
+        &factory,
+        json!({"url": nginx.url(), "username": "u", "password": "p"}),
+    );
+    once_more.close(CloseReason::Removed).await;
+    drop(once_more);
+    old.until_keys::<&str>(&[]);
+    until("no former groups", || former(&*after) == 0.0).await;
+    assert!(!is_noted());
+}
+
+fn former(sink: &dyn Sink) -> f64 {
+    metric(sink, "pingexporter_push_former_groups", None)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_gateway_that_lets_everybody_in_is_cleared_after_a_restart() {
+    require!(Program("prometheus-pushgateway"));
+    let (old, new) = (Gateway::start(), Gateway::start());
+    let directory = tempfile::tempdir().unwrap();
+    let before = sink(&in_directory(directory.path()), json!({"url": old.url()}));
+    publish(&*before, &[("p", &["a"])]).await;
+    before.close(CloseReason::Shutdown).await;
+    drop(before);
+    let after = sink(&in_directory(directory.path()), json!({"url": new.url()}));
+    publish(&*after, &[("p", &["a"])]).await;
+    old.until_keys::<&str>(&[]);
+    new.until_keys(&["a", "p"]);
+    until("no former groups", || former(&*after) == 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_gateway_that_hangs_holds_up_no_push_and_may_come_back() {
+    require!(Program("prometheus-pushgateway"));
+    let (old, new) = (FakeGateway::hanging().await, Gateway::start());
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let before = sink(
+            &in_directory(directory.path()),
+            json!({"url": old.url, "timeout": 3600}),
+        );
+        before.publish(report("p", &[("a", "127.0.0.1", 1.0)]));
+        old.hangs(2).await;
+    }
+    let factory = in_directory(directory.path());
+    let after = sink(&factory, json!({"url": new.url()}));
+    publish(&*after, &[("p", &["a"])]).await;
+    old.hangs(4).await;
+    publish(&*after, &[("p", &["a", "b"])]).await;
+    new.until_keys(&["a", "b", "p"]);
+    old.answer();
+    let again = sink(&factory, json!({"url": old.url}));
+    publish(&*again, &[("p", &[])]).await;
+    until("the old group to go", || {
+        old.answered().contains(&"DELETE /metrics/job/a".to_owned())
+    })
+    .await;
+    drop(again);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,7 @@ use pe_scrape::with_causes;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
+use super::farewell::Farewells;
 use crate::state::{StateDir, StateError};
 
 /// The file's name.
@@ -43,6 +44,10 @@ pub(super) type Paths = BTreeSet<Arc<str>>;
 pub(super) struct Ledger {
     state: Mutex<State>,
     store: Option<Store>,
+    /// Told when a gateway may have been left alone.
+    pub(super) left: Notify,
+    /// Held by the sink that clears gateways that are left alone.
+    pub(super) farewells: tokio::sync::Mutex<Farewells>,
 }
 
 #[derive(Debug, Default)]
@@ -106,11 +111,11 @@ impl Ledger {
     /// A ledger that is kept in a state directory, once that can be opened.
     pub(super) fn in_directory(path: PathBuf) -> Self {
         Self {
-            state: Mutex::default(),
             store: Some(Store {
                 path,
                 access: tokio::sync::Mutex::default(),
             }),
+            ..Self::default()
         }
     }
 
@@ -140,6 +145,29 @@ impl Ledger {
         with_paths
             .map(|(url, it)| (url.clone(), it.paths.clone()))
             .collect()
+    }
+
+    /// Whether no sink has a part in a gateway.
+    pub(super) fn is_left_alone(&self, url: &str) -> bool {
+        let state = self.state();
+        let gateway = state.gateways.get(url);
+        gateway.is_none_or(|it| it.parts.is_empty())
+    }
+
+    /// Crosses out push groups that are gone from a gateway.
+    pub(super) async fn cross_out_of(&self, url: &str, paths: &Paths) {
+        {
+            let mut state = self.state();
+            let Some(gateway) = state.gateways.get_mut(url) else {
+                return;
+            };
+            gateway.paths.retain(|path| !paths.contains(path));
+            if gateway.parts.is_empty() && gateway.paths.is_empty() {
+                state.gateways.remove(url);
+            }
+            state.generation += 1;
+        }
+        self.save().await;
     }
 
     /// Forgets a gateway that no sink has a part in.
@@ -198,6 +226,7 @@ impl Ledger {
                 .await?;
                 if let Some(content) = content {
                     self.merge(&content)?;
+                    self.left.notify_one();
                 }
                 access.directory = Some(directory.clone());
                 directory
@@ -345,11 +374,6 @@ impl Lease {
         .await;
     }
 
-    /// Crosses out everything.
-    pub(super) async fn cross_out_all(&self) {
-        self.change(|known| !std::mem::take(known).is_empty()).await;
-    }
-
     async fn change(&self, change: impl FnOnce(&mut Paths) -> bool) {
         {
             let mut state = self.ledger.state();
@@ -382,6 +406,8 @@ impl Drop for Lease {
                 state.gateways.remove(&self.url);
             }
         }
+        drop(state);
+        self.ledger.left.notify_one();
     }
 }
 

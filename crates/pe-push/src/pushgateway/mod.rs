@@ -7,6 +7,7 @@ mod client;
 mod deliver;
 mod encoding;
 mod factory;
+mod farewell;
 mod key;
 mod ledger;
 mod push_groups;

@@ -3,26 +3,26 @@
 //! Reports go into an [`Outbox`]; a task takes them out and replaces whole push groups. `flush` does the same in its caller's
 //! task. Deliveries exclude each other, and one that is broken off loses nothing.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
 use pe_scrape::resolve::{Resolve, SystemResolver};
 use pe_scrape::{
     AGENT_JOB, Backoff, CloseReason, CycleReport, Frame, Labels, SettingsError, Sink, SinkStatus,
-    TaskFailure, supervise, with_causes,
+    TaskFailure, supervise,
 };
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use super::PushgatewaySettings;
 use super::deliver::{Caller, Shared};
+use super::farewell::bid_farewell;
 use super::ledger::{Ledger, Paths};
-use super::{Pushgateway, PushgatewaySettings};
-use crate::PushError;
-use crate::delivery::{Delivery, Outbox};
+use crate::delivery::Outbox;
 use crate::host::host_name;
 use crate::metrics::{PushMetrics, RequestDurations, SUPERSEDED, TASK};
 
@@ -189,8 +189,8 @@ impl Sink for PushgatewaySink {
     }
 
     /// At the end of the program, push groups are deleted if the settings say so. When the sink is removed, they are deleted unless
-    /// another sink pushes to the same gateway, which takes over what it wants. There is one round; what cannot be deleted then
-    /// is told and forgotten.
+    /// another sink pushes to the same gateway, which takes over what it wants. There is one round with these settings; what cannot be
+    /// deleted then is told, and left to the sinks that there are.
     async fn close(&self, reason: CloseReason) {
         let shared = &self.shared;
         let sink = &*shared.name;
@@ -212,9 +212,6 @@ impl Sink for PushgatewaySink {
         }
         let failed = shared.withdraw(paths).await;
         let left = shared.lease.count();
-        if reason == CloseReason::Removed {
-            shared.lease.cross_out_all().await;
-        }
         match failed {
             None => info!(sink, url, groups = count, "push groups were deleted"),
             Some(error) => warn!(
@@ -249,9 +246,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Keeps this gateway up to date, and clears those that are no longer configured, which holds nothing up.
+async fn work(shared: &Shared) -> Result<(), String> {
+    tokio::select! {
+        never = keep_delivering(shared) => match never {},
+        never = bid_farewell(shared) => match never {},
+    }
+}
+
 /// Delivers at once, whenever something has changed, and again while that fails. The first delivery is for what a task that
 /// panicked has left pending.
-async fn work(shared: &Shared) -> Result<(), String> {
+async fn keep_delivering(shared: &Shared) -> Infallible {
     let mut backoff = Backoff::default();
     loop {
         let delivered = shared.deliver(Caller::Task).await;
@@ -259,7 +264,6 @@ async fn work(shared: &Shared) -> Result<(), String> {
             Some(error) if error.is_retryable() => backoff.failed(),
             _ => backoff.reset(),
         }
-        shared.bid_farewell().await;
         // Full jitter: agents that failed together do not come back together.
         let pause = backoff
             .pause(1.0)
@@ -285,7 +289,7 @@ async fn work(shared: &Shared) -> Result<(), String> {
     }
 }
 
-async fn until(instant: Option<Instant>) {
+pub(super) async fn until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant.into()).await,
         None => pending().await,
@@ -293,35 +297,6 @@ async fn until(instant: Option<Instant>) {
 }
 
 impl Shared {
-    /// Deletes, once, what is left on gateways that no sink pushes to any more: those of former runs, whose credentials nobody
-    /// knows.
-    async fn bid_farewell(&self) {
-        for (url, paths) in self.lease.ledger().left_alone() {
-            let groups = paths.len();
-            let failed = match Pushgateway::new(&url) {
-                Ok(gateway) => delete_all(&gateway, paths, self.max_parallel_pushes).await,
-                Err(error) => Some(error),
-            };
-            self.lease.ledger().forget(&url).await;
-            let (sink, url) = (&*self.name, &*url);
-            match failed {
-                None => info!(
-                    sink,
-                    url,
-                    groups,
-                    "push groups of a gateway that is no longer configured were deleted"
-                ),
-                Some(error) => warn!(
-                    sink,
-                    url,
-                    groups,
-                    error = with_causes(&error),
-                    "push groups may stay on a gateway that nothing is pushed to any more"
-                ),
-            }
-        }
-    }
-
     fn failed(&self, failure: &TaskFailure<'_>) {
         self.metrics.count_restart();
         error!(
@@ -332,19 +307,4 @@ impl Shared {
             "a task panicked; it is started again after a pause"
         );
     }
-}
-
-/// Deletes push groups in one round. Returns the first failure.
-async fn delete_all(gateway: &Pushgateway, paths: Paths, parallel: usize) -> Option<PushError> {
-    let deletions = paths
-        .into_iter()
-        .map(|path| async move { gateway.delete_path(&path).await });
-    let mut results = futures_util::stream::iter(deletions).buffer_unordered(parallel);
-    let mut round = Delivery::default();
-    while round.goes_on()
-        && let Some(result) = results.next().await
-    {
-        round.note(result);
-    }
-    round.first
 }

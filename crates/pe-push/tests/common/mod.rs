@@ -40,7 +40,7 @@ pub(crate) fn sink_grouped(url: &str, grouping: Grouping) -> PushgatewaySink {
 }
 
 /// The value of a metric of a sink, of the row with that label.
-pub(crate) fn metric(sink: &PushgatewaySink, name: &str, label: Option<(&str, &str)>) -> f64 {
+pub(crate) fn metric(sink: &dyn Sink, name: &str, label: Option<(&str, &str)>) -> f64 {
     let frames = sink.metrics();
     let rows = frames.iter().flat_map(|frame| {
         let rows = frame.rows().iter().enumerate();
