@@ -316,6 +316,28 @@ async fn what_is_no_response_to_the_query_is_ignored_and_then_told() {
 }
 
 #[tokio::test]
+async fn a_server_is_asked_whether_it_has_validated_and_its_word_is_taken() {
+    const AD: u8 = 0x20;
+    // As RFC 6840 has it, in section 5.8: only who asks for the flag gets it.
+    let validating = lying_server(|query| vec![response(query)]);
+    // A resolver that does not validate.
+    let other = lying_server(|query| {
+        let mut bytes = response(query);
+        bytes[3] &= !AD;
+        vec![bytes]
+    });
+    for (server, flag, opposite) in [(validating, "ad", "!ad"), (other, "!ad", "ad")] {
+        let shown = query(server, json!({"flags": [flag]})).await;
+        shown.succeeded();
+        let is_set = if flag == "ad" { 1.0 } else { 0.0 };
+        assert_eq!(shown.of("probe_dns_flag", ("flag", "ad")), Some(is_set));
+        query(server, json!({"flags": [opposite]}))
+            .await
+            .failed("dns_flags");
+    }
+}
+
+#[tokio::test]
 async fn servers_that_do_not_answer_are_told_apart() {
     let silent = lying_server(|_| Vec::new());
     query(silent, json!({})).await.failed("timeout");

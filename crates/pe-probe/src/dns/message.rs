@@ -82,6 +82,8 @@ impl Question {
     pub fn encode(&self, id: u16) -> Vec<u8> {
         let mut message = Message::new(id, MessageType::Query, OpCode::Query);
         message.metadata.recursion_desired = self.recursion;
+        // Says that the flag is understood: RFC 6840, section 5.7. Else a resolver need not set it.
+        message.metadata.authentic_data = true;
         let mut query = Query::query(self.name.clone(), self.record_type);
         query.set_query_class(self.class);
         message.add_query(query);
