@@ -94,11 +94,28 @@ fn probes_of_a_device_are_told_apart_and_ping_says_whether_it_is_up() {
 
 #[test]
 fn two_probes_of_one_name_are_refused_with_a_hint() {
-    let twice = json!([{"tcp": {"port": 443}}, {"tcp": {"port": 443, "tls": true}}]);
-    let files = Files::new().group("g.json", &group("site", &[device("a", &twice)]));
-    let output = files.once();
-    assert_eq!(output.status.code(), Some(1));
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(words.contains("metric `tcp` is listed twice"), "{words}");
-    assert!(words.contains("give one of them another `name`"), "{words}");
+    for (twice, message, hint) in [
+        (
+            json!([{"tcp": {"port": 443}}, {"tcp": {"port": 443, "tls": true}}]),
+            "metric `tcp` is listed twice",
+            "give one of them another `name`",
+        ),
+        // What it is named by is another key, since `name` is what it asks for.
+        (
+            json!([{"dns": {"name": "a.test"}}, {"dns": {"name": "b.test"}}]),
+            "metric `dns` is listed twice",
+            "give one of them another `probe_name`",
+        ),
+        (
+            json!([{"tcp": {"port": 80, "name": "web"}}, {"http": {"name": "web"}}]),
+            "metrics `tcp` and `http` both yield `probe_success` with the same labels",
+            "leave one of them out, or give it another `name`",
+        ),
+    ] {
+        let files = Files::new().group("g.json", &group("site", &[device("a", &twice)]));
+        let output = files.once();
+        assert_eq!(output.status.code(), Some(1));
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(words.contains(message) && words.contains(hint), "{words}");
+    }
 }

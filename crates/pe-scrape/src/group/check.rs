@@ -17,6 +17,10 @@ use crate::{
 /// Labels that say which device a series is of, and who measured it: no scraper may give them a value.
 const IDENTITY_LABELS: &[&str] = &["device", "ip", "job", "exporter"];
 
+/// Keys by which a scraper's series are told from those of another, the first that it has. Where a scraper has a `name` for something
+/// else, such as what it asks for, the other is its own.
+const TELLING_KEYS: [&str; 2] = ["probe_name", "name"];
+
 /// Whether `name` is the name of a metric of the engine, the program or the Pushgateway.
 #[must_use]
 pub fn is_reserved_metric(name: &str) -> bool {
@@ -241,24 +245,28 @@ impl<'r> Checks<'r> {
     /// That two scrapers of a device would yield the same series.
     fn told_twice(&self, first: &ScraperConfig, second: &ScraperConfig, name: &str) -> Problem {
         let table = self.registry.table(&second.name);
-        let has_name = table.is_some_and(|table| table.key("name").is_some());
+        let keys = TELLING_KEYS.iter();
+        let mut keys = keys.filter(|key| table.is_some_and(|table| table.key(key).is_some()));
+        let key = keys.next();
         if first.name == second.name {
             let message = format!("metric `{}` is listed twice", first.name);
-            let hint = match has_name {
-                true => "give one of them another `name`",
-                false => "write it once, with all its settings",
+            let hint = match key {
+                Some(key) => format!("give one of them another `{key}`"),
+                None => "write it once, with all its settings".to_owned(),
             };
-            return Problem::error(message).hint(hint.to_owned());
+            return Problem::error(message).hint(hint);
         }
         let message = format!(
             "metrics `{}` and `{}` both yield `{name}` with the same labels",
             first.name, second.name
         );
-        let hint = match has_name {
-            true => "leave one of them out, or give it another `name`",
-            false => "leave one of them out, or give it a label of its own in its settings",
+        let hint = match key {
+            Some(key) => format!("leave one of them out, or give it another `{key}`"),
+            None => {
+                "leave one of them out, or give it a label of its own in its settings".to_owned()
+            }
         };
-        Problem::error(message).hint(hint.to_owned())
+        Problem::error(message).hint(hint)
     }
 
     /// Metrics whose names or labels are taken, or that another scraper describes otherwise.
