@@ -13,13 +13,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use pe_scrape::exposition::{Block, Format, encode};
 use pe_scrape::{Address, Batch, Frame, LabelSet, ScraperFactory, ScraperSettings, Table, Target};
 use serde_json::Value;
 
 /// What a probe of a device has written.
 pub struct Shown {
-    /// Its series.
+    /// Its series of a single value.
     pub series: Vec<Series>,
+    /// All of it in the text format.
+    pub text: String,
 }
 
 /// Name, labels, value.
@@ -70,7 +73,9 @@ pub async fn probe(factory: &impl ScraperFactory, host: &str, own: Value) -> Sho
             ));
         }
     }
-    Shown { series }
+    let blocks: Vec<_> = frames.iter().map(Block::new).collect();
+    let text = String::from_utf8(encode(&blocks, Format::Text)).unwrap();
+    Shown { series, text }
 }
 
 impl Shown {
