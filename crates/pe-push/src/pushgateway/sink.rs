@@ -180,7 +180,7 @@ impl Sink for PushgatewaySink {
     /// Cancel safe: what was not delivered stays pending. A request that was under way may have arrived.
     ///
     /// # Errors
-    /// [`PushError`]: the first failure, one that may succeed later before one that will not.
+    /// [`PushError`](crate::PushError): the first failure, one that may succeed later before one that will not.
     async fn flush(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         match self.shared.deliver(Caller::Flush).await.error {
             None => Ok(()),
