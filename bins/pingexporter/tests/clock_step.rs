@@ -124,6 +124,7 @@ fn samples_have_the_right_time_after_a_step_forward_and_none_after_a_step_back()
     wait::until_true("samples that are dropped", || {
         shown(address, dropped) > Some(0.0)
     });
+    agent.await_log("the clock was set back");
     let (before, so_far) = (stored(&victoria), cycles(address));
     wait::until_true("further cycles", || cycles(address) >= so_far + 5.0);
     assert_eq!(stored(&victoria), before);

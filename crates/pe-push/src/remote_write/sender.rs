@@ -116,6 +116,8 @@ pub(super) struct Sender {
     newest: Option<BlockId>,
     /// When samples were last dropped since they were refused.
     last_refusal: Option<Instant>,
+    /// When samples were last dropped since the clock was set back.
+    last_step: Option<Instant>,
     /// Whether that happened to samples that it may have.
     has_refused_doubted: bool,
     /// Whether the receiver let nothing in and then took an empty request.
@@ -212,6 +214,7 @@ impl Sender {
             doubts: Doubts::since(started),
             newest: None,
             last_refusal: None,
+            last_step: None,
             has_refused_doubted: false,
             was_closed: false,
             openness: Openness::default(),
@@ -354,7 +357,11 @@ impl Sender {
     }
 
     /// The block with its time corrected; `None` where it cannot be sent any more.
-    fn admit(&self, block: &Arc<SampleBlock>, now: Now) -> Option<(Arc<SampleBlock>, Correction)> {
+    fn admit(
+        &mut self,
+        block: &Arc<SampleBlock>,
+        now: Now,
+    ) -> Option<(Arc<SampleBlock>, Correction)> {
         let shared = &self.shared;
         let mut time = block.time;
         let mut block = block.clone();
@@ -375,6 +382,18 @@ impl Sender {
             && block.time.wall_ms < *latest
         {
             shared.metrics.lost(Lost::ClockStep, present(&block));
+            let now = Instant::now();
+            let is_new = self
+                .last_step
+                .is_none_or(|last| now.duration_since(last) >= REFUSED_PERIOD);
+            if is_new {
+                warn!(
+                    sink = &*shared.name,
+                    seconds = (latest - block.time.wall_ms) / 1000,
+                    "the clock was set back: samples that are not later than what was sent are dropped and counted"
+                );
+            }
+            self.last_step = Some(now);
             return None;
         }
         Some((block, correction))
