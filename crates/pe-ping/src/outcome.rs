@@ -166,11 +166,13 @@ pub enum Reason {
     NoSource,
     /// Never sent: the host name has an address that is not to be measured.
     Excluded,
+    /// Never left: the link to the target has no carrier.
+    NoCarrier,
 }
 
 impl Reason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Timeout,
         Self::NetworkUnreachable,
         Self::HostUnreachable,
@@ -192,6 +194,7 @@ impl Reason {
         Self::NoInterface,
         Self::NoSource,
         Self::Excluded,
+        Self::NoCarrier,
     ];
 
     /// The label's value.
@@ -219,6 +222,7 @@ impl Reason {
             Self::NoInterface => "no_interface",
             Self::NoSource => "no_source_address",
             Self::Excluded => "excluded",
+            Self::NoCarrier => "no_carrier",
         }
     }
 
@@ -251,7 +255,8 @@ impl Reason {
             | Self::Broadcast
             | Self::NoInterface
             | Self::NoSource
-            | Self::Excluded => true,
+            | Self::Excluded
+            | Self::NoCarrier => true,
         }
     }
 }

@@ -65,6 +65,16 @@ impl Stats {
         self.squares += deviation * (rtt - self.mean);
     }
 
+    /// Takes back that requests left which nobody answered: the link to the target has no carrier.
+    pub(crate) fn never_left(&mut self) {
+        for reason in [Reason::Timeout, Reason::HostUnreachable] {
+            let lost = std::mem::take(&mut self.errors[reason as usize]);
+            self.sent = self.sent.saturating_sub(lost.into());
+            let count = &mut self.errors[Reason::NoCarrier as usize];
+            *count = count.saturating_add(lost);
+        }
+    }
+
     /// Adds a duplicate of a reply.
     pub fn record_duplicate(&mut self) {
         self.duplicates = self.duplicates.saturating_add(1);

@@ -12,6 +12,7 @@ pub(crate) mod icmp;
 pub(crate) mod inflight;
 pub(crate) mod pacer;
 pub mod packet;
+pub(crate) mod rtnetlink;
 pub(crate) mod timebase;
 pub(crate) mod wheel;
 

@@ -1,6 +1,7 @@
 //! The engine as a [`Scraper`]: a batch is one sweep, and rows are written as its probes end.
 
 mod address_info;
+mod carrier;
 mod columns;
 mod factory;
 mod flows;
@@ -16,7 +17,7 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use pe_scrape::resolve::Resolve;
 use pe_scrape::{Address, Batch, Columns, Family, Pacer, Row, ScrapeError, Scraper, Target};
 
-use crate::{EventKind, ProbeEvent, Reason, Stats, Sweep, zone_index};
+use crate::{EventKind, ProbeEvent, Reason, Stats, Sweep, SweepResult, zone_index};
 use address_info::AddressInfo;
 use columns::PingColumns;
 pub use factory::PingScraperFactory;
@@ -108,7 +109,8 @@ impl PingScraper {
         let rows: Arc<[u32]> = rows.into();
         // Time to write the rows, which takes some tenths of a microsecond each.
         let writing = Duration::from_millis(5) + Duration::from_nanos(300) * rows.len() as u32;
-        let mut sweep = self.sweep(addresses.into(), pacers).scopes(scopes);
+        let scopes: Arc<[u32]> = scopes.into();
+        let mut sweep = self.sweep(addresses.into(), pacers).scopes(scopes.clone());
         if let Some(deadline) = batch.deadline.checked_sub(writing) {
             sweep = sweep.deadline(deadline);
         }
@@ -125,7 +127,9 @@ impl PingScraper {
             }
         };
         let result = self.pinger.pinger.sweep_with(sweep, observer).await;
-        let result = result.map_err(ScrapeError::local)?;
+        let result = self
+            .heed_carriers(result.map_err(ScrapeError::local)?, scopes)
+            .await?;
         self.flows.note(result.iter(), Instant::now());
         for (row, stats) in rows.iter().zip(&result.stats) {
             let row = *row as usize;
@@ -134,6 +138,26 @@ impl PingScraper {
             batch.finish(row);
         }
         Ok(())
+    }
+
+    /// The result in which targets that were lost behind a link without carrier are unknown.
+    async fn heed_carriers(
+        &self,
+        mut result: SweepResult,
+        scopes: Arc<[u32]>,
+    ) -> Result<SweepResult, ScrapeError> {
+        if !result.stats.iter().any(carrier::is_lost) {
+            return Ok(result);
+        }
+        let socket = self.settings.socket.clone();
+        // It asks the kernel for each of them where there is such a link.
+        let correct = move || {
+            let SweepResult { targets, stats, .. } = &mut result;
+            carrier::correct(targets, &scopes, stats, socket.way());
+            result
+        };
+        let corrected = tokio::task::spawn_blocking(correct).await;
+        corrected.map_err(ScrapeError::local)
     }
 
     /// Where a target is: its address, resolved until `until` if it is a name, and the index of its zone.
@@ -304,7 +328,8 @@ impl Scraper for PingScraper {
         };
         self.show(target, address, row);
         let sweep = self.sweep(Arc::new([address]), &[]);
-        let sweep = sweep.scopes([scope]).linger(Duration::ZERO);
+        let scopes: Arc<[u32]> = Arc::new([scope]);
+        let sweep = sweep.scopes(scopes.clone()).linger(Duration::ZERO);
         // The row cannot be lent to the engine's thread; what it would have been told comes through a list.
         let (tell, told) = std::sync::mpsc::channel();
         let result = self
@@ -316,6 +341,7 @@ impl Scraper for PingScraper {
             })
             .await
             .map_err(ScrapeError::local)?;
+        let result = self.heed_carriers(result, scopes).await?;
         for event in told.try_iter() {
             match event {
                 EventKind::Reply(reply) => self.metrics.reply(|| row, &reply),

@@ -9,6 +9,7 @@ use pe_scrape::{
     Value,
 };
 
+use super::carrier::Way;
 use crate::packet::MAX_PAYLOAD;
 use crate::{Pinger, PingerBuilder};
 
@@ -170,6 +171,15 @@ pub(super) struct SocketKey {
 }
 
 impl SocketKey {
+    /// How the requests leave.
+    pub(super) fn way(&self) -> Way<'_> {
+        Way {
+            source: self.source,
+            interface: self.interface.as_deref(),
+            mark: self.mark,
+        }
+    }
+
     pub(super) fn builder(&self) -> PingerBuilder {
         // Each cycle has its own rate; the sockets need none.
         let mut builder = Pinger::builder()
