@@ -15,9 +15,9 @@ pub struct Stats {
     replies: u32,
     sent: u32,
     unknown: u32,
-    duplicates: u32,
-    late: u32,
-    truncated: u32,
+    duplicates: u16,
+    late: u16,
+    truncated: u16,
     /// Nanoseconds, as all times here.
     mean: f64,
     squares: f64,
@@ -35,7 +35,7 @@ impl Stats {
         match outcome {
             Ok(reply) => {
                 self.sent += 1;
-                self.truncated += u32::from(reply.truncated);
+                self.truncated = self.truncated.saturating_add(reply.truncated.into());
                 self.ttl = reply.ttl.or(self.ttl);
                 self.record_rtt(nanos(reply.rtt));
             }
@@ -97,22 +97,22 @@ impl Stats {
         self.replies
     }
 
-    /// Further answers to requests that had been answered already.
+    /// Further answers to requests that had been answered already, up to 65,535.
     #[must_use]
     pub fn duplicates(&self) -> u32 {
-        self.duplicates
+        self.duplicates.into()
     }
 
     /// Answers that came after the deadline, as far as they were seen. Their requests count as lost.
     #[must_use]
     pub fn late(&self) -> u32 {
-        self.late
+        self.late.into()
     }
 
     /// Replies whose payload ended early.
     #[must_use]
     pub fn truncated(&self) -> u32 {
-        self.truncated
+        self.truncated.into()
     }
 
     /// Probes that ended for `reason`, up to 65,535.
