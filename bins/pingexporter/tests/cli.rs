@@ -178,6 +178,11 @@ fn a_source_that_can_never_work_is_refused_by_check() {
         from("back", "10.1.0.3", "fd00::1"),
         from("group", "10.1.0.4", "224.0.0.1"),
         device("multicast", "224.0.0.1"),
+        json!({"job": "name6", "ip": "six.invalid", "family": "6", "metrics": [{"ping": {"source": "10.1.0.1"}}]}),
+        json!({"job": "both", "ip": "both.invalid", "family": "both", "metrics": [{"ping": {"source": "fd00::1"}}]}),
+        // The metric's own family is in the place of the device's.
+        json!({"job": "own", "ip": "own.invalid", "family": "6", "metrics": [{"ping": {"source": "10.1.0.1", "family": "4"}}]}),
+        from("any", "any.invalid", "10.1.0.1"),
     ];
     let files = Files::new().group("g.json", &group("p", &jobs));
     let output = pingexporter(&["check", "--configs", files.configs().to_str().unwrap()]);
@@ -191,6 +196,14 @@ fn a_source_that_can_never_work_is_refused_by_check() {
         (
             1,
             "`source` of metric `ping` is IPv6, and the address is IPv4",
+        ),
+        (
+            1,
+            "`source` of metric `ping` is IPv4, and `family` asks for IPv6",
+        ),
+        (
+            1,
+            "`source` of metric `ping` is IPv6, and `family` asks for IPv4",
         ),
         (1, "224.0.0.1 is not a unicast address"),
         (1, "`224.0.0.1` includes a multicast address"),

@@ -353,14 +353,22 @@ impl<'s, 'd, 'c> JobReader<'s, 'd, 'c> {
     fn expand(&mut self, template: &Template, spec: &TargetSpec, location: Location) {
         let expansion = self.devices.expand(template, spec, location);
         let offset = location.offset;
-        let family = match spec {
-            TargetSpec::Ip(_, ip) => Some(Family::of(*ip)),
-            TargetSpec::Many(interval) => Some(interval.family()),
-            TargetSpec::Zoned(..) => Some(Family::V6),
-            TargetSpec::Host(_) => None,
+        let (checks, scrapers) = (&self.intake.checks, &template.scrapers);
+        let unfit = match spec {
+            TargetSpec::Ip(_, ip) => checks.unfit_family(Family::of(*ip), scrapers),
+            TargetSpec::Many(interval) => checks.unfit_family(interval.family(), scrapers),
+            TargetSpec::Zoned(..) => checks.unfit_family(Family::V6, scrapers),
+            TargetSpec::Host(_) => {
+                let wanted = match template.family {
+                    FamilyChoice::Any => &[][..],
+                    FamilyChoice::V4 => &[Family::V4],
+                    FamilyChoice::V6 => &[Family::V6],
+                    FamilyChoice::Both => &[Family::V4, Family::V6],
+                };
+                let mut wanted = wanted.iter();
+                wanted.find_map(|family| checks.unfit_family_of_name(*family, scrapers))
+            }
         };
-        let checks = &self.intake.checks;
-        let unfit = family.and_then(|family| checks.unfit_family(family, &template.scrapers));
         if let Some((message, hint)) = unfit {
             self.scope_of(location).error(offset, message, hint);
         }

@@ -94,10 +94,11 @@ impl ScraperFactory for PingScraperFactory {
     }
 
     fn only_family(&self, settings: &ScraperSettings) -> Option<OnlyFamily> {
-        let source = settings.parse::<PingSettings>().ok()?.source?;
+        let own = settings.parse::<PingSettings>().ok()?;
         Some(OnlyFamily {
-            family: Family::of(source),
+            family: Family::of(own.source?),
             key: "source",
+            chooses: own.family.is_some(),
         })
     }
 

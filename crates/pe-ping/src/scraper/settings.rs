@@ -1,6 +1,6 @@
 //! The settings of a ping scraper: what files may say, and what the scraper makes of it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use pe_scrape::settings::{Bounds, Kind, Node, Problem, Problems, Setting, View, show_duration};
@@ -314,7 +314,9 @@ impl PingSettings {
             });
         }
         if let Some(source) = self.source
-            && (source.is_multicast() || source.is_unspecified())
+            && (source.is_multicast()
+                || source.is_unspecified()
+                || source == IpAddr::V4(Ipv4Addr::BROADCAST))
         {
             problems.within("source", |problems| {
                 problems.refuse(format_args!("{source} is not a unicast address"));
@@ -406,6 +408,7 @@ mod tests {
             (json!({"source": "x"}), "source"),
             (json!({"source": "10.0.0.1", "family": "6"}), "source"),
             (json!({"source": "224.0.0.1"}), "source"),
+            (json!({"source": "255.255.255.255"}), "source"),
             (json!({"family": "both"}), "family"),
             (json!({"histogram": 1}), "histogram"),
             (json!({"histogram": {"buckets": [2, 1]}}), "histogram"),

@@ -152,10 +152,29 @@ impl<'r> Checks<'r> {
             .families
             .iter()
             .find(|(only, _)| only.family != family)?;
-        let OnlyFamily { family: own, key } = only;
+        let OnlyFamily {
+            family: own, key, ..
+        } = only;
         Some((
             format!("`{key}` of metric `{scraper}` is {own}, and the address is {family}"),
             format!("give this device metrics with another `{key}`, or leave `{key}` out"),
+        ))
+    }
+
+    /// The same for the addresses of a host name of which those of `family` are wanted.
+    #[must_use]
+    pub fn unfit_family_of_name(
+        &self,
+        family: Family,
+        scrapers: &Arc<[ScraperConfig]>,
+    ) -> Option<(String, String)> {
+        let known = self.lists.get(&(scrapers.as_ptr() as usize))?;
+        let mut families = known.families.iter();
+        let (only, scraper) = families.find(|(only, _)| only.family != family && !only.chooses)?;
+        let (own, key) = (only.family, only.key);
+        Some((
+            format!("`{key}` of metric `{scraper}` is {own}, and `family` asks for {family}"),
+            format!("leave `family` out, or `{key}`"),
         ))
     }
 
@@ -199,12 +218,14 @@ impl<'r> Checks<'r> {
                 let hint = Some("only unicast addresses can be measured".to_owned());
                 found.push(Diagnostic::named(Severity::Error, &origin, message, hint));
             }
-            let family = match device.target.address() {
-                Address::Ip(ip) => Some(Family::of(*ip)),
-                Address::Zoned { .. } => Some(Family::V6),
-                Address::Name { family, .. } => *family,
+            let scrapers = &device.scrapers;
+            let unfit = match device.target.address() {
+                Address::Ip(ip) => self.unfit_family(Family::of(*ip), scrapers),
+                Address::Zoned { .. } => self.unfit_family(Family::V6, scrapers),
+                Address::Name { family, .. } => {
+                    family.and_then(|family| self.unfit_family_of_name(family, scrapers))
+                }
             };
-            let unfit = family.and_then(|family| self.unfit_family(family, &device.scrapers));
             if let Some((message, hint)) = unfit {
                 let message = format!("device `{}`: {message}", device.target.device());
                 found.push(Diagnostic::named(

@@ -15,6 +15,8 @@ pub struct OnlyFamily {
     pub family: Family,
     /// The key of the scraper's own settings that says so.
     pub key: &'static str,
+    /// Whether the scraper's own settings choose the family of a host name's address, whatever the device says.
+    pub chooses: bool,
 }
 
 /// Makes scrapers of one name. Closures of the right form are factories; [`scraper_factory`] makes one that declares its
