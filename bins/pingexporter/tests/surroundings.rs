@@ -433,6 +433,37 @@ fn a_push_that_fails_is_a_failure_of_once_and_none_of_run() {
 }
 
 #[test]
+fn clients_that_hold_connections_leave_descriptors_for_others() {
+    require!(Root, Program("prometheus-pushgateway"));
+    let gateway = Gateway::start();
+    let files = files().push(&push_to(&gateway.url()));
+    let address = pe_testkit::free_port().unwrap();
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", PROGRAM])
+        .args(["--configs", files.configs().to_str().unwrap()])
+        .args(["--push-config", files.push_config().to_str().unwrap()])
+        .args(["--listen", &address.to_string()]);
+    let agent = common::Agent::start(limited, files.path());
+    agent.await_log("started");
+    let connect = || std::net::TcpStream::connect(address);
+    wait::until_true("the listener", || connect().is_ok());
+    let held: Vec<_> = (0..200).map(|_| connect().unwrap()).collect();
+    assert_eq!(http::get(address, "/-/healthy").unwrap().status, 200);
+    // Files and the gateway need some too.
+    files.write_group("g.json", &group("p", &[device("new", "127.0.0.1")]));
+    let is_new = || gateway.metrics().contains("ping_up{device=\"new\"");
+    wait::until_true("the new device on the gateway", is_new);
+    drop(held);
+    assert!(
+        !agent.log().contains("Too many open files"),
+        "{}",
+        agent.log()
+    );
+    assert!(agent.stop().success());
+}
+
+#[test]
 fn a_start_that_fails_is_told_as_json_where_the_log_is() {
     require!(Root);
     let files = files();

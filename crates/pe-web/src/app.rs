@@ -27,7 +27,7 @@ use tower::ServiceExt;
 use tower_http::compression::CompressionLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
-use crate::connections::{Place, REQUESTS, Responding};
+use crate::connections::{Place, Responding};
 use crate::events::events;
 use crate::exposition::Expositions;
 use crate::metrics::Handler;
@@ -146,11 +146,17 @@ impl App {
             }));
         Self {
             router,
-            requests: Arc::new(Semaphore::new(REQUESTS)),
+            requests: Arc::new(Semaphore::new(1)),
             secure,
             metrics: own_metrics,
             telemetry_path: telemetry_path.into(),
         }
+    }
+
+    /// Answers so many requests at one time, health checks apart; one, if not said.
+    pub(crate) fn requests(mut self, most: usize) -> Self {
+        self.requests = Arc::new(Semaphore::new(most));
+        self
     }
 
     /// Answers a request of the connection at `place`.

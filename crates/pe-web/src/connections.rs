@@ -9,18 +9,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::WebMetrics;
 use crate::metrics::DISPLACED;
 
-/// Connections at one time.
-pub(crate) const PLACES: usize = 256;
+/// Connections at one time, where the process may have as many descriptors open.
+const MOST_PLACES: usize = 256;
 
-/// Requests that are answered at one time, health checks apart. The rest of the places is for those, and for connections
-/// that have not asked for anything yet.
-pub(crate) const REQUESTS: usize = 192;
+/// Connections at one time at least.
+const FEWEST_PLACES: usize = 8;
+
+/// The share of the process's descriptors that connections may take: the rest is for what it measures and sends.
+const SHARE: u64 = 4;
 
 /// How long a client may take to send the header of its first request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,8 +35,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The open connections. Cloning is cheap.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Connections {
+    places: usize,
     table: Arc<Mutex<Table>>,
     metrics: Arc<WebMetrics>,
 }
@@ -80,9 +84,23 @@ pub(crate) struct Responding {
     id: u64,
 }
 
+/// How many connections there may be in this process.
+pub(crate) fn places() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    let share = limit.map_or(MOST_PLACES as u64, |limit| limit / SHARE);
+    share.clamp(FEWEST_PLACES as u64, MOST_PLACES as u64) as usize
+}
+
+/// How many requests are answered at one time where there are so many places, health checks apart. The rest of the places is
+/// for those, and for connections that have not asked for anything yet.
+pub(crate) fn requests(places: usize) -> usize {
+    places * 3 / 4
+}
+
 impl Connections {
-    pub(crate) fn new(metrics: Arc<WebMetrics>) -> Self {
+    pub(crate) fn new(places: usize, metrics: Arc<WebMetrics>) -> Self {
         Self {
+            places,
             table: Arc::default(),
             metrics,
         }
@@ -91,7 +109,7 @@ impl Connections {
     /// A place for a new connection. Where all are taken, the connection that has been idle for longest is told to close.
     pub(crate) fn open(&self, now: Instant) -> Option<Place> {
         let mut table = self.lock();
-        if table.open.len() >= PLACES {
+        if table.open.len() >= self.places {
             if !table.close_idlest() {
                 return None;
             }
@@ -115,11 +133,14 @@ impl Connections {
         })
     }
 
-    /// Tells the connection that has been idle for longest to close, for one whose descriptor is needed.
-    pub(crate) fn make_room(&self) {
-        if self.lock().close_idlest() {
+    /// Tells the connection that has been idle for longest to close, for one whose descriptor is needed. Returns whether there
+    /// was one.
+    pub(crate) fn make_room(&self) -> bool {
+        let made = self.lock().close_idlest();
+        if made {
             self.metrics.connections.refused.of(DISPLACED).add(1);
         }
+        made
     }
 
     /// Tells all connections to close whose time is over.
@@ -222,6 +243,12 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    const PLACES: usize = 16;
+
+    fn connections() -> Connections {
+        Connections::new(PLACES, Arc::default())
+    }
+
     async fn is_told(place: &Place) -> bool {
         tokio::time::timeout(Duration::ZERO, place.closed())
             .await
@@ -230,7 +257,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_longest_idle_connection_gives_its_place_to_a_new_one() {
-        let connections = Connections::default();
+        let connections = connections();
         let mut places = Vec::new();
         for _ in 0..PLACES {
             places.push(connections.open(Instant::now()).unwrap());
@@ -240,14 +267,14 @@ mod tests {
         let newest = connections.open(Instant::now()).unwrap();
         assert!(!is_told(&places[0]).await && is_told(&places[1]).await);
         drop(busy);
-        connections.make_room();
+        assert!(connections.make_room());
         assert!(is_told(&places[2]).await && !is_told(&places[0]).await);
         assert!(!is_told(&newest).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_place_is_taken_from_a_busy_connection() {
-        let connections = Connections::default();
+        let connections = connections();
         let places: Vec<_> = (0..PLACES)
             .map(|_| connections.open(Instant::now()).unwrap())
             .collect();
@@ -255,14 +282,14 @@ mod tests {
             .iter()
             .map(|place| place.request(Instant::now()))
             .collect();
-        assert!(connections.open(Instant::now()).is_none());
+        assert!(connections.open(Instant::now()).is_none() && !connections.make_room());
         drop(busy);
         assert!(connections.open(Instant::now()).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn headers_idle_connections_and_responses_have_their_timeouts() {
-        let connections = Connections::default();
+        let connections = connections();
         let open = || connections.open(Instant::now()).unwrap();
         let (silent, idle, slow, events) = (open(), open(), open(), open());
         drop(idle.request(Instant::now()));

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, error, info, warn};
 
 use crate::app::App;
-use crate::connections::{Connections, Place};
+use crate::connections::{Connections, Place, places, requests};
 use crate::listen::listen;
 use crate::metrics::{ACCEPT_FAILED, ALL_BUSY};
 use crate::secure::Secure;
@@ -30,6 +30,9 @@ use crate::{WebError, WebSettings};
 /// The pause after a connection could not be accepted. The cause is most likely that no file descriptor is free, and
 /// connections that end free some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a connection that was told to close takes to give its descriptor back.
+const ROOM_PAUSE: Duration = Duration::from_millis(1);
 
 /// Connections can be accepted again when that has worked for so long. While descriptors are short, it works now and then.
 const ACCEPT_QUIET: Duration = Duration::from_secs(10);
@@ -118,8 +121,9 @@ impl Server {
             secure,
         } = self;
         let metrics = settings.metrics.clone();
-        let app = App::new(engine, settings, addresses, secure.clone());
-        let connections = Connections::new(metrics.clone());
+        let places = places();
+        let app = App::new(engine, settings, addresses, secure.clone()).requests(requests(places));
+        let connections = Connections::new(places, metrics.clone());
         let mut tasks = JoinSet::new();
         let mut trouble = AcceptTrouble::default();
         let mut sweep = interval(SWEEP);
@@ -149,8 +153,11 @@ impl Server {
             trouble.note(accepted.as_ref().err());
             let Ok(stream) = accepted else {
                 metrics.connections.refused.of(ACCEPT_FAILED).add(1);
-                connections.make_room();
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                let pause = match connections.make_room() {
+                    true => ROOM_PAUSE,
+                    false => ACCEPT_PAUSE,
+                };
+                tokio::time::sleep(pause).await;
                 continue;
             };
             metrics.connections.accepted.add(1);
