@@ -88,6 +88,8 @@ struct Shared {
     settings: ResolverSettings,
     bounds: Bounds,
     system: Mutex<Arc<System>>,
+    /// Tells lookups that are under way that `system` is another.
+    changed: Notify,
     names: Mutex<HashMap<Box<str>, Name>>,
     permits: Semaphore,
     calls: Arc<Semaphore>,
@@ -143,6 +145,7 @@ impl CachingResolver {
         let system = System::read(&settings);
         let shared = Shared {
             system: Mutex::new(Arc::new(system)),
+            changed: Notify::new(),
             settings,
             bounds,
             names: Mutex::default(),
@@ -384,8 +387,21 @@ impl Shared {
         }
     }
 
+    /// Asks the system as it is now; once more where that changes meanwhile, since who was asked may never answer.
     async fn ask(&self, host: &str, family: Family) -> Answer {
-        let system = self.system();
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let system = self.system();
+            tokio::select! {
+                biased;
+                answer = self.ask_of(&system, host, family) => return answer,
+                () = changed => {}
+            }
+        }
+    }
+
+    async fn ask_of(&self, system: &System, host: &str, family: Family) -> Answer {
         if system.asks_library {
             return self.ask_library(host, family).await;
         }
@@ -444,6 +460,7 @@ impl Shared {
             debug!(servers = ?system.dns.servers(), "the system's name resolution has changed");
             system.tell_changes(&before);
             *shared.system.lock().unwrap_or_else(PoisonError::into_inner) = system;
+            shared.changed.notify_waiters();
             let now = Instant::now();
             for name in shared.names().values_mut() {
                 name.families.iter_mut().for_each(|entry| entry.expire(now));

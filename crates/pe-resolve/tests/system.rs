@@ -145,6 +145,35 @@ fn without_a_name_server_names_are_unknown_until_there_is_one() {
 }
 
 #[test]
+fn a_name_server_that_takes_the_place_of_a_silent_one_is_asked_at_once() {
+    require!(Namespaces, Program("dnsmasq"));
+    inside(async |namespace| {
+        let silent_server = UdpSocket::bind("127.0.0.53:53").unwrap();
+        let files = Files::new();
+        // Longer than this test waits.
+        let silent = "nameserver 127.0.0.53\noptions timeout:30 attempts:5\n";
+        files.write("resolv.conf", silent);
+        let resolver = files.resolver();
+        let asking = |host: &'static str| {
+            let resolver = resolver.clone();
+            tokio::spawn(async move { resolver.resolve(host, None).await })
+        };
+        let (by_server, by_hosts) = (asking("a.test"), asking("b.test"));
+        let mut question = [0; 512];
+        let heard = silent_server.set_read_timeout(Some(Duration::from_secs(30)));
+        heard
+            .and_then(|()| silent_server.recv_from(&mut question))
+            .unwrap();
+
+        files.write("hosts", "127.0.0.8 b.test\n");
+        assert_eq!(by_hosts.await.unwrap(), Ok(address("127.0.0.8")));
+        let _server = NameServer::start_on(namespace, "lo", "127.0.0.7 a.test\n");
+        files.write("resolv.conf", "nameserver 127.0.0.1\n");
+        assert_eq!(by_server.await.unwrap(), Ok(address("127.0.0.7")));
+    });
+}
+
+#[test]
 fn a_name_server_is_heard_as_late_as_resolv_conf_says() {
     require!(Namespaces);
     inside(async |_| {
