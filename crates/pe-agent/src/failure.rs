@@ -43,15 +43,14 @@ impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Config(diagnostics) => Self::Config(diagnostics),
-            // With its causes.
-            other => Self::Message(format!("{other:?}")),
+            other => Self::Message(with_causes(&other)),
         }
     }
 }
 
 impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
-        Self::Message(error.to_string())
+        Self::Message(with_causes(&error))
     }
 }
 

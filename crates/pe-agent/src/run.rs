@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use pe_engine::{Engine, EngineError, EngineHandle};
 use pe_resolve::CachingResolver;
+use pe_scrape::with_causes;
 use pe_web::{History, ListenAddress, Server, WebMetrics, WebSettings};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -248,7 +249,10 @@ async fn serve(
             };
             match server {
                 Ok(server) => server.serve(handle, pending()).await,
-                Err(error) => error!(%error, "the web server cannot be started again"),
+                Err(error) => {
+                    let error = with_causes(&error);
+                    error!(error, "the web server cannot be started again");
+                }
             }
         }
     })

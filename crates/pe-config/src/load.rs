@@ -72,7 +72,7 @@ pub struct Loaded {
 }
 
 /// Why a configuration cannot be used. Shown as one problem after the other.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct LoadError {
     /// Every problem of every file, warnings too, sorted by file and position.
@@ -80,6 +80,8 @@ pub struct LoadError {
     /// What to watch for changes.
     pub watched: Watched,
 }
+
+pe_scrape::debug_with_causes!(LoadError);
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

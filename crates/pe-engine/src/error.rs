@@ -1,6 +1,5 @@
 //! What can go wrong with an engine.
 
-use std::fmt;
 use std::sync::Arc;
 
 use pe_scrape::{Diagnostic, Diagnostics, RegistryError, Severity, with_causes};
@@ -8,7 +7,7 @@ use thiserror::Error;
 
 /// Why an engine cannot be built, changed or stopped in order. Nothing that runs is changed by a refused configuration.
 ///
-/// `Debug` shows the same as `Display`, with all causes: a `main` that returns a `Result` prints an error by its `Debug`.
+/// `Debug` shows `Display` with all causes, for a `main` that returns a `Result`.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum EngineError {
@@ -49,16 +48,14 @@ impl EngineError {
     }
 }
 
-impl fmt::Debug for EngineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&with_causes(self))
-    }
-}
+pe_scrape::debug_with_causes!(EngineError);
 
 /// What kept results from arriving, a line for each sink.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("{}", .0.join("\n"))]
 pub struct FlushErrors(pub(crate) Vec<String>);
+
+pe_scrape::debug_with_causes!(FlushErrors);
 
 impl FlushErrors {
     /// A line for each sink.

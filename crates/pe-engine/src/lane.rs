@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use pe_scrape::{
-    Batch, Columns, Frame, MetricDescriptor, MetricKind, Pacer, Progress, ScrapeError, refuse_frame,
+    Batch, Columns, Frame, MetricDescriptor, MetricKind, Pacer, Progress, ScrapeError,
+    refuse_frame, with_causes,
 };
 use tokio::task::Id;
 use tracing::{debug, error, info, warn};
@@ -348,7 +349,7 @@ impl Lane {
         let progress = running.batch.progress();
         let failure = match end {
             ScrapeEnd::Finished(Ok(())) => progress.first().or(running.refused.take()),
-            ScrapeEnd::Finished(Err(error)) => Some(error.to_string()),
+            ScrapeEnd::Finished(Err(error)) => Some(with_causes(error)),
             ScrapeEnd::Panicked(words) => Some(format!("the scraper panicked: {words}")),
             ScrapeEnd::Stopped => Some("the scraper did not stop at its deadline".to_owned()),
         };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pe_scrape::{
     Columns, Diagnostic, Group, LabelSet, Scraper, ScraperConfig, ScraperRegistry, ScraperSettings,
-    Severity, Table, Target, panic_message,
+    Severity, Table, Target, panic_message, with_causes,
 };
 
 use crate::staleness::stale_after;
@@ -175,7 +175,7 @@ fn lane_key(name: &str, settings: &ScraperSettings) -> String {
 fn make(registry: &ScraperRegistry, config: &ScraperConfig) -> Result<Arc<dyn Scraper>, String> {
     registry
         .create(&config.name, &config.settings)
-        .map_err(|error| error.to_string())
+        .map_err(|error| with_causes(&error))
 }
 
 impl LanePlan {

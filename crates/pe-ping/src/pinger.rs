@@ -73,7 +73,7 @@ pub struct SocketInfo {
 }
 
 /// Why an engine cannot be opened.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// Neither raw nor datagram ICMP sockets are permitted.
@@ -110,6 +110,8 @@ pub enum OpenError {
     #[error("cannot start the ping engine")]
     Start(#[source] io::Error),
 }
+
+pe_scrape::debug_with_causes!(OpenError);
 
 fn hint(option: &str) -> &'static str {
     match option {
@@ -519,6 +521,8 @@ impl Pinger {
 }
 
 /// The engine's thread has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[error("the ping engine has ended")]
 pub struct Closed;
+
+pe_scrape::debug_with_causes!(Closed);

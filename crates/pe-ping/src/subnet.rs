@@ -9,7 +9,7 @@ use thiserror::Error;
 pub(crate) const MAX_ADDRESSES: usize = 1 << 20;
 
 /// Why a text is no subnet that can be probed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SubnetError {
     /// It is not an address with a prefix length.
@@ -27,6 +27,8 @@ pub enum SubnetError {
         most: usize,
     },
 }
+
+pe_scrape::debug_with_causes!(SubnetError);
 
 /// The addresses that can be a device's. In IPv4, network and broadcast address are left out where the prefix is shorter
 /// than 31 bits (RFC 3021); in IPv6, all addresses are a device's.

@@ -3,11 +3,9 @@
 //! A message tells its own level; what lies behind it comes through `source()`, and `Debug` shows both.
 
 use std::error::Error;
-use std::fmt;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use pe_scrape::with_causes;
 use thiserror::Error;
 
 use crate::ResultKind;
@@ -235,11 +233,7 @@ impl PushError {
     }
 }
 
-impl fmt::Debug for PushError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&with_causes(self))
-    }
-}
+pe_scrape::debug_with_causes!(PushError);
 
 #[cfg(test)]
 mod tests {

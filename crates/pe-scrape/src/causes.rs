@@ -3,8 +3,9 @@
 use std::any::Any;
 use std::error::Error;
 
-/// An error and its causes in one line, for logs and messages to users. A cause that the text before it ends with is not
-/// shown again.
+/// An error and its causes in one line, for logs and messages to users: the one place that joins them. `Display` of our own
+/// errors tells one level, without its cause. A cause that the text before it ends with is not shown again, since errors of
+/// other crates may hold it in their text.
 ///
 /// ```
 /// use pe_scrape::{ScraperRegistry, ScraperSettings, with_causes};
@@ -24,6 +25,19 @@ pub fn with_causes(error: &(dyn Error + 'static)) -> String {
         next = cause.source();
     }
     text
+}
+
+/// Implements `Debug` of errors as [`with_causes`] shows them, since a `main` that returns a `Result` prints its error by
+/// `Debug`.
+#[macro_export]
+macro_rules! debug_with_causes {
+    ($($error:ty),+ $(,)?) => { $(
+        impl ::core::fmt::Debug for $error {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.write_str(&$crate::with_causes(self))
+            }
+        }
+    )+ };
 }
 
 /// The words of a panic.

@@ -380,7 +380,7 @@ impl MetricDescriptor {
 }
 
 /// Why metrics do not fit together.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ColumnsError {
     /// Not a Prometheus metric name.
@@ -409,6 +409,8 @@ pub enum ColumnsError {
     #[error("metric {0}: histogram bounds must be finite and ascending")]
     Bounds(String),
 }
+
+crate::debug_with_causes!(ColumnsError);
 
 /// A metric of a scraper: where its columns lie. Got from [`ColumnsBuilder::add`], and valid for the rows of tables with
 /// those columns only.

@@ -132,8 +132,10 @@ impl fmt::Display for Diagnostic {
 }
 
 /// Problems of a configuration, sorted by file and position, each of them once.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Diagnostics(Vec<Diagnostic>);
+
+crate::debug_with_causes!(Diagnostics);
 
 impl Diagnostics {
     /// The problems, sorted by file and position.

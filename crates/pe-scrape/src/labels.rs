@@ -214,7 +214,7 @@ impl fmt::Debug for Label {
 }
 
 /// Why a label set was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LabelError {
     /// The name does not match `[a-zA-Z_][a-zA-Z0-9_]*`, or starts with `__` and is not [`REPLICA_LABEL`].
@@ -226,6 +226,8 @@ pub enum LabelError {
     #[error("label {0:?} is given twice")]
     Duplicate(String),
 }
+
+crate::debug_with_causes!(LabelError);
 
 /// The labels of one series, in the order they are shown. Cloning is cheap (a reference count).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -44,7 +44,7 @@ impl<R: Resolve + ?Sized> Resolve for Arc<R> {
 }
 
 /// Why a host name has no address.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("cannot resolve {host}: {message}")]
 pub struct ResolveError {
     /// The host name.
@@ -55,6 +55,8 @@ pub struct ResolveError {
     /// has answered yet, and nothing is known of the name.
     pub is_denied: bool,
 }
+
+crate::debug_with_causes!(ResolveError);
 
 impl ResolveError {
     /// Nobody could tell the address of `host`.

@@ -14,10 +14,10 @@ use futures_util::{FutureExt, StreamExt};
 use thiserror::Error;
 
 use crate::group::Unfit;
-use crate::{Columns, Pacer, Row, Table, Target, panic_message};
+use crate::{Columns, Pacer, Row, Table, Target, panic_message, with_causes};
 
 /// Why a target could not be measured.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum ScrapeError {
     /// Nothing came back in time.
@@ -45,9 +45,11 @@ pub enum ScrapeError {
     #[error("{0}")]
     Target(String),
     /// This machine could not measure: no permission, no buffers, no route.
-    #[error("cannot measure from this machine: {0}")]
+    #[error("cannot measure from this machine")]
     Local(#[source] Box<dyn Error + Send + Sync>),
 }
+
+crate::debug_with_causes!(ScrapeError);
 
 impl ScrapeError {
     /// A local problem from any error.
@@ -214,7 +216,7 @@ impl Batch {
     /// Says that a row is written as far as it could be, counts an error, and keeps the first one's words.
     pub fn fail(&self, row: usize, error: &ScrapeError) {
         self.progress.errors.fetch_add(1, Ordering::Relaxed);
-        self.remember(row, error);
+        self.remember(row, &with_causes(error));
         self.finish(row);
     }
 

@@ -52,7 +52,7 @@ impl fmt::Display for ListenAddress {
 }
 
 /// Why the HTTP server cannot run.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum WebError {
     /// The address cannot be listened on.
@@ -67,6 +67,8 @@ pub enum WebError {
     #[error("{0}")]
     Config(String),
 }
+
+pe_scrape::debug_with_causes!(WebError);
 
 /// Listens on `address`; port 0 takes a free port. An IPv4 socket serves all interfaces where the machine has no IPv6.
 pub(crate) fn listen(address: ListenAddress) -> Result<TcpListener, WebError> {

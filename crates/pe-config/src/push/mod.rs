@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use pe_scrape::settings::{Key, Node, Problem, Step};
-use pe_scrape::{RegistryError, SinkConfig, SinkRegistry, Value};
+use pe_scrape::{RegistryError, SinkConfig, SinkRegistry, Value, with_causes};
 
 pub(crate) use external_labels::{EXTERNAL_LABELS, ExternalLabels, REPLICA};
 pub(crate) use gateway::{HOST, NAMES, keys};
@@ -196,7 +196,7 @@ impl ParsedSink<'_, '_> {
             }
             Err(error) => {
                 self.sound = false;
-                self.tell(scope, Problem::error(error.to_string()));
+                self.tell(scope, Problem::error(with_causes(&error)));
             }
         }
     }

@@ -370,7 +370,7 @@ impl Channel {
                 self.is_refused = true;
                 warn!(
                     %family,
-                    error = &error as &dyn std::error::Error,
+                    error = pe_scrape::with_causes(&error),
                     "a further ICMP socket to send through cannot be opened"
                 );
             }

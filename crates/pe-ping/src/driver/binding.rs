@@ -80,7 +80,7 @@ impl Binding {
             Err(error) => {
                 // Tried again at the next look.
                 debug!(
-                    error = &error as &dyn std::error::Error,
+                    error = pe_scrape::with_causes(&error),
                     "an ICMP socket cannot be opened again"
                 );
                 channel.absent = Some(Absent::Interface);

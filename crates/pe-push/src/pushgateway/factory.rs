@@ -147,7 +147,7 @@ mod tests {
             "gateway",
             json!({"usernme": "operator", "password": "hunter2", "grouping": "devices", "max_parallel_pushes": 2000}),
         );
-        let error = registry().check(&config).unwrap_err().to_string();
+        let error = pe_scrape::with_causes(&registry().check(&config).unwrap_err());
         for words in [
             "unknown key `usernme` (did you mean `username`?)",
             "missing key `url`",

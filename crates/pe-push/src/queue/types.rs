@@ -63,7 +63,7 @@ pub enum Order {
 pub struct BlockId(pub u64);
 
 /// What a queue could not do. A full disk and damaged records are none of it: they are counted, and the queue goes on.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum QueueError {
     /// An operation on a file failed.
@@ -90,6 +90,8 @@ pub enum QueueError {
         known: u16,
     },
 }
+
+pe_scrape::debug_with_causes!(QueueError);
 
 impl QueueError {
     /// Whether there was no room on the disk.

@@ -32,7 +32,7 @@ struct Opened {
 }
 
 /// Why a state directory cannot be used.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum StateError {
     /// Another process has it.
@@ -65,6 +65,8 @@ pub enum StateError {
         source: io::Error,
     },
 }
+
+pe_scrape::debug_with_causes!(StateError);
 
 impl StateError {
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {

@@ -83,9 +83,11 @@ impl fmt::Display for NameServer {
 }
 
 /// A text is no address of a name server.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("not an address such as 192.0.2.53, 192.0.2.53:5353, [2001:db8::53]:5353 or fe80::53%eth0")]
 pub struct NameServerError(());
+
+pe_scrape::debug_with_causes!(NameServerError);
 
 impl FromStr for NameServer {
     type Err = NameServerError;

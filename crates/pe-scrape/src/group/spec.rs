@@ -62,7 +62,7 @@ pub fn check_address(ip: IpAddr) -> Result<IpAddr, Unfit> {
 }
 
 /// Why a text is no target.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("{message}{}", hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})")))]
 #[non_exhaustive]
 pub struct TargetError {
@@ -71,6 +71,8 @@ pub struct TargetError {
     /// What to write instead.
     pub hint: Option<String>,
 }
+
+crate::debug_with_causes!(TargetError);
 
 impl TargetError {
     fn new(message: impl Into<String>, hint: impl Into<Option<String>>) -> Self {

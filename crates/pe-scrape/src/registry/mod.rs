@@ -22,7 +22,7 @@ use crate::settings::{Setting, Table};
 use crate::{SettingsError, is_label_name, panic_message};
 
 /// Why a registry refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RegistryError {
     /// Names are used in metric labels and configuration keys.
@@ -52,7 +52,7 @@ pub enum RegistryError {
         known: Vec<String>,
     },
     /// The factory refused, or panicked.
-    #[error("cannot set up {what} {name:?}: {source}")]
+    #[error("cannot set up {what} {name:?}")]
     Create {
         /// `scraper` or `sink`.
         what: &'static str,
@@ -62,6 +62,8 @@ pub enum RegistryError {
         source: SettingsError,
     },
 }
+
+crate::debug_with_causes!(RegistryError);
 
 /// What a registry may hold: `dyn ScraperFactory` and `dyn SinkFactory`.
 pub trait Kind {
@@ -163,7 +165,7 @@ fn table_of<T: Setting>() -> Option<&'static Table> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Scraper;
+    use crate::{Scraper, with_causes};
 
     fn refuse(_: &ScraperSettings) -> Result<Arc<dyn Scraper>, SettingsError> {
         Err(SettingsError::at("size", "must be small"))
@@ -177,7 +179,7 @@ mod tests {
     fn names_are_unique_and_unknown_ones_are_told() {
         let mut registry = ScraperRegistry::new();
         registry.register("ping", refuse).unwrap();
-        let message = |result: Result<(), RegistryError>| result.unwrap_err().to_string();
+        let message = |result: Result<(), RegistryError>| with_causes(&result.unwrap_err());
         assert_eq!(
             message(registry.register("ping", refuse)),
             r#"a scraper named "ping" is registered already"#
@@ -206,7 +208,7 @@ mod tests {
             .map(drop)
             .unwrap_err();
         assert_eq!(
-            error.to_string(),
+            with_causes(&error),
             r#"cannot set up scraper "wild": it panicked: as always"#
         );
     }

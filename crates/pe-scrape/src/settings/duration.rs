@@ -14,9 +14,11 @@ pub(super) const FORMS: &str =
     "a number of seconds or a duration such as \"1.5s\", \"250ms\" or \"1m 30s\"";
 
 /// Why a duration was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct DurationError(String);
+
+crate::debug_with_causes!(DurationError);
 
 impl DurationError {
     fn not_positive() -> Self {

@@ -208,9 +208,11 @@ impl Problems {
 }
 
 /// Why settings were refused: one problem or more.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("{}", join(.0))]
 pub struct SettingsError(Vec<Problem>);
+
+crate::debug_with_causes!(SettingsError);
 
 fn join(problems: &[Problem]) -> String {
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
