@@ -1,9 +1,34 @@
 //! What would make a Prometheus refuse everything is refused in files, as it is in code.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use pe_config::{Environment, Sources, load};
 use pe_scrape::testkit::Yields;
-use pe_scrape::{ScraperRegistry, SinkRegistry};
+use pe_scrape::{
+    Columns, Row, ScrapeError, Scraper, ScraperRegistry, ScraperSettings, SettingsError,
+    SinkRegistry, Target, async_trait,
+};
+
+/// Is made without trouble, and panics when it is asked for its columns.
+struct Shy;
+
+impl Shy {
+    fn create(_: &ScraperSettings) -> Result<Arc<dyn Scraper>, SettingsError> {
+        Ok(Arc::new(Self))
+    }
+}
+
+#[async_trait]
+impl Scraper for Shy {
+    fn columns(&self) -> &Arc<Columns> {
+        panic!("no columns today")
+    }
+
+    async fn scrape(&self, _: &Target, _: Row<'_>) -> Result<(), ScrapeError> {
+        Ok(())
+    }
+}
 
 /// What is told of a file with one device of these metrics, less the file's name.
 fn refused(metrics: &str, labels: &str) -> String {
@@ -20,6 +45,7 @@ fn refused_file(file: &str) -> String {
     let mut scrapers = ScraperRegistry::new();
     scrapers.register("one", Yields::create).unwrap();
     scrapers.register("two", Yields::create).unwrap();
+    scrapers.register("shy", Shy::create).unwrap();
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("a.json"), file).unwrap();
     let sinks = SinkRegistry::new();
@@ -56,6 +82,23 @@ fn each_refusal_has_its_place() {
             r#"[{"one": {"panic": {}}}]"#,
             "metric `one`: it panicked: as the settings say",
         ),
+        (
+            r#"[{"one": {"a": {"labels": {"device": "x"}}}}]"#,
+            "metric `one` gives `a` the label `device`, which tells devices apart",
+        ),
+        (
+            r#"[{"one": {"a": {"labels": {"ip": "x"}}}}]"#,
+            "metric `one` gives `a` the label `ip`, which tells devices apart",
+        ),
+        (
+            r#"[{"one": {"a": {"labels": {"job": "x"}}}}]"#,
+            "metric `one` gives `a` the label `job`, which tells devices apart",
+        ),
+        (
+            r#"[{"one": {"a": {"labels": {"exporter": "x"}}}}]"#,
+            "metric `one` gives `a` the label `exporter`, which tells devices apart",
+        ),
+        (r#"["shy"]"#, "metric `shy`: it panicked: no columns today"),
     ] {
         let told = refused(metrics, "{}");
         assert!(told.contains(expected), "{expected}: {told}");

@@ -105,7 +105,8 @@ impl EngineBuilder {
     }
 
     /// Checks everything and sets up all scrapers and sinks. Nothing is measured before [`Engine::run`] or
-    /// [`Engine::once`].
+    /// [`Engine::once`]. What is only risky, or without effect, is in
+    /// [`EngineHandle::last_reload`](crate::EngineHandle::last_reload).
     ///
     /// # Errors
     /// [`EngineError::Config`] with every problem of the groups: unknown scrapers, settings that are refused, names and

@@ -1,10 +1,11 @@
 //! The engine: it owns all tasks, carries out orders one after the other, and ends everything in order.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pe_scrape::{CycleReport, ScraperRegistry, panic_message};
+use pe_scrape::{CycleReport, Diagnostics, ScraperRegistry, panic_message};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, error};
@@ -211,6 +212,8 @@ struct Tasks {
 struct Change {
     prepared: Prepared,
     devices: usize,
+    /// What is risky in the group that was added, or added to.
+    warnings: Diagnostics,
     is_reload: bool,
 }
 
@@ -243,6 +246,7 @@ impl Tasks {
         Changed {
             summary,
             devices: change.devices,
+            warnings: change.warnings,
         }
     }
 }
@@ -262,10 +266,19 @@ async fn prepare_order(
     let prepare = {
         let shared = shared.clone();
         move || {
-            let (config, devices) = order.apply(&running.config)?;
+            let applied = order.apply(&running.config)?;
             let (scrapers, sinks) = (&shared.scrapers, &shared.sink_registry);
-            let prepared = prepare(config, scrapers, sinks, &running)?;
-            Ok((prepared, devices))
+            let prepared = prepare(applied.config, scrapers, sinks, &running)?;
+            let origin = applied.origin.as_deref().map(Path::new);
+            let of_group = prepared.warnings.iter();
+            let of_group = of_group.filter(|found| Some(&*found.file) == origin);
+            let warnings = of_group.cloned().chain(applied.warnings).collect();
+            Ok(Change {
+                prepared,
+                devices: applied.removed,
+                warnings,
+                is_reload,
+            })
         }
     };
     let result = match tokio::task::spawn_blocking(prepare).await {
@@ -275,16 +288,11 @@ async fn prepare_order(
             Err(_) => Err(EngineError::Stopped),
         },
     };
-    let change = result.map(|(prepared, devices)| Change {
-        prepared,
-        devices,
-        is_reload,
-    });
-    if let (true, Err(error)) = (is_reload, &change) {
+    if let (true, Err(error)) = (is_reload, &result) {
         let diagnostics = error.diagnostics();
         shared.reloads.note(false, diagnostics, &shared.metrics);
     }
-    change
+    result
 }
 
 impl std::fmt::Debug for Engine {

@@ -45,38 +45,61 @@ pub(crate) enum Order {
 }
 
 /// What an order changed.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Changed {
     pub(crate) summary: ReloadSummary,
     /// Devices that an order to remove some has removed.
     pub(crate) devices: usize,
+    /// What is risky in the group that an order has added, or added to.
+    pub(crate) warnings: Diagnostics,
+}
+
+/// What an order comes to, before it is checked.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    pub(crate) config: Config,
+    /// How many devices were removed.
+    pub(crate) removed: usize,
+    /// What messages call the group that was added, or added to.
+    pub(crate) origin: Option<String>,
+    /// What is risky in the entry that was added.
+    pub(crate) warnings: Diagnostics,
 }
 
 impl Order {
-    /// The configuration after it, and how many devices were removed.
-    pub(crate) fn apply(self, config: &Config) -> Result<(Config, usize), EngineError> {
+    /// The configuration after it.
+    pub(crate) fn apply(self, config: &Config) -> Result<Applied, EngineError> {
+        let mut applied = Applied {
+            config: Config::default(),
+            removed: 0,
+            origin: None,
+            warnings: Diagnostics::default(),
+        };
         let mut changed = match self {
-            Self::Reload(config) => return Ok((config, 0)),
+            Self::Reload(config) => return Ok(Applied { config, ..applied }),
             _ => config.clone(),
         };
-        let mut removed = 0;
         match self {
             Self::Reload(_) | Self::Nothing => {}
             Self::Add { group, entry } => {
-                named(&mut changed, &group)?
-                    .add(&entry)
-                    .map_err(EngineError::Config)?;
+                let group = named(&mut changed, &group)?;
+                applied.warnings = group.add(&entry).map_err(EngineError::Config)?;
+                applied.origin = Some(group.origin());
             }
             Self::Remove { group, device } => {
-                removed = named(&mut changed, &group)?.remove(&device);
+                applied.removed = named(&mut changed, &group)?.remove(&device);
             }
-            Self::AddGroup(group) => changed.groups.push(group),
+            Self::AddGroup(group) => {
+                applied.origin = Some(group.origin());
+                changed.groups.push(group);
+            }
             Self::RemoveGroup(group) => {
                 named(&mut changed, &group)?;
                 changed.groups.retain(|known| known.name() != group);
             }
         }
-        Ok((changed, removed))
+        applied.config = changed;
+        Ok(applied)
     }
 }
 
@@ -123,20 +146,23 @@ impl EngineHandle {
         shared.reloads.note(false, diagnostics, &shared.metrics);
     }
 
-    /// How the latest [`reload`](Self::reload) went.
+    /// How the latest [`reload`](Self::reload) went, with the warnings; before the first, the same of the configuration that
+    /// the engine was built with.
     #[must_use]
     pub fn last_reload(&self) -> LastReload {
         self.shared.reloads.last()
     }
 
-    /// Adds a device, or several that are alike, to a group. The others are measured on.
+    /// Adds a device, or several that are alike, to a group. The others are measured on. Returns what is risky in the group
+    /// and the entry, or without effect.
     ///
     /// # Errors
     /// [`EngineError::UnknownGroup`]; [`EngineError::Config`] when the entry has problems or the device is there already;
     /// [`EngineError::Stopped`]. Nothing is changed then.
-    pub async fn add(&self, group: &str, entry: DeviceEntry) -> Result<(), EngineError> {
+    pub async fn add(&self, group: &str, entry: DeviceEntry) -> Result<Diagnostics, EngineError> {
         let group = group.to_owned();
-        self.order(Order::Add { group, entry }).await.map(drop)
+        let changed = self.order(Order::Add { group, entry }).await?;
+        Ok(changed.warnings)
     }
 
     /// Removes all devices of that name from a group, and returns how many there were. Their results are withdrawn, and the
@@ -150,12 +176,13 @@ impl EngineHandle {
         Ok(changed.devices)
     }
 
-    /// Adds a group of devices. The others go on undisturbed.
+    /// Adds a group of devices. The others go on undisturbed. Returns what is risky in the group, or without effect.
     ///
     /// # Errors
     /// As [`reload`](Self::reload); also when a group of that name is there already.
-    pub async fn add_group(&self, group: Group) -> Result<(), EngineError> {
-        self.order(Order::AddGroup(group)).await.map(drop)
+    pub async fn add_group(&self, group: Group) -> Result<Diagnostics, EngineError> {
+        let changed = self.order(Order::AddGroup(group)).await?;
+        Ok(changed.warnings)
     }
 
     /// Removes a group. Its results are withdrawn.

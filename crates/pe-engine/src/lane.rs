@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pe_scrape::{
     Batch, Columns, Frame, MetricDescriptor, MetricKind, Pacer, Progress, ScrapeError,
-    refuse_frame, with_causes,
+    is_agent_metric, refuse_frame, with_causes,
 };
 use tokio::task::Id;
 use tracing::{debug, error, info, warn};
@@ -544,9 +544,7 @@ fn is_taken(metric: &MetricDescriptor, taken: &HashSet<String>) -> bool {
         metric.kind(),
         MetricKind::Histogram(_) | MetricKind::Summary(_)
     );
-    let is_own = matches!(metric.name(), "exporter_duration" | "exporter_jobs");
-    is_own
-        || metric.name().starts_with("pingexporter_")
+    is_agent_metric(metric.name())
         || taken.contains(metric.name())
         || (!is_flat && metric.series_names().any(|name| taken.contains(&name)))
 }

@@ -11,7 +11,8 @@ use common::{SECOND, device, group, registry, troupe};
 use pe_engine::{Config, Diagnostics, Engine, EngineError, Group, ScraperRegistry, SinkRegistry};
 use pe_scrape::testkit::Yields;
 use pe_scrape::{
-    Columns, MetricDescriptor, Scraper, ScraperSettings, SettingsError, SinkConfig, SinkSettings,
+    Columns, Diagnostic, MetricDescriptor, Row, ScrapeError, Scraper, ScraperSettings,
+    SettingsError, SinkConfig, SinkSettings, Target, async_trait,
 };
 use serde_json::json;
 use tokio::time::sleep;
@@ -95,6 +96,16 @@ fn series_that_would_clash_are_refused() {
             "metric `thief` gives `stolen` the label `device`, which tells devices apart",
         ),
         (
+            with("thief", plain("stolen", &[("exporter", "x")])),
+            measured_with(&["thief"], &[]),
+            "metric `thief` gives `stolen` the label `exporter`, which tells devices apart",
+        ),
+        (
+            with("other", plain("actor_scenes_total", &[("act", "2")])),
+            measured_with(&["actor", "other"], &[]),
+            "metric `other` describes `actor_scenes_total` with another type, help text or unit than `actor` does",
+        ),
+        (
             registry(),
             measured_with(&["actor", "actor"], &[]),
             "metric `actor` is listed twice",
@@ -155,7 +166,7 @@ fn a_group_that_can_never_run_is_refused() {
     // … and by the engine when it was changed after that.
     let sound = || troupe(SECOND, json!({}), &["a"]);
     type Change = fn(&mut Group);
-    let changed: [(Change, &str); 5] = [
+    let changed: [(Change, &str); 7] = [
         (|g| g.settings.prom_id.clear(), "prom_id: is empty"),
         (
             |g| g.settings.interval = Duration::ZERO,
@@ -172,6 +183,14 @@ fn a_group_that_can_never_run_is_refused() {
         (
             |g| g.devices.push(g.devices[0].clone()),
             "device `a` at 127.0.0.1 is there already",
+        ),
+        (
+            |g| g.settings.timeout = Some(SECOND),
+            "timeout (1s) must be below interval (1s)",
+        ),
+        (
+            |g| g.settings.prom_id = "pingexporter".to_owned(),
+            "prom_id `pingexporter` is taken: the agent's own metrics leave under it",
         ),
     ];
     for (change, expected) in changed {
@@ -262,6 +281,111 @@ async fn a_factory_that_panics_is_refused_at_the_build_and_at_a_change() {
     assert!(Arc::ptr_eq(&handle.config(), &before));
     running.await.unwrap().unwrap();
     assert_eq!(results.value("g", "a", "actor_scenes_total"), Some(10.0));
+}
+
+/// Is made without trouble, and panics when it is asked for its columns.
+struct Shy;
+
+#[async_trait]
+impl Scraper for Shy {
+    fn columns(&self) -> &Arc<Columns> {
+        panic!("no columns today")
+    }
+
+    async fn scrape(&self, _: &Target, _: Row<'_>) -> Result<(), ScrapeError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn columns_that_panic_are_refused_at_the_build_and_at_a_change() {
+    /// Describes columns that its scrapers do not have.
+    struct Liar;
+    impl pe_scrape::ScraperFactory for Liar {
+        fn create(&self, _: &ScraperSettings) -> Made {
+            Ok(Arc::new(Shy))
+        }
+        fn describe(&self, settings: &ScraperSettings) -> Result<Arc<Columns>, SettingsError> {
+            plain("liar", &[])(settings).map(|scraper| scraper.columns().clone())
+        }
+    }
+    let mut registry = with("shy", |_: &ScraperSettings| -> Made { Ok(Arc::new(Shy)) });
+    registry.register("liar", Liar).unwrap();
+    let expected = [
+        ("shy", "metric `shy`: it panicked: no columns today"),
+        (
+            "liar",
+            "metric `liar`: the scraper panicked: no columns today",
+        ),
+    ];
+    for (name, told) in expected {
+        let found = refused(build(registry.clone(), vec![measured_with(&[name], &[])]));
+        assert_eq!(found, [told]);
+    }
+
+    let engine = build(registry, vec![troupe(SECOND, json!({}), &["a"])]).unwrap();
+    let (handle, results) = (engine.handle(), engine.results());
+    let running = tokio::spawn(engine.run(sleep(SECOND * 10)));
+    for (name, told) in expected {
+        let bad = Config::new(vec![measured_with(&[name], &[])], Vec::new());
+        let error = handle.reload(bad).await.unwrap_err();
+        assert_eq!(messages(&error.diagnostics()), [told]);
+    }
+    running.await.unwrap().unwrap();
+    assert_eq!(results.value("g", "a", "actor_scenes_total"), Some(10.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_changed_in_code_is_refused_at_a_reload_and_what_runs_goes_on() {
+    let engine = build(registry(), vec![troupe(SECOND, json!({}), &["a"])]).unwrap();
+    let (handle, results) = (engine.handle(), engine.results());
+    let running = tokio::spawn(engine.run(sleep(SECOND * 10)));
+    let mut config = (*handle.config()).clone();
+    config.groups[0].settings.timeout = Some(SECOND * 2);
+    let error = handle.reload(config).await.unwrap_err();
+    assert_eq!(
+        messages(&error.diagnostics()),
+        ["timeout (2s) must be below interval (1s)"]
+    );
+    let slow = device("b", &json!({})).timeout(SECOND);
+    let error = handle.add("g", slow).await.unwrap_err();
+    assert_eq!(
+        messages(&error.diagnostics()),
+        ["timeout (1s) must be below interval (1s)"]
+    );
+    running.await.unwrap().unwrap();
+    assert_eq!(results.value("g", "a", "actor_scenes_total"), Some(10.0));
+    assert_eq!(handle.config().groups[0].devices.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_embedding_program_sees_what_is_risky() {
+    let shown = |diagnostics: &Diagnostics| -> Vec<String> {
+        let words = |found: &Diagnostic| found.message.split(',').next().unwrap().to_owned();
+        diagnostics.iter().map(words).collect()
+    };
+    let slow = |name: &str| device(name, &json!({})).count(3);
+    let group_of = |name: &str| group(name, SECOND, [slow("a")]);
+    let engine = build(registry(), vec![group_of("g")]).unwrap();
+    let handle = engine.handle();
+    let expected = ["a cycle of 3 probes"];
+    assert_eq!(shown(&handle.last_reload().diagnostics), expected);
+    tokio::spawn(engine.run(std::future::pending()));
+
+    let found = handle.add_group(group_of("h")).await.unwrap();
+    assert_eq!(shown(&found), expected);
+    let found = handle.add("h", slow("b").count(4)).await.unwrap();
+    assert_eq!(
+        shown(&found),
+        ["a cycle of 3 probes", "a cycle of 4 probes"]
+    );
+    let quiet = troupe(SECOND, json!({}), &["a"]);
+    handle.remove_group("g").await.unwrap();
+    assert!(handle.add_group(quiet).await.unwrap().is_empty());
+    let config = Config::new(vec![group_of("g")], Vec::new());
+    handle.reload(config).await.unwrap();
+    assert!(handle.last_reload().successful);
+    assert_eq!(shown(&handle.last_reload().diagnostics), expected);
 }
 
 #[tokio::test(start_paused = true)]

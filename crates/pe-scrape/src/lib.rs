@@ -89,8 +89,8 @@ pub use frame::{Cell, Frame, FrameBuilder};
 pub use group::{
     Checks, Config, Device, DeviceEntry, DeviceList, Exclusion, Exclusions, Expansion, Group,
     GroupBuilder, GroupSettings, IP_PLACEHOLDER, Interval, MAX_COUNT, PacerSettings, ScraperConfig,
-    ScraperList, TargetError, TargetSpec, Template, Unfit, check_address, is_reserved_metric,
-    parse_exclusion, parse_target, refuse_frame,
+    ScraperList, ScraperSettings, TargetError, TargetSpec, Template, Unfit, check_address,
+    is_agent_metric, parse_exclusion, parse_target, refuse_frame,
 };
 pub use labels::{
     AGENT_LABELS, Label, LabelError, LabelSet, Labels, REPLICA_LABEL, RESERVED_LABELS,
@@ -101,8 +101,8 @@ pub use metrics::{Counter, Counters, Gauge, Gauges, unix_seconds};
 pub use metrics::{labelled as labelled_metric, single as single_metric};
 pub use pacer::Pacer;
 pub use registry::{
-    OnlyFamily, Registry, RegistryError, Remark, ScraperFactory, ScraperRegistry, ScraperSettings,
-    SinkConfig, SinkFactory, SinkRegistry, SinkSettings, scraper_factory,
+    OnlyFamily, Registry, RegistryError, Remark, ScraperFactory, ScraperRegistry, SinkConfig,
+    SinkFactory, SinkRegistry, SinkSettings, scraper_factory,
 };
 pub use report::{AGENT_JOB, CycleReport, DeviceStates};
 pub use rtt_codes::{push_rtt_code, rtt_code, rtt_codes, rtt_of_code};

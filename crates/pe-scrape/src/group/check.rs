@@ -5,14 +5,20 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Group, ScraperConfig, check_address};
+use super::keys::refuse_long_timeout;
+use super::{Device, Exclusions, Group, ScraperConfig, check_address};
 use crate::registry::{RegistryError, ScraperRegistry};
-use crate::settings::{Bounds, Problem, Problems, Setting, Step, suggestion};
+use crate::settings::{Bounds, Problem, Problems, Setting, Step, show_duration, suggestion};
 use crate::{
     AGENT_JOB, Address, Columns, Diagnostic, Diagnostics, Family, Frame, Label, LabelSet,
     MetricDescriptor, OnlyFamily, Severity, Target,
 };
+
+/// What is wrong with a device that was added past the builder, and what to do.
+const EXCLUDED: &str = "its address is left out by `exclude`";
+const EXCLUDED_HINT: &str = "remove the device, or the entry of `exclude`";
 
 /// Labels that say which device a series is of, and who measured it: no scraper may give them a value.
 const IDENTITY_LABELS: &[&str] = &["device", "ip", "job", "exporter"];
@@ -21,18 +27,18 @@ const IDENTITY_LABELS: &[&str] = &["device", "ip", "job", "exporter"];
 /// else, such as what it asks for, the other is its own.
 const TELLING_KEYS: [&str; 2] = ["probe_name", "name"];
 
-/// Whether `name` is the name of a metric of the engine, the program or the Pushgateway.
+/// Whether `name` is the name of a metric that the agent has, or may have, of its own.
 #[must_use]
-pub fn is_reserved_metric(name: &str) -> bool {
-    name.starts_with("pingexporter_")
+pub fn is_agent_metric(name: &str) -> bool {
+    name.starts_with("pingexporter_") || matches!(name, "exporter_duration" | "exporter_jobs")
+}
+
+/// Whether no scraper may yield a metric of that name. What is passed on from a device may have the names that its process
+/// or a Pushgateway use: its series go by the device's labels.
+fn is_reserved_metric(name: &str) -> bool {
+    is_agent_metric(name)
         || name.starts_with("process_")
-        || matches!(
-            name,
-            "exporter_duration"
-                | "exporter_jobs"
-                | "push_time_seconds"
-                | "push_failure_time_seconds"
-        )
+        || matches!(name, "push_time_seconds" | "push_failure_time_seconds")
 }
 
 /// Checks the scrapers of devices, each list of them once, and remembers what they yield.
@@ -181,62 +187,77 @@ impl<'r> Checks<'r> {
     /// Every problem of a group, in the group's name: also values that were changed after it was built.
     pub fn group(&mut self, group: &Group) -> Diagnostics {
         let origin = group.origin();
+        let mut found: Vec<Diagnostic> = group.warnings.iter().cloned().collect();
         let mut problems = Problems::default();
         group.settings.check(&Bounds::NONE, &mut problems);
-        let _ = refuse_agent_name(group.name(), &mut problems);
-        let mut found: Vec<Diagnostic> = super::told(&origin, problems).into_iter().collect();
-        let mut seen = HashSet::with_capacity(group.devices.len());
+        if !problems.has_errors() {
+            let _ = group.settings.common(&mut problems);
+        }
+        // What is only risky was told when the group was built.
+        let errors = super::told(&origin, problems).into_iter();
+        found.extend(errors.filter(Diagnostic::is_error));
+        let excluded: Exclusions = group.settings.exclude.iter().cloned().collect();
+        let mut devices = HashSet::with_capacity(group.devices.len());
+        let mut lists = HashSet::new();
         for device in &group.devices {
-            if !seen.insert(device.target.identity()) {
+            if !devices.insert(device.target.identity()) {
                 let message = super::already_there(&device.target);
                 found.push(Diagnostic::named(Severity::Error, &origin, message, None));
             }
-            for problem in self.scrapers(&device.scrapers) {
-                found.push(Diagnostic::named(
-                    problem.severity,
-                    &origin,
-                    problem.message,
-                    problem.hint,
-                ));
+            let mut problems = self.scrapers(&device.scrapers);
+            if lists.insert(device.scrapers.as_ptr()) {
+                problems.extend(unfit_settings(device, group.interval()));
             }
-            let labels = device.target.further_labels().map(Label::name);
-            if let Some((label, scraper)) = self.clashing_label(labels, &device.scrapers) {
-                let message = format!(
-                    "device `{}`: the metric `{scraper}` sets the label `{label}` itself",
-                    device.target.device()
-                );
-                let hint = Some("choose another name".to_owned());
-                found.push(Diagnostic::named(Severity::Error, &origin, message, hint));
-            }
-            let literal = match device.target.address() {
-                Address::Ip(ip) => Some(*ip),
-                Address::Zoned { ip, .. } => Some((*ip).into()),
-                Address::Name { .. } => None,
-            };
-            if let Some(Err(why)) = literal.map(check_address) {
-                let message = format!("device `{}`: its address is {why}", device.target.device());
-                let hint = Some("only unicast addresses can be measured".to_owned());
-                found.push(Diagnostic::named(Severity::Error, &origin, message, hint));
-            }
-            let scrapers = &device.scrapers;
-            let unfit = match device.target.address() {
-                Address::Ip(ip) => self.unfit_family(Family::of(*ip), scrapers),
-                Address::Zoned { .. } => self.unfit_family(Family::V6, scrapers),
-                Address::Name { family, .. } => {
-                    family.and_then(|family| self.unfit_family_of_name(family, scrapers))
-                }
-            };
-            if let Some((message, hint)) = unfit {
-                let message = format!("device `{}`: {message}", device.target.device());
-                found.push(Diagnostic::named(
-                    Severity::Error,
-                    &origin,
-                    message,
-                    Some(hint),
-                ));
-            }
+            problems.extend(self.unfit_target(device, &excluded));
+            found.extend(super::diagnostics(&origin, problems));
         }
         found.into_iter().collect()
+    }
+
+    /// What is wrong with a device as a target of its scrapers.
+    fn unfit_target(&self, device: &Device, excluded: &Exclusions) -> Vec<Problem> {
+        let (target, mut problems) = (&device.target, Vec::new());
+        let mut refuse = |message: String, hint: String| {
+            let message = format!("device `{}`: {message}", target.device());
+            problems.push(Problem::error(message).hint(hint));
+        };
+        let labels = target.further_labels().map(Label::name);
+        if let Some((label, scraper)) = self.clashing_label(labels, &device.scrapers) {
+            refuse(
+                format!("the metric `{scraper}` sets the label `{label}` itself"),
+                "choose another name".to_owned(),
+            );
+        }
+        let scrapers = &device.scrapers;
+        let (literal, unfit) = match target.address() {
+            Address::Ip(ip) => (Some(*ip), self.unfit_family(Family::of(*ip), scrapers)),
+            Address::Zoned { ip, .. } => {
+                let unfit = self.unfit_family(Family::V6, scrapers);
+                (Some((*ip).into()), unfit)
+            }
+            Address::Name { host, family } => {
+                if excluded.has_host(host) {
+                    refuse(EXCLUDED.to_owned(), EXCLUDED_HINT.to_owned());
+                }
+                let unfit = family.and_then(|family| self.unfit_family_of_name(family, scrapers));
+                (None, unfit)
+            }
+        };
+        if let Some(ip) = literal {
+            if let Err(why) = check_address(ip) {
+                refuse(
+                    format!("its address is {why}"),
+                    "only unicast addresses can be measured".to_owned(),
+                );
+            }
+            if excluded.has_address(ip) {
+                refuse(EXCLUDED.to_owned(), EXCLUDED_HINT.to_owned());
+            }
+        }
+        if let Some((message, hint)) = unfit {
+            refuse(message, hint);
+        }
+        problems
     }
 
     fn describe(&self, config: &ScraperConfig, index: usize) -> Result<Arc<Columns>, Vec<Problem>> {
@@ -324,6 +345,30 @@ impl<'r> Checks<'r> {
         }
         problems.into_iter()
     }
+}
+
+/// What is wrong with the values that the scrapers of a device get, in a group with that interval: they were checked when the
+/// group was built, and may have been changed since.
+fn unfit_settings(device: &Device, interval: Duration) -> Vec<Problem> {
+    let mut problems = Problems::default();
+    for ScraperConfig { settings, .. } in &*device.scrapers {
+        settings.check(&mut problems);
+        let _ = refuse_long_timeout(settings, &mut problems);
+        if settings.interval != interval {
+            let message = format!(
+                "its scrapers were set up for an interval of {}, and that of the group is {}",
+                show_duration(settings.interval),
+                show_duration(interval)
+            );
+            problems.error(message, "build the group anew".to_owned());
+        }
+    }
+    let mut problems = problems.into_vec();
+    for problem in &mut problems {
+        let prefix = format!("device `{}`: ", device.target.device());
+        problem.message.insert_str(0, &prefix);
+    }
+    problems
 }
 
 /// A name that no group may have, since the agent's own metrics leave under it.

@@ -1,14 +1,16 @@
-//! The keys of a group of devices, and of a device: the one place where each is declared.
+//! The keys of a group of devices, and of a device, and which of them every scraper gets: the one place where each is
+//! declared.
 
-use std::sync::Arc;
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::ScraperList;
 use super::check::refuse_agent_name;
 use super::spec::{Exclusion, TargetSpec, parse_exclusion, parse_target};
-use crate::registry::ScraperSettings;
-use crate::settings::{Bounds, Kind, Node, Problems, Setting, View, show_duration};
+use crate::registry::own_keys;
+use crate::settings::{Bounds, Key, Kind, Node, Problems, Setting, View, show_duration};
 use crate::{FamilyChoice, Labels};
 
 /// Most probes of a device in a cycle.
@@ -16,9 +18,6 @@ pub const MAX_COUNT: f64 = 10_000.0;
 
 /// The time to wait for a reply where nothing else is said, unless half the interval is shorter.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The scraper where nothing else is said.
-const DEFAULT_SCRAPER: &str = "ping";
 
 crate::settings! {
     /// How fast the probes of a cycle may leave.
@@ -92,6 +91,99 @@ crate::settings! {
     }
 }
 
+/// Declares what every scraper gets: the value of a key of the group, with that of the device over it where the row ends
+/// with `device`. A row has the name of its key.
+macro_rules! scraper_settings {
+    ($(#[doc = $about:literal])+ pub struct $name:ident { $(
+        $(#[doc = $doc:literal])+ $field:ident: $type:ty = $of_group:expr $(, $device:ident)?;
+    )+ }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, PartialEq)]
+        #[non_exhaustive]
+        pub struct $name {
+            $($(#[doc = $doc])+ pub $field: $type,)+
+            /// The scraper's own settings as the user wrote them: an object, or `null` for none. They may hold secrets.
+            pub own: Value,
+        }
+
+        impl $name {
+            fn of_group(group: &GroupSettings) -> Self {
+                // Gives the closures of the rows their type.
+                fn read<T>(group: &GroupSettings, of: impl FnOnce(&GroupSettings) -> T) -> T {
+                    of(group)
+                }
+                Self { $($field: read(group, $of_group),)+ own: Value::Null }
+            }
+
+            fn overlay(&mut self, entry: &DeviceEntry) {
+                $($(scraper_settings!(@$device self, entry, $field);)?)+
+            }
+
+            /// Checks the values by the bounds of their keys, wherever they come from.
+            pub(super) fn check(&self, problems: &mut Problems) {
+                $(if let Some(key) = key_of(stringify!($field)) {
+                    problems.within(key.name, |problems| {
+                        Setting::check(&self.$field, &key.bounds, problems);
+                    });
+                })+
+            }
+
+            #[cfg(test)]
+            pub(super) const KEYS: &[&str] = &[$(stringify!($field)),+];
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                // Whole but for values that may be secret, since the engine tells settings apart by it.
+                f.debug_struct(stringify!($name))
+                    $(.field(stringify!($field), &self.$field))+
+                    .field("own", &own_keys(&self.own))
+                    .finish()
+            }
+        }
+    };
+    (@device $to:expr, $entry:ident, $field:ident) => {
+        if let Some(value) = &$entry.$field {
+            $to.$field = value.clone();
+        }
+    };
+}
+
+scraper_settings! {
+    /// What a factory is told about the scraper to make: the values of the configuration that hold for all scrapers of a
+    /// device, and the scraper's own settings.
+    ///
+    /// The defaults are those of a group with an interval of a minute.
+    pub struct ScraperSettings {
+        /// How long to wait for an answer to one probe.
+        timeout: Duration = GroupSettings::timeout_or_default, device;
+        /// The time from the start of one cycle to the start of the next.
+        interval: Duration = |group| group.interval;
+        /// What `dev_ping` shows when the device is down, in milliseconds.
+        // One division, so that no digits appear that nobody wrote.
+        value_dev_down: f64 = |group| group
+            .value_dev_down
+            .unwrap_or_else(|| group.timeout_or_default().as_micros() as f64 / 1e3);
+        /// Whether a device of which nothing could be learned, because this machine could not ask or hear, counts as down. False
+        /// unless set.
+        unknown_is_down: bool = |group| group.unknown_is_down;
+        /// Probes for each device in a cycle.
+        count: u32 = |group| group.count, device;
+        /// The time between two probes of one device.
+        probe_interval: Duration = |group| group.probe_interval, device;
+        /// Probes a second that the devices of one cycle may cause together; `None` leaves it to the scraper.
+        rate: Option<f64> = |group| group.pacer.as_ref()?.rate;
+        /// Probes that may leave back to back; `None` leaves it to the scraper.
+        burst: Option<u32> = |group| group.pacer.as_ref()?.burst;
+    }
+}
+
+/// The row of a key that scrapers get.
+pub(super) fn key_of(name: &str) -> Option<&'static Key> {
+    let pacer = || PacerSettings::TABLE.key(name);
+    GroupSettings::TABLE.key(name).or_else(pacer)
+}
+
 /// Reads text with `parse`; reports what it is not.
 fn parsed<'v, T, N: Node<'v>>(
     node: N,
@@ -138,132 +230,20 @@ impl Setting for Exclusion {
     }
 }
 
-/// What to measure: the names of scrapers, each with its own settings.
-#[derive(Clone, PartialEq, Default)]
-pub struct ScraperList(Vec<(Arc<str>, Value)>);
-
-impl ScraperList {
-    /// Names, and settings: an object, or `null` where none were given.
-    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Value)> {
-        self.0.iter().map(|(name, own)| (name, own))
-    }
-
-    /// Adds a scraper with settings of its own; `null` for none.
-    pub fn push(&mut self, name: impl Into<Arc<str>>, own: Value) {
-        self.0.push((name.into(), own));
-    }
-
-    /// What is measured where nothing is said: `ping`.
-    #[must_use]
-    pub fn ping() -> Self {
-        Self(vec![(DEFAULT_SCRAPER.into(), Value::Null)])
-    }
-}
-
-impl std::fmt::Debug for ScraperList {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Settings may hold secrets.
-        f.debug_list()
-            .entries(self.0.iter().map(|(name, _)| name))
-            .finish()
-    }
-}
-
-impl Setting for ScraperList {
-    const KIND: Kind = Kind::Scrapers;
-
-    fn decode<'v, N: Node<'v>>(node: N, _: &Bounds, problems: &mut Problems) -> Option<Self> {
-        if node.view() != View::List {
-            let found = node.view().describe();
-            problems.refuse(format_args!("found {found}, expected an array"));
-            return None;
-        }
-        let entries: Vec<Option<_>> = node
-            .items()
-            .enumerate()
-            .map(|(index, item)| problems.within(index, |problems| scraper_entry(item, problems)))
-            .collect();
-        if entries.is_empty() {
-            let hint = "leave `metrics` out to measure `ping`";
-            problems.error("metrics is empty", hint.to_owned());
-            return None;
-        }
-        entries.into_iter().collect::<Option<_>>().map(Self)
-    }
-
-    fn encode(&self) -> Value {
-        let entries = self.0.iter();
-        entries
-            .map(|(name, own)| match own {
-                Value::Null => Value::from(&**name),
-                own => Value::Object([(name.to_string(), own.clone())].into_iter().collect()),
-            })
-            .collect()
-    }
-}
-
-/// Name and settings of one entry of a list of scrapers.
-fn scraper_entry<'v, N: Node<'v>>(node: N, problems: &mut Problems) -> Option<(Arc<str>, Value)> {
-    match node.view() {
-        View::Text(name) if name.trim().is_empty() => {
-            problems.error("metric is empty", None);
-            None
-        }
-        View::Text(name) => Some((name.into(), Value::Null)),
-        View::Object => {
-            let mut fields = node.fields();
-            let (Some((name, settings)), None) = (fields.next(), fields.next()) else {
-                let message = "a metric with settings is an object with one key, its name";
-                let hint = "such as {\"ping\": {\"count\": 5}}";
-                problems.error(message, hint.to_owned());
-                return None;
-            };
-            if settings.view() != View::Object {
-                let found = settings.view().describe();
-                let message =
-                    format!("settings of metric `{name}`: found {found}, expected an object");
-                problems.within(name, |problems| problems.error(message, None));
-                return None;
-            }
-            Some((name.into(), settings.to_json()))
-        }
-        other => {
-            let message = format!(
-                "metric: found {}, expected a name or an object with settings",
-                other.describe()
-            );
-            problems.error(message, None);
-            None
-        }
-    }
-}
-
 impl GroupSettings {
     /// What every scraper of the group gets where a device says nothing else: defaults are filled in, and values that do
     /// not go together are reported.
     pub fn common(&self, problems: &mut Problems) -> Option<ScraperSettings> {
-        let timeout = self
-            .timeout
-            .unwrap_or_else(|| DEFAULT_TIMEOUT.min(self.interval / 2));
-        let pacer = self.pacer.as_ref();
-        let common = ScraperSettings {
-            interval: self.interval,
-            timeout,
-            value_dev_down: self
-                .value_dev_down
-                // One division, so that no digits appear that nobody wrote.
-                .unwrap_or(timeout.as_micros() as f64 / 1e3),
-            unknown_is_down: self.unknown_is_down,
-            count: self.count,
-            probe_interval: self.probe_interval,
-            rate: pacer.and_then(|pacer| pacer.rate),
-            burst: pacer.and_then(|pacer| pacer.burst),
-            own: Value::Null,
-        };
+        let common = ScraperSettings::of_group(self);
         refuse_agent_name(&self.prom_id, problems)?;
         refuse_long_timeout(&common, problems)?;
         warn_overrun(&common, "count", problems);
         Some(common)
+    }
+
+    fn timeout_or_default(&self) -> Duration {
+        let default = || DEFAULT_TIMEOUT.min(self.interval / 2);
+        self.timeout.unwrap_or_else(default)
     }
 }
 
@@ -276,9 +256,7 @@ impl DeviceEntry {
         problems: &mut Problems,
     ) -> Option<ScraperSettings> {
         let mut common = group.clone();
-        common.timeout = self.timeout.unwrap_or(group.timeout);
-        common.count = self.count.unwrap_or(group.count);
-        common.probe_interval = self.probe_interval.unwrap_or(group.probe_interval);
+        common.overlay(self);
         let said = [
             ("count", self.count.is_some()),
             ("probe_interval", self.probe_interval.is_some()),
@@ -292,7 +270,7 @@ impl DeviceEntry {
     }
 }
 
-fn refuse_long_timeout(common: &ScraperSettings, problems: &mut Problems) -> Option<()> {
+pub(super) fn refuse_long_timeout(common: &ScraperSettings, problems: &mut Problems) -> Option<()> {
     if common.timeout < common.interval {
         return Some(());
     }

@@ -8,16 +8,18 @@ mod check;
 mod devices;
 mod exclusions;
 mod keys;
+mod scraper_list;
 mod spec;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use check::{Checks, is_reserved_metric, refuse_frame};
+pub use check::{Checks, is_agent_metric, refuse_frame};
 pub use devices::{DeviceList, Expansion, IP_PLACEHOLDER, Template};
 pub use exclusions::Exclusions;
-pub use keys::{DeviceEntry, GroupSettings, MAX_COUNT, PacerSettings, ScraperList};
+pub use keys::{DeviceEntry, GroupSettings, MAX_COUNT, PacerSettings, ScraperSettings};
+pub use scraper_list::ScraperList;
 pub use spec::{
     Exclusion, Interval, TargetError, TargetSpec, Unfit, check_address, parse_exclusion,
     parse_target,
@@ -25,7 +27,6 @@ pub use spec::{
 
 use serde_json::Value;
 
-use crate::registry::ScraperSettings;
 use crate::settings::{Bounds, Problem, Problems, Setting};
 use crate::{Diagnostic, Diagnostics, FamilyChoice, Severity, SinkConfig, Target};
 
@@ -65,6 +66,8 @@ pub struct Group {
     pub common: ScraperSettings,
     /// The devices, subnets and ranges expanded.
     pub devices: Vec<Device>,
+    /// What [`GroupBuilder::build`] found risky, or without effect. What was wrong with a file is told by whoever reads it.
+    pub warnings: Diagnostics,
 }
 
 /// A device: a target, and what to measure there.
@@ -132,6 +135,7 @@ impl Group {
             settings,
             common,
             devices,
+            warnings: Diagnostics::default(),
         }
     }
 
@@ -156,11 +160,11 @@ impl Group {
         }
     }
 
-    /// Adds the devices of an entry, as [`GroupBuilder::entry`] does.
+    /// Adds the devices of an entry, as [`GroupBuilder::entry`] does, and returns what is risky in it, or without effect.
     ///
     /// # Errors
     /// Every problem of the entry; the group is as it was then.
-    pub fn add(&mut self, entry: &DeviceEntry) -> Result<(), Diagnostics> {
+    pub fn add(&mut self, entry: &DeviceEntry) -> Result<Diagnostics, Diagnostics> {
         let mut devices = DeviceList::new(
             self.settings.max_targets.into(),
             self.settings.exclude.iter().cloned().collect(),
@@ -190,7 +194,7 @@ impl Group {
             return Err(diagnostics);
         }
         self.devices.extend(devices);
-        Ok(())
+        Ok(diagnostics)
     }
 
     /// Removes all devices of that name. Returns how many there were.
@@ -211,10 +215,13 @@ fn already_there(target: &Target) -> String {
 
 /// Problems of what was set in code, in the name of `origin`.
 fn told(origin: &str, problems: Problems) -> Diagnostics {
-    let diagnostic = |problem: Problem| {
+    diagnostics(origin, problems.into_vec()).collect()
+}
+
+fn diagnostics(origin: &str, problems: Vec<Problem>) -> impl Iterator<Item = Diagnostic> {
+    problems.into_iter().map(move |problem| {
         Diagnostic::named(problem.severity, origin, problem.message, problem.hint)
-    };
-    problems.into_vec().into_iter().map(diagnostic).collect()
+    })
 }
 
 /// Adds the devices of `entry`, the one at `index`, to `devices`.
@@ -377,7 +384,8 @@ impl GroupBuilder {
         self
     }
 
-    /// Checks everything and expands subnets and ranges.
+    /// Checks everything and expands subnets and ranges. What is only risky, or without effect, is in
+    /// [`Group::warnings`].
     ///
     /// # Errors
     /// Every problem: values out of bounds, labels and addresses that are not allowed, the same device twice.
@@ -404,11 +412,9 @@ impl GroupBuilder {
                 settings,
                 common,
                 devices: devices.into_devices(),
+                warnings: diagnostics,
             }),
-            _ => Err(diagnostics
-                .into_iter()
-                .filter(Diagnostic::is_error)
-                .collect()),
+            _ => Err(diagnostics),
         }
     }
 }

@@ -214,11 +214,63 @@ fn what_would_blind_a_prometheus_is_refused() {
     );
 }
 
+/// Gives the first device scrapers with other common settings.
+fn set_up(group: &mut Group, change: impl FnOnce(&mut ScraperSettings)) {
+    let mut common = group.common.clone();
+    change(&mut common);
+    group.devices[0].scrapers = ScraperConfig::all(&ScraperList::ping(), &common);
+}
+
+#[test]
+fn what_every_scraper_gets_has_the_bounds_of_a_key() {
+    for name in ScraperSettings::KEYS {
+        assert!(super::keys::key_of(name).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn what_is_risky_is_told_and_does_not_stop_the_build() {
+    let builder = Group::builder("plant", SECOND).device("a", "10.0.0.1");
+    let mut group = builder.clone().build().unwrap();
+    assert!(group.warnings.is_empty());
+    let slow = DeviceEntry::new("b", "10.0.0.2").unwrap().count(5);
+    let gone = DeviceEntry::new("c", "10.0.0.3").unwrap();
+    let found = |diagnostics: &Diagnostics| -> Vec<String> {
+        diagnostics.iter().map(ToString::to_string).collect()
+    };
+
+    let overrun = "group \"plant\": warning: a cycle of 5 probes, 1s apart, with a timeout of 500ms takes 4s 500ms, longer \
+                   than the interval of 1s\n  hint: use fewer probes, a shorter probe_interval or a longer interval; else \
+                   ticks are skipped";
+    assert_eq!(found(&group.add(&slow).unwrap()), [overrun]);
+    let built = builder.entry(slow).exclude("10.0.0.3").entry(gone);
+    let built = built.build().unwrap();
+    assert_eq!(built.devices.len(), 2);
+    assert_eq!(found(&built.warnings), [overrun]);
+    let excluded = Group::builder("plant", SECOND)
+        .exclude("10.1.0.0/24")
+        .device("all", "10.1.0.0/28");
+    let excluded = excluded.build().unwrap();
+    let told = "group \"plant\": warning: all addresses of 10.1.0.1-10.1.0.14 are excluded";
+    assert_eq!(found(&excluded.warnings), [told]);
+    // Whoever checks the group later tells of it too.
+    let checked = Checks::new(&ScraperRegistry::new()).group(&excluded);
+    assert_eq!(found(&checked), [told]);
+}
+
+#[test]
+fn a_main_that_fails_prints_words() {
+    let refused = Group::builder("", SECOND).build().unwrap_err();
+    assert_eq!(format!("{refused:?}"), r#"group "": prom_id: is empty"#);
+    let refused = DeviceEntry::new("a", "a b").unwrap_err();
+    assert_eq!(format!("{refused:?}"), refused.to_string());
+}
+
 #[test]
 fn what_was_changed_after_the_build_is_checked_again() {
     let registry = ScraperRegistry::new();
     type Change = fn(&mut Group);
-    let changed: [(Change, &str); 5] = [
+    let changed: [(Change, &str); 12] = [
         (|g| g.settings.prom_id.clear(), "prom_id: is empty"),
         (
             |g| g.settings.prom_id = "pingexporter".to_owned(),
@@ -235,6 +287,34 @@ fn what_was_changed_after_the_build_is_checked_again() {
         (
             |g| g.devices.push(g.devices[0].clone()),
             "device `a` at 10.0.0.1 is there already",
+        ),
+        (
+            |g| g.settings.timeout = Some(SECOND),
+            "timeout (1s) must be below interval (1s)",
+        ),
+        (
+            |g| g.settings.interval = SECOND * 2,
+            "device `a`: its scrapers were set up for an interval of 1s, and that of the group is 2s",
+        ),
+        (
+            |g| set_up(g, |common| common.timeout = SECOND),
+            "device `a`: timeout (1s) must be below interval (1s)",
+        ),
+        (
+            |g| set_up(g, |common| common.count = 0),
+            "device `a`: count: out of range, expected a whole number from 1 to 10000",
+        ),
+        (
+            |g| set_up(g, |common| common.rate = Some(0.0)),
+            "device `a`: rate: must be greater than zero",
+        ),
+        (
+            |g| set_up(g, |common| common.value_dev_down = f64::NAN),
+            "device `a`: value_dev_down: not a finite number",
+        ),
+        (
+            |g| g.settings.exclude = vec![parse_exclusion("10.0.0.0/24").unwrap()],
+            "device `a`: its address is left out by `exclude`",
         ),
     ];
     for (change, expected) in changed {

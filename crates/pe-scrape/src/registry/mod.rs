@@ -15,7 +15,8 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub use scrapers::{OnlyFamily, ScraperFactory, ScraperRegistry, scraper_factory};
-pub use settings::{ScraperSettings, SinkConfig, SinkSettings};
+pub(crate) use settings::own_keys;
+pub use settings::{SinkConfig, SinkSettings};
 pub use sinks::{Remark, SinkFactory, SinkRegistry};
 
 use crate::settings::{Setting, Table};
@@ -165,7 +166,7 @@ fn table_of<T: Setting>() -> Option<&'static Table> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Scraper, with_causes};
+    use crate::{Scraper, ScraperSettings, with_causes};
 
     fn refuse(_: &ScraperSettings) -> Result<Arc<dyn Scraper>, SettingsError> {
         Err(SettingsError::at("size", "must be small"))

@@ -4,9 +4,9 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::{Kind, Registry, RegistryError, ScraperSettings, table_of};
+use super::{Kind, Registry, RegistryError, table_of};
 use crate::settings::{Problem, Setting, Table};
-use crate::{Columns, Family, Frame, Scraper, SettingsError};
+use crate::{Columns, Family, Frame, Scraper, ScraperSettings, SettingsError};
 
 /// The one family that a scraper can measure, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

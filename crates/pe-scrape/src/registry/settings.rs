@@ -7,69 +7,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::settings::{Problems, Setting, decode, show_duration};
-use crate::{GroupSettings, Labels, SettingsError};
-
-/// What a factory is told about the scraper to make: the values of the configuration that hold for all scrapers of a
-/// device, and the scraper's own settings.
-///
-/// The defaults are those of a group with an interval of a minute.
-#[derive(Clone, PartialEq)]
-#[non_exhaustive]
-pub struct ScraperSettings {
-    /// How long to wait for an answer to one probe.
-    pub timeout: Duration,
-    /// The time from the start of one cycle to the start of the next.
-    pub interval: Duration,
-    /// What `dev_ping` shows when the device is down, in milliseconds.
-    pub value_dev_down: f64,
-    /// Whether a device of which nothing could be learned, because this machine could not ask or hear, counts as down. False
-    /// unless set.
-    pub unknown_is_down: bool,
-    /// Probes for each device in a cycle.
-    pub count: u32,
-    /// The time between two probes of one device.
-    pub probe_interval: Duration,
-    /// Probes a second that the devices of one cycle may cause together; `None` leaves it to the scraper.
-    pub rate: Option<f64>,
-    /// Probes that may leave back to back; `None` leaves it to the scraper.
-    pub burst: Option<u32>,
-    /// The scraper's own settings as the user wrote them: an object, or `null` for none. They may hold secrets.
-    pub own: Value,
-}
+use crate::{GroupSettings, Labels, ScraperSettings, SettingsError};
 
 impl Default for ScraperSettings {
     fn default() -> Self {
         let group = GroupSettings::new("default".to_owned(), Duration::from_secs(60));
         let settings = group.common(&mut Problems::default());
         settings.expect("defaults go together")
-    }
-}
-
-impl fmt::Debug for ScraperSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Whole, since the engine tells settings apart by it.
-        let Self {
-            timeout,
-            interval,
-            value_dev_down,
-            unknown_is_down,
-            count,
-            probe_interval,
-            rate,
-            burst,
-            own,
-        } = self;
-        f.debug_struct("ScraperSettings")
-            .field("timeout", timeout)
-            .field("interval", interval)
-            .field("value_dev_down", value_dev_down)
-            .field("unknown_is_down", unknown_is_down)
-            .field("count", count)
-            .field("probe_interval", probe_interval)
-            .field("rate", rate)
-            .field("burst", burst)
-            .field("own", &own_keys(own))
-            .finish()
     }
 }
 
@@ -185,7 +129,7 @@ impl SinkConfig {
 }
 
 /// The keys of a plug-in's own settings, whose values may be secret.
-fn own_keys(own: &Value) -> Vec<&String> {
+pub(crate) fn own_keys(own: &Value) -> Vec<&String> {
     let own = own.as_object().into_iter();
     own.flat_map(|own| own.keys()).collect()
 }
