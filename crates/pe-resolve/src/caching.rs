@@ -263,6 +263,17 @@ impl Shared {
     ///
     /// For either, IPv6 is looked at only where IPv4 gives no address with a route, or an IPv6 address is in use.
     fn tell(self: &Arc<Self>, host: &str, family: Option<Family>) -> Told {
+        let mut due = Vec::new();
+        let told = self.known(host, family, &mut due);
+        for family in due {
+            self.start_lookup(host.into(), family);
+        }
+        told
+    }
+
+    /// What is known of a name. Families whose lookup is due are put into `due`: the caller has to begin it, without the
+    /// lock.
+    fn known(&self, host: &str, family: Option<Family>, due: &mut Vec<Family>) -> Told {
         let now = Instant::now();
         let mut names = self.names();
         if !names.contains_key(host) {
@@ -292,7 +303,7 @@ impl Shared {
             let entry = &mut name.families[*family as usize];
             entry.touch(now);
             if entry.begin_lookup(now) {
-                tokio::spawn(self.clone().look_up(host.into(), *family));
+                due.push(*family);
             }
             let view = entry.view(now);
             found.extend(view.addresses());
@@ -344,16 +355,21 @@ impl Shared {
         let now = Instant::now();
         let mut names = self.names();
         let name = names.get_mut(host)?;
-        let mut unknown = false;
+        let (mut unknown, mut due) = (false, Vec::new());
         for family in Family::ALL {
             let entry = &mut name.families[family as usize];
             entry.touch(now);
             if entry.begin_lookup(now) {
-                tokio::spawn(self.clone().look_up(host.into(), family));
+                due.push(family);
             }
             unknown |= entry.view(now) == View::Unknown;
         }
-        unknown.then(|| name.wait())
+        let answered = unknown.then(|| name.wait());
+        drop(names);
+        for family in due {
+            self.start_lookup(host.into(), family);
+        }
+        answered
     }
 
     /// All addresses that are known, IPv4 first.
@@ -367,24 +383,21 @@ impl Shared {
             .collect()
     }
 
-    async fn look_up(self: Arc<Self>, host: Box<str>, family: Family) {
-        let answer = {
-            let _permit = self.permits.acquire().await;
-            self.ask(&host, family).await
+    /// Begins a lookup, which its entry knows to be under way. Not with the lock held: a runtime that ends drops the lookup
+    /// at once.
+    fn start_lookup(self: &Arc<Self>, host: Box<str>, family: Family) {
+        let lookup = Lookup {
+            shared: self.clone(),
+            host,
+            family,
+            answer: Answer::Failed("the lookup broke off".to_owned()),
         };
-        let result = match &answer {
-            Answer::Found(..) => "found",
-            Answer::Denied(_) => "absent",
-            Answer::Failed(_) => "failed",
-        };
-        self.metrics.lookups.of(result).add(1);
-        debug!(%host, %family, ?answer, "looked up");
-        let mut names = self.names();
-        if let Some(name) = names.get_mut(&host) {
-            let entry = &mut name.families[family as usize];
-            entry.take(answer, Instant::now(), &self.bounds);
-            name.answered.notify_waiters();
-        }
+        tokio::spawn(async move {
+            let shared = lookup.shared.clone();
+            let _permit = shared.permits.acquire().await;
+            let answer = shared.ask(&lookup.host, family).await;
+            lookup.end(answer);
+        });
     }
 
     /// Asks the system as it is now; once more where that changes meanwhile, since who was asked may never answer.
@@ -471,6 +484,42 @@ impl Shared {
     }
 }
 
+/// A lookup under way. Its end is noted however it ends: one that panicked, or whose runtime has ended, has failed, and is
+/// tried again by whoever asks next.
+struct Lookup {
+    shared: Arc<Shared>,
+    host: Box<str>,
+    family: Family,
+    answer: Answer,
+}
+
+impl Lookup {
+    fn end(mut self, answer: Answer) {
+        self.answer = answer;
+    }
+}
+
+impl Drop for Lookup {
+    fn drop(&mut self) {
+        let (shared, host, family) = (&self.shared, &self.host, self.family);
+        let nothing = Answer::Failed(String::new());
+        let answer = std::mem::replace(&mut self.answer, nothing);
+        let result = match &answer {
+            Answer::Found(..) => "found",
+            Answer::Denied(_) => "absent",
+            Answer::Failed(_) => "failed",
+        };
+        shared.metrics.lookups.of(result).add(1);
+        debug!(%host, %family, ?answer, "looked up");
+        let mut names = shared.names();
+        if let Some(name) = names.get_mut(host) {
+            let entry = &mut name.families[family as usize];
+            entry.take(answer, Instant::now(), &shared.bounds);
+            name.answered.notify_waiters();
+        }
+    }
+}
+
 /// Whether nothing else need be asked for.
 fn view_ends(denial: Option<Denial>) -> bool {
     denial == Some(Denial::NoName)
@@ -526,7 +575,60 @@ async fn refresh(shared: Weak<Shared>, period: Duration) {
         });
         drop(names);
         for (host, family) in due {
-            tokio::spawn(shared.clone().look_up(host, family));
+            shared.start_lookup(host, family);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_whose_lookup_broke_off_is_asked_for_again() {
+        let settings = ResolverSettings {
+            // Nobody listens there; the first lookup ends before it is told so.
+            servers: vec![std::net::SocketAddr::from(([127, 0, 0, 1], 9)).into()],
+            retry: Duration::ZERO,
+            ..ResolverSettings::default()
+        };
+        let resolver = CachingResolver::new(settings);
+        let runtime = || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder.enable_all().build().unwrap()
+        };
+        let first = runtime();
+        {
+            let _in_runtime = first.enter();
+            assert!(matches!(
+                resolver.shared.tell("a.test", None),
+                Told::Wait(_)
+            ));
+            assert!(matches!(
+                resolver.shared.tell("a.test", None),
+                Told::Wait(_)
+            ));
+        }
+        drop(first);
+        let told = resolver.shared.metrics.lookups.of("failed").get();
+        assert_eq!(told, 1);
+        let failed = runtime().block_on(resolver.resolve("a.test", Some(Family::V4)));
+        let message = failed.unwrap_err().message;
+        assert!(message.contains("broke off"), "{message}");
+        // It was asked for once more, and fails by itself now.
+        let second = runtime();
+        let asked = second.block_on(async {
+            loop {
+                let error = resolver
+                    .resolve("a.test", Some(Family::V4))
+                    .await
+                    .unwrap_err();
+                if !error.message.contains("broke off") {
+                    return error.message;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(asked.contains("127.0.0.1"), "{asked}");
     }
 }
