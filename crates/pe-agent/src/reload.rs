@@ -92,9 +92,9 @@ impl Reloader {
                 }
                 change = self.watcher.changed() => Cause::Change(change),
             };
-            self.manager.reloading();
+            let reloading = self.manager.reloading();
             let result = self.reload(cause).await;
-            self.manager.ready();
+            drop(reloading);
             if let Some(reply) = reply {
                 // Whoever asked may have gone.
                 let _ = reply.send(result.clone().map_err(|problems| problems.to_string()));

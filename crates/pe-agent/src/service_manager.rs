@@ -4,7 +4,7 @@
 //! The protocol is that of `sd_notify(3)`; where nobody listens (`$NOTIFY_SOCKET` is not set) nothing happens. Messages leave from
 //! a thread of their own, since a service manager that does not read must not hold anything up.
 
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use pe_engine::EngineHandle;
@@ -13,10 +13,13 @@ use sd_notify::NotifyState;
 /// How many times a heartbeat is due within the time that a watchdog waits for one.
 const BEATS: u32 = 3;
 
+/// Messages that may wait for a manager that does not read. Further ones are dropped: it has heard nothing for minutes.
+const WAITING: usize = 64;
+
 /// Tells the service manager how things are, if there is one. Cloning is cheap.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServiceManager {
-    messages: Option<Sender<Message>>,
+    messages: Option<SyncSender<Message>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +36,7 @@ impl ServiceManager {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return Self::default();
         }
-        let (messages, received) = channel();
+        let (messages, received) = sync_channel(WAITING);
         let forward = move || {
             for message in received {
                 // One that cannot be told goes by what it sees.
@@ -52,9 +55,11 @@ impl ServiceManager {
         self.tell(Message::Ready);
     }
 
-    /// The configuration is being loaded again; [`ready`](Self::ready) has to follow.
-    pub(crate) fn reloading(&self) {
+    /// The configuration is being loaded again, until the returned value is dropped: also where the reload panics.
+    #[must_use]
+    pub(crate) fn reloading(&self) -> Reloading {
         self.tell(Message::Reloading);
+        Reloading(self.clone())
     }
 
     /// The program is about to end.
@@ -81,8 +86,18 @@ impl ServiceManager {
 
     fn tell(&self, message: Message) {
         if let Some(messages) = &self.messages {
-            let _ = messages.send(message);
+            let _ = messages.try_send(message);
         }
+    }
+}
+
+/// A reload under way. Its end is told when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Reloading(ServiceManager);
+
+impl Drop for Reloading {
+    fn drop(&mut self) {
+        self.0.ready();
     }
 }
 
@@ -96,5 +111,37 @@ fn send(message: Message) -> std::io::Result<()> {
         }
         Message::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
         Message::Alive => sd_notify::notify(&[NotifyState::Watchdog]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_that_panics_is_over_for_the_manager_too() {
+        let (messages, received) = sync_channel(WAITING);
+        let manager = ServiceManager {
+            messages: Some(messages),
+        };
+        let reload = std::panic::AssertUnwindSafe(|| {
+            let _reloading = manager.reloading();
+            panic!("as always");
+        });
+        assert!(std::panic::catch_unwind(reload).is_err());
+        let told: Vec<Message> = received.try_iter().collect();
+        assert!(matches!(told[..], [Message::Reloading, Message::Ready]));
+    }
+
+    #[test]
+    fn a_manager_that_does_not_read_costs_a_few_messages() {
+        let (messages, received) = sync_channel(WAITING);
+        let manager = ServiceManager {
+            messages: Some(messages),
+        };
+        for _ in 0..10 * WAITING {
+            manager.tell(Message::Alive);
+        }
+        assert_eq!(received.try_iter().count(), WAITING);
     }
 }
