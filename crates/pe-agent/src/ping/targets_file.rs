@@ -67,7 +67,10 @@ fn replace(file: &Path, text: &str) -> io::Result<()> {
     let temporary = directory
         .unwrap_or(Path::new("."))
         .join(format!(".targets.{own}.tmp"));
-    let written = fs::File::create(&temporary).and_then(|mut out| {
+    // One that a former process of this number has left.
+    let _ = fs::remove_file(&temporary);
+    // Never through a link that somebody has put there.
+    let written = fs::File::create_new(&temporary).and_then(|mut out| {
         out.write_all(text.as_bytes())?;
         out.sync_all()?;
         fs::rename(&temporary, file)
@@ -113,6 +116,13 @@ mod tests {
         let text = fs::read_to_string(&file).unwrap();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value, json!([{"targets": ["127.0.0.1", "router"]}]));
+        // A link in the place of the file that is written first leads nowhere.
+        let victim = directory.path().join("victim");
+        let temporary = format!(".targets.{}.tmp", std::process::id());
+        let temporary = directory.path().join(temporary);
+        std::os::unix::fs::symlink(&victim, &temporary).unwrap();
+        write_targets(&file, &targets, &[up, down, up]).unwrap();
+        assert!(!victim.exists() && temporary.symlink_metadata().is_err());
         write_targets(&file, &targets, &[down, down, down]).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), text);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
