@@ -161,7 +161,7 @@ pub(crate) async fn run(service: Service) -> Result<(), Failure> {
         }
         Some(ended) = measuring.join_next() => match ended {
             Ok(Ok(())) => "the engine ended by itself".to_owned(),
-            Ok(Err(error)) => format!("{error:?}"),
+            Ok(Err(error)) => with_causes(&error),
             Err(error) => format!("the engine ended: {}", why(error)),
         },
         Some(ended) = parts.join_next() => match ended {
@@ -182,7 +182,10 @@ async fn finish(
     tokio::select! {
         Some(ended) = measuring.join_next() => match ended {
             Ok(Ok(())) => info!("stopped"),
-            Ok(Err(error)) => warn!(error = format!("{error:?}"), "stopped, but not all results were delivered"),
+            Ok(Err(error)) => {
+                let error = with_causes(&error);
+                warn!(error, "stopped, but not all results were delivered");
+            }
             Err(error) => warn!(error = why(error), "stopped, but not all results were delivered"),
         },
         signal = stop.received() => {
