@@ -16,7 +16,7 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 
 use super::Document;
 
-/// Most nodes that aliases may stand for, all together.
+/// Most nodes that anchors and aliases may stand for, all together.
 const MOST_ALIASED: usize = 1_000_000;
 
 /// How deep lists and objects may be nested. Targets files need three levels.
@@ -71,10 +71,13 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// Places mostly come in their order: from one to the next there is little to count.
+    /// Places mostly come in their order, and else are near: from one to the next there is little to count.
     fn offset(&mut self, text: &str, marker: &Marker) -> usize {
-        if marker.index() < self.characters {
-            *self = Self::default();
+        if let Some(back) = self.characters.checked_sub(marker.index() + 1) {
+            let mut before = text[..self.bytes].char_indices();
+            self.bytes = before.nth_back(back).map_or(0, |(bytes, _)| bytes);
+            self.characters = marker.index();
+            return self.bytes;
         }
         let rest = &text[self.bytes..];
         let wanted = marker.index() - self.characters;
@@ -178,10 +181,7 @@ impl<'d> Builder<'d> {
                     return Err(self.error(start, "an alias within what it stands for", None));
                 };
                 self.aliased += node.nodes;
-                if self.aliased > MOST_ALIASED {
-                    let message = format!("aliases stand for more than {MOST_ALIASED} values");
-                    return Err(self.error(start, message, None));
-                }
+                self.refuse_excess(start)?;
                 self.add(node, 0, start)
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -251,10 +251,21 @@ impl<'d> Builder<'d> {
         Ok(())
     }
 
+    fn refuse_excess(&self, start: usize) -> Result<(), Diagnostic> {
+        if self.aliased <= MOST_ALIASED {
+            return Ok(());
+        }
+        let message = format!("anchors and aliases stand for more than {MOST_ALIASED} values");
+        Err(self.error(start, message, None))
+    }
+
     /// Puts a node, which stands at `start`, where it belongs.
     fn add(&mut self, node: Finished<'d>, anchor: usize, start: usize) -> Result<(), Diagnostic> {
         // 0 is no anchor.
         if anchor > 0 {
+            // A copy, for the aliases: anchors within each other would multiply what there is.
+            self.aliased += node.nodes;
+            self.refuse_excess(start)?;
             self.anchors.insert(anchor, node.clone());
         }
         let Some(open) = self.open.last_mut() else {
@@ -369,6 +380,13 @@ mod tests {
         let told = read(&bomb).unwrap_err();
         assert!(told.contains("aliases stand for more than"), "{told}");
         assert!(read("&a [*a]").is_err());
+        // Each of the anchors keeps all that is within it.
+        let nested: String = (0..60).map(|level| format!("&a{level} [")).collect();
+        let told = read(&format!("{nested}{}", "x,".repeat(20_000))).unwrap_err();
+        assert!(!told.contains("stand for more than"), "{told}");
+        let closed = format!("{nested}{}{}", "x,".repeat(20_000), "]".repeat(60));
+        let told = read(&closed).unwrap_err();
+        assert!(told.contains("anchors and aliases stand for"), "{told}");
     }
 
     #[test]
