@@ -10,7 +10,7 @@ mod targets_file;
 
 use std::time::Duration;
 
-use pe_scrape::settings::{Bounds, Node, Problem, Problems, Setting, Step, View, show_duration};
+use pe_scrape::settings::{Bounds, Node, Problem, Problems, Setting, Step, View};
 use pe_scrape::{Checks, Group, GroupSettings, ScraperRegistry, ScraperSettings, Severity, Value};
 
 pub use targets_file::TargetFiles;
@@ -104,7 +104,9 @@ pub(crate) fn read(
     if let (Some(common), true) = (conf.common, scope.found.errors() == errors) {
         let file = scope.document.path().to_owned();
         let group = Group::from_parts(file, conf.settings, common, devices);
-        warn_slow_pacer(scope, parsed.jobs_at, &group);
+        if let Some((message, hint)) = group.slow_pacer() {
+            scope.warn(parsed.jobs_at, message, hint);
+        }
         parsed.group = Some(group);
     }
     parsed
@@ -116,29 +118,6 @@ fn prom_id(conf: Syntax<'_>) -> Option<(String, usize)> {
     match node.view() {
         View::Text(text) if !text.trim().is_empty() => Some((text.to_owned(), node.start())),
         _ => None,
-    }
-}
-
-/// Warns where the pacer cannot let the probes of a cycle out within the interval.
-fn warn_slow_pacer(scope: Scope<'_, '_>, at: usize, group: &Group) {
-    let Some(rate) = group.common.rate else {
-        return;
-    };
-    let counts = group.devices.iter().map(|device| {
-        let mut scrapers = device.scrapers.iter();
-        scrapers
-            .next()
-            .map_or(0, |scraper| u64::from(scraper.settings.count))
-    });
-    let probes: u64 = counts.sum();
-    let needed = probes as f64 / group.interval().as_secs_f64();
-    if needed > rate {
-        let message = format!(
-            "a cycle of {probes} probes every {} needs {needed:.0} probes a second, and the pacer lets {rate} out",
-            show_duration(group.interval())
-        );
-        let hint = "raise `pacer.rate`, or use fewer probes or a longer interval";
-        scope.warn(at, message, hint.to_owned());
     }
 }
 

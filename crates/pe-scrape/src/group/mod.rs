@@ -20,14 +20,12 @@ pub use devices::{DeviceList, Expansion, IP_PLACEHOLDER, Template};
 pub use exclusions::Exclusions;
 pub use keys::{DeviceEntry, GroupSettings, MAX_COUNT, PacerSettings, ScraperSettings};
 pub use scraper_list::ScraperList;
-pub use spec::{
-    Exclusion, Interval, TargetError, TargetSpec, Unfit, check_address, parse_exclusion,
-    parse_target,
-};
+pub(crate) use spec::parse_exclusion;
+pub use spec::{Exclusion, Interval, TargetError, TargetSpec, Unfit, check_address, parse_target};
 
 use serde_json::Value;
 
-use crate::settings::{Bounds, Problem, Problems, Setting};
+use crate::settings::{Bounds, Problem, Problems, Setting, show_duration};
 use crate::{Diagnostic, Diagnostics, FamilyChoice, Severity, SinkConfig, Target};
 
 /// Everything in force: groups of devices, and the sinks that their results go to.
@@ -158,6 +156,27 @@ impl Group {
             Some(file) => file.display().to_string(),
             None => format!("group {:?}", self.name()),
         }
+    }
+
+    /// What to say where the pacer cannot let the probes of a cycle out within the interval, with a hint.
+    #[must_use]
+    pub fn slow_pacer(&self) -> Option<(String, String)> {
+        let rate = self.common.rate?;
+        let counts = self.devices.iter().map(|device| {
+            let first = device.scrapers.first();
+            first.map_or(0, |scraper| u64::from(scraper.settings.count))
+        });
+        let probes: u64 = counts.sum();
+        let needed = probes as f64 / self.interval().as_secs_f64();
+        if needed <= rate {
+            return None;
+        }
+        let message = format!(
+            "a cycle of {probes} probes every {} needs {needed:.0} probes a second, and the pacer lets {rate} out",
+            show_duration(self.interval())
+        );
+        let hint = "raise `pacer.rate`, or use fewer probes or a longer interval";
+        Some((message, hint.to_owned()))
     }
 
     /// Adds the devices of an entry, as [`GroupBuilder::entry`] does, and returns what is risky in it, or without effect.
@@ -405,17 +424,21 @@ impl GroupBuilder {
                 expand(entry, &settings, common, &mut devices, index, &mut problems);
             }
         }
-        let diagnostics = told(&origin, problems);
-        match common {
-            Some(common) if !diagnostics.has_errors() => Ok(Group {
-                file: None,
-                settings,
-                common,
-                devices: devices.into_devices(),
-                warnings: diagnostics,
-            }),
-            _ => Err(diagnostics),
+        let Some(common) = common.filter(|_| !problems.has_errors()) else {
+            return Err(told(&origin, problems));
+        };
+        let mut group = Group {
+            file: None,
+            settings,
+            common,
+            devices: devices.into_devices(),
+            warnings: Diagnostics::default(),
+        };
+        if let Some((message, hint)) = group.slow_pacer() {
+            problems.warn(message, hint);
         }
+        group.warnings = told(&origin, problems);
+        Ok(group)
     }
 }
 

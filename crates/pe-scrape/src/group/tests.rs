@@ -247,6 +247,13 @@ fn what_is_risky_is_told_and_does_not_stop_the_build() {
     let built = built.build().unwrap();
     assert_eq!(built.devices.len(), 2);
     assert_eq!(found(&built.warnings), [overrun]);
+    let slow = Group::builder("plant", SECOND).rate(2.0);
+    let slow = slow.device("all", "10.1.0.0/29").build().unwrap();
+    let message = &slow.warnings.iter().next().unwrap().message;
+    assert_eq!(
+        message,
+        "a cycle of 6 probes every 1s needs 6 probes a second, and the pacer lets 2 out"
+    );
     let excluded = Group::builder("plant", SECOND)
         .exclude("10.1.0.0/24")
         .device("all", "10.1.0.0/28");
