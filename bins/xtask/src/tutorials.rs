@@ -14,7 +14,7 @@ use crate::log::Log;
 use crate::metadata;
 
 /// Pages that others build on come first.
-const PAGES: &[&str] = &["embed", "scraper", "agent"];
+const PAGES: &[&str] = &["embed", "scraper", "agent", "sink"];
 
 /// What a page asks for, in its order.
 #[derive(Debug, PartialEq)]

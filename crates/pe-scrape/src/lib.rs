@@ -43,6 +43,33 @@
 //! assert_eq!(registry.names(), ["name_length"]);
 //! # Ok::<(), pe_scrape::RegistryError>(())
 //! ```
+//!
+//! # Permissions
+//!
+//! None: traits and values. What a scraper or a sink needs is its own matter, and it says so by [`ScrapeError::Local`] where it
+//! lacks it.
+//!
+//! # Runtime
+//!
+//! Scrapers and sinks are called within a tokio runtime with its timer, of either flavour: a batch has deadlines and a
+//! [`Pacer`] that sleeps. Values, settings and [`exposition`] need none. [`SystemResolver`](resolve::SystemResolver) asks the
+//! C library on a thread for blocking calls.
+//!
+//! # Features
+//!
+//! None is on by default. `testkit`: [`testkit::check`](https://docs.rs/pe-scrape/latest/pe_scrape/testkit/fn.check.html), which
+//! checks any scraper, and a scraper for tests. `tls`: whom to trust in TLS, for scrapers and sinks that connect.
+//!
+//! # Defaults and limits
+//!
+//! | what | value |
+//! | --- | --- |
+//! | devices that the default batch measures at one time | 64 ([`Batch::concurrency`]) |
+//! | timeout of a device | 1 second, or half of the interval where that is shorter |
+//! | probes of a device in a cycle, time between them | 1, 1 second; at most 10,000 probes |
+//! | addresses of a subnet or a range | at most 65,536 unless set ([`GroupBuilder::max_targets`]), 16,777,216 in any case |
+//! | durations | from 1 ms to 366 days |
+//! | a file that holds one secret; one of certificates or keys | at most 64 KiB; 16 MiB |
 
 mod address;
 mod backoff;
@@ -81,7 +108,7 @@ pub use backoff::Backoff;
 pub use causes::{panic_message, with_causes};
 pub use columns::{
     Columns, ColumnsBuilder, ColumnsError, HistogramSpec, Metric, MetricDescriptor, MetricKind,
-    NativeBuckets, SummarySpec, Unit, UpRole,
+    NativeBuckets, SummarySpec, Unit,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, printable};
 pub use filter::Filter;
@@ -90,7 +117,7 @@ pub use group::{
     Checks, Config, Device, DeviceEntry, DeviceList, Exclusion, Exclusions, Expansion, Group,
     GroupBuilder, GroupSettings, IP_PLACEHOLDER, Interval, MAX_COUNT, PacerSettings, ScraperConfig,
     ScraperList, ScraperSettings, TargetError, TargetSpec, Template, Unfit, check_address,
-    is_agent_metric, parse_exclusion, parse_target, refuse_frame,
+    is_agent_metric, parse_target, refuse_frame,
 };
 pub use labels::{
     AGENT_LABELS, Label, LabelError, LabelSet, Labels, REPLICA_LABEL, RESERVED_LABELS,
@@ -102,7 +129,7 @@ pub use metrics::{labelled as labelled_metric, single as single_metric};
 pub use pacer::Pacer;
 pub use registry::{
     OnlyFamily, Registry, RegistryError, Remark, ScraperFactory, ScraperRegistry, SinkConfig,
-    SinkFactory, SinkRegistry, SinkSettings, scraper_factory,
+    SinkFactory, SinkRegistry, SinkSettings, scraper_factory, sink_factory,
 };
 pub use report::{AGENT_JOB, CycleReport, DeviceStates};
 pub use rtt_codes::{push_rtt_code, rtt_code, rtt_codes, rtt_of_code};

@@ -17,7 +17,7 @@ use thiserror::Error;
 pub use scrapers::{OnlyFamily, ScraperFactory, ScraperRegistry, scraper_factory};
 pub(crate) use settings::own_keys;
 pub use settings::{SinkConfig, SinkSettings};
-pub use sinks::{Remark, SinkFactory, SinkRegistry};
+pub use sinks::{Remark, SinkFactory, SinkRegistry, sink_factory};
 
 use crate::settings::{Setting, Table};
 use crate::{SettingsError, is_label_name, panic_message};

@@ -1,9 +1,10 @@
 //! The factories of sinks, and their registry.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::{Kind, Registry, RegistryError, SinkConfig, SinkSettings};
-use crate::settings::{Problem, Table};
+use super::{Kind, Registry, RegistryError, SinkConfig, SinkSettings, table_of};
+use crate::settings::{Problem, Setting, Table};
 use crate::{Group, SettingsError, Sink};
 
 /// Makes sinks of one kind. Closures of the right form are factories.
@@ -91,6 +92,34 @@ where
     fn create(&self, settings: &SinkSettings) -> Result<Arc<dyn Sink>, SettingsError> {
         self(settings)
     }
+}
+
+/// A factory from a function that takes settings declared by [`settings!`](macro@crate::settings), decoded, and the settings
+/// that all sinks share.
+pub fn sink_factory<T, S, F>(make: F) -> impl SinkFactory + use<T, S, F>
+where
+    T: Setting + 'static,
+    S: Sink,
+    F: Fn(T, &SinkSettings) -> Result<S, SettingsError> + Send + Sync,
+{
+    struct Typed<T, F>(F, PhantomData<fn(T)>);
+
+    impl<T, S, F> SinkFactory for Typed<T, F>
+    where
+        T: Setting,
+        S: Sink,
+        F: Fn(T, &SinkSettings) -> Result<S, SettingsError> + Send + Sync,
+    {
+        fn create(&self, settings: &SinkSettings) -> Result<Arc<dyn Sink>, SettingsError> {
+            Ok(Arc::new((self.0)(settings.parse()?, settings)?))
+        }
+
+        fn table(&self) -> Option<&'static Table> {
+            table_of::<T>()
+        }
+    }
+
+    Typed(make, PhantomData)
 }
 
 /// The sinks that configurations may name.
