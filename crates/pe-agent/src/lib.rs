@@ -22,9 +22,18 @@
 //! A configuration then says `"metrics": ["ping"]` in its group files and `pushgateway` among its sinks. How to write a
 //! scraper is told by the crate `pe-scrape`.
 //!
+//! # Permissions and runtime
+//!
 //! Raw ICMP sockets need root or `CAP_NET_RAW`; datagram ICMP sockets, which are used without, need a group within
 //! `net.ipv4.ping_group_range`. The agent runs its own multi-threaded tokio runtime, and takes over the process: signal
 //! handlers, the panic hook, and the global subscriber of `tracing`. A program that wants to keep these uses `pe-engine`.
+//!
+//! # Defaults and limits
+//!
+//! Results are served on `127.0.0.1:9516`, and `/-/reload` is not there, unless flags say otherwise. Changed files are loaded
+//! when nothing has changed for 0.3 seconds, at the latest after 2; where the system does not tell of changes, files are
+//! looked at every 30 seconds. `ping` takes up to 1,048,576 targets. Of log lines that cannot be written, 1 MiB waits, and
+//! further ones are dropped and counted. The rest is that of the crates beneath.
 //!
 //! | exit code | meaning |
 //! | --- | --- |

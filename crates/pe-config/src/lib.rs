@@ -38,6 +38,22 @@
 //! assert_eq!((group.name(), group.interval().as_secs()), ("office", 30));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Permissions and runtime
+//!
+//! It reads the files that it is given and those that they name, and needs no runtime: [`load`] works on the calling thread, and
+//! waits for a file system that is slow. Within async code it belongs on a thread for blocking calls.
+//!
+//! # Defaults and limits
+//!
+//! Defaults of keys are declared where the keys are; the [`reference()`] lists them.
+//!
+//! | what | value |
+//! | --- | --- |
+//! | a group file, push configuration or targets file | at most 256 MiB, some 1.5 million devices; regular files only |
+//! | a file that holds one secret | at most 64 KiB |
+//! | values that anchors and aliases of a YAML file stand for | at most 1,000,000 |
+//! | lists and objects within each other | at most 64 levels in YAML, some hundred in JSON |
 
 mod load;
 mod watched;

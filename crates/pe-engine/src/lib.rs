@@ -37,8 +37,27 @@
 //! # }
 //! ```
 //!
-//! The engine needs a tokio runtime with its timer, of either flavour. It has no global state and installs no signal
-//! handler, and several engines may run in one process.
+//! # Permissions
+//!
+//! None of its own: what scrapers need is told by them. `pe-ping` needs raw or datagram ICMP sockets.
+//!
+//! # Runtime
+//!
+//! A tokio runtime with its timer, of either flavour. Each group and each sink has a task, which is started again when it
+//! panics; a change of the configuration is prepared on a thread for blocking calls. The engine has no global state and
+//! installs no signal handler, and several engines may run in one process. It logs by `tracing`.
+//!
+//! # Defaults and limits
+//!
+//! | what | value |
+//! | --- | --- |
+//! | first cycles | spread over one interval, at most a second |
+//! | a cycle that is longer than its interval | costs ticks, which are counted; a batch is stopped after three intervals, or the time that its settings need, and a second |
+//! | results of a group in which nothing is measured | withheld after three intervals, at least a minute |
+//! | reports of a group that wait for a slow sink | 4; then the oldest is left out |
+//! | time to finish measurements at the end, and for sinks after that | 5 seconds each ([`EngineBuilder::shutdown_grace`]) |
+//! | the agent's own metrics go to sinks | as often as the fastest group is measured, at most every 15 seconds |
+//! | changes of the configuration that wait for the one before | 4; then whoever asks for another waits |
 
 mod builder;
 mod changes;

@@ -52,6 +52,28 @@
 //! A device is down when it was asked and did not do what it should; `probe_success` is 0 then. It is unknown when this machine
 //! could not ask: no route, no descriptor, no address known. `probe_success` is absent then. Either way `probe_errors_total` has the
 //! [reason](Reason).
+//!
+//! # Permissions
+//!
+//! None: TCP and UDP from unprivileged ports. Each probe takes a descriptor while it runs. `command` runs programs as the user
+//! of the process, and none unless [`CommandFactory::allow`](https://docs.rs/pe-probe/latest/pe_probe/struct.CommandFactory.html#method.allow) names them.
+//!
+//! # Runtime
+//!
+//! tokio, with time and I/O. All probes of a scraper run within the one task of its batch.
+//!
+//! # Features
+//!
+//! `command`, `dns`, `exposition`, `http`, `sntp`, `tcp` and `udp`, a probe each, all on by default; `tls` comes with those that can use it.
+//!
+//! # Defaults and limits
+//!
+//! | what | value |
+//! | --- | --- |
+//! | time for a probe, the look-up of the name included | that of the device ([`ScraperSettings::timeout`](pe_scrape::ScraperSettings)) unless set |
+//! | probes of a scraper at one time | 256 unless set, 1 to 10,000; programs 32 |
+//! | pace | evenly over half of the interval, unless the configuration sets a rate |
+//! | what is read of an answer | bounded for each probe: see the settings of each |
 
 #[cfg(feature = "command")]
 pub mod command;

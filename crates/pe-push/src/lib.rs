@@ -1,4 +1,4 @@
-//! Where PingExporter's samples go: a Prometheus Pushgateway.
+//! Where PingExporter's samples go: a Prometheus Pushgateway, or any receiver of remote write.
 //!
 //! [`Pushgateway`] is a client for the gateway's HTTP API, for programs with something to push now and then;
 //! [`PushgatewaySink`] keeps a gateway up to date with the results of an engine, and [`PushgatewayFactory`] makes one from
@@ -41,6 +41,9 @@
 //! panics, and ends with the sink.
 //!
 //! # Features
+//!
+//! `remote-write`: [`RemoteWriteSink`](https://docs.rs/pe-push/latest/pe_push/struct.RemoteWriteSink.html) and its durable queue, which
+//! writes below a directory that it is given and holds a lock there.
 //!
 //! `tls` (default): `https://` URLs, by rustls with the certificates that the system trusts; [`TlsSettings`] or the environment
 //! variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. Without it such URLs are refused.

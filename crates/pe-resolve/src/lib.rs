@@ -16,7 +16,27 @@
 //!
 //! Without servers of its own it asks as the system does: hosts file, `/etc/resolv.conf` with its options, and, in a program
 //! linked with the GNU C library, that library where `/etc/nsswitch.conf` names more. These files are read again when they
-//! change. It must be used within a tokio runtime: lookups run as tasks, at most 64 at a time.
+//! change.
+//!
+//! # Permissions
+//!
+//! None beyond reading these files: it sends to name servers over UDP and TCP.
+//!
+//! # Runtime
+//!
+//! tokio, with time and I/O. Lookups run as tasks; one more task, which starts with the first name and ends with the last
+//! clone of the resolver, keeps names fresh. The C library is asked on threads for blocking calls.
+//!
+//! # Defaults and limits
+//!
+//! | what | value |
+//! | --- | --- |
+//! | an address is used without asking again | for its TTL, at least 30 seconds and at most an hour, unless set |
+//! | a lookup that failed, or found nothing, is tried again | after 5 seconds unless set |
+//! | time for an answer of a name server | 2 seconds for those that are given, else as `resolv.conf` says, 1 to 30 seconds |
+//! | lookups under way at one time | 64, of which 16 in the C library |
+//! | names that nobody asks for | kept fresh for 10 minutes, forgotten after a day |
+//! | a system's file | the first 16 MiB |
 
 mod caching;
 mod dns;

@@ -22,9 +22,24 @@
 //! | `GET /-/ready` | 200 once every group has finished a cycle, 503 before |
 //! | `POST /-/reload` | loads the configuration again, where [`WebSettings::reload`] is set |
 //!
+//! # Permissions
+//!
+//! None, but for a port below 1024 (`CAP_NET_BIND_SERVICE`). Whoever reaches the address sees all results:
+//! [`WebSettings::config_file`] asks for TLS and passwords, in the format of Prometheus' exporters.
+//!
+//! # Runtime
+//!
+//! tokio, with time and I/O, of either flavour. A connection is a task. Expositions are written, and lists of devices made,
+//! on threads for blocking calls.
+//!
+//! # Defaults and limits
+//!
+//! The path of the metrics is `/metrics`; nothing is asked for, and `/-/reload` is not there, unless set. [`History`] takes
+//! about 1 KB a device, 80 MB in all.
+//!
 //! Memory and time are bounded whatever clients do: 256 connections, of which an idle one gives its place to a new one; 192
 //! requests and 8 expositions at one time, further ones get 503; timeouts for headers, reading, idle connections and whole
-//! responses, of the metrics 30 seconds. Health checks are answered beside all that. [`WebSettings::config_file`] asks for TLS and passwords.
+//! responses, of the metrics 30 seconds. Health checks are answered beside all that.
 
 mod app;
 mod connections;
