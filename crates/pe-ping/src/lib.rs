@@ -103,8 +103,7 @@ pub use pe_scrape::Pacer;
 pub use pinger::{Closed, OpenError, Pinger, PingerBuilder, SocketInfo, SocketKind};
 pub use proto::{control, packet};
 pub use scraper::{
-    DEFAULT_BUCKETS, Histogram, HistogramShape, OneFamily, PingScraper, PingScraperFactory,
-    PingSettings,
+    Histogram, HistogramShape, OneFamily, PingScraper, PingScraperFactory, PingSettings,
 };
 pub use stats::Stats;
 pub use subnet::SubnetError;

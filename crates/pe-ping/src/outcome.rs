@@ -291,7 +291,7 @@ impl ProbeError {
 
     /// Whether the request left this machine, so that its lack of an answer says something about the network.
     #[must_use]
-    pub fn was_sent(&self) -> bool {
+    pub(crate) fn was_sent(&self) -> bool {
         match self {
             Self::Timeout
             | Self::DroppedLocally

@@ -427,21 +427,10 @@ impl Pinger {
     /// Dropping the future abandons the ping. A request that has not left is not sent any more. For one that has, the engine
     /// keeps 64 bytes until its reply or its timeout, and counts the reply; nobody is told.
     pub async fn ping(&self, address: impl Into<IpAddr>) -> Outcome {
-        self.ping_within(address, self.handle.timeout).await
-    }
-
-    /// The same with another timeout.
-    ///
-    /// # Errors
-    /// As [`ping`](Self::ping).
-    ///
-    /// # Cancel safety
-    /// As [`ping`](Self::ping).
-    pub async fn ping_within(&self, address: impl Into<IpAddr>, timeout: Duration) -> Outcome {
         let (done, outcome) = oneshot::channel();
         self.handle.shared.submit_ping(PingCommand {
             destination: address.into().to_canonical(),
-            timeout: nanos(timeout),
+            timeout: nanos(self.handle.timeout),
             done,
         });
         outcome.await.unwrap_or(Err(ProbeError::Closed))

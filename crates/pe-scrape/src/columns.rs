@@ -212,7 +212,7 @@ impl MetricKind {
 
 /// When a gauge says whether the device is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum UpRole {
+pub(crate) enum UpRole {
     /// Where no other scraper of the device says so always.
     UnlessTold,
     /// Always. Where several do, the device is up when one of them says so.
@@ -357,7 +357,7 @@ impl MetricDescriptor {
 
     /// Whether the two could stand side by side under one name: of the same type, help text and unit.
     #[must_use]
-    pub fn agrees_with(&self, other: &Self) -> bool {
+    pub(crate) fn agrees_with(&self, other: &Self) -> bool {
         self.kind.as_str() == other.kind.as_str()
             && self.help == other.help
             && self.unit == other.unit
@@ -555,7 +555,7 @@ impl Columns {
 
     /// When that metric counts.
     #[must_use]
-    pub fn up_role(&self) -> Option<UpRole> {
+    pub(crate) fn up_role(&self) -> Option<UpRole> {
         self.up.map(|(_, role)| role)
     }
 

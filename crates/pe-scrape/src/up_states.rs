@@ -1,6 +1,7 @@
 //! Whether devices are up by what several scrapers say of each.
 
-use crate::{Columns, Frame, UpRole};
+use crate::columns::UpRole;
+use crate::{Columns, Frame};
 
 /// Which devices of a list are up. Those scrapers count that have the highest [role](UpRole) of all that say anything of the
 /// device: it is up when one of them says so, down when one says so and none says up, and else unknown.

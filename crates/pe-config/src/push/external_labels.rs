@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use pe_scrape::settings::{Key, Node, View};
-use pe_scrape::{AGENT_LABELS, Checks, Group, Labels, refuse_label_name};
+use pe_scrape::{AGENT_LABELS, Checks, Group, Labels, REPLICA_LABEL, refuse_label_name};
 
 use crate::file::{Scope, Syntax};
 use crate::layers::Environment;
@@ -19,9 +19,6 @@ pub(crate) const EXTERNAL_LABELS: Key = Key::of::<Labels>(
         "further grouping labels on a Pushgateway. `/metrics` does not show them.",
     ],
 );
-
-/// The label that Mimir and Cortex know the members of a high-availability pair by.
-pub(crate) const REPLICA: &str = "__replica__";
 
 /// The variable that has a value even where it is not set.
 const HOSTNAME: &str = "HOSTNAME";
@@ -45,7 +42,7 @@ pub(super) fn read(scope: Scope<'_, '_>, node: Syntax<'_>, env: &Environment) ->
     let mut places = Vec::new();
     for (name, value) in node.fields() {
         let at = node.key_start(name).unwrap_or(node.start());
-        if name != REPLICA
+        if name != REPLICA_LABEL
             && let Some((message, hint)) = refuse_label_name(name)
         {
             scope.error(at, message, hint);

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use pe_scrape::settings::{Key, Node, Problem, Step};
 use pe_scrape::{RegistryError, SinkConfig, SinkRegistry, Value, with_causes};
 
-pub(crate) use external_labels::{EXTERNAL_LABELS, ExternalLabels, REPLICA};
+pub(crate) use external_labels::{EXTERNAL_LABELS, ExternalLabels};
 pub(crate) use gateway::{HOST, NAMES, keys};
 pub(crate) use sinks::{NAME, SINKS};
 

@@ -41,7 +41,7 @@ pub fn push_schema(sinks: &SinkRegistry) -> Value {
     schema["description"] = "The push configuration: where results are pushed.".into();
     schema["$defs"] = json!({ "sinks": sink_list(sinks) });
     schema["properties"][push::EXTERNAL_LABELS.name]["propertyNames"] = json!({
-        "anyOf": [{"const": push::REPLICA}, label_names()],
+        "anyOf": [{"const": pe_scrape::REPLICA_LABEL}, label_names()],
     });
     let original = push::keys(sinks);
     let host = push::HOST.name;

@@ -24,7 +24,7 @@ pub use factory::PingScraperFactory;
 use factory::SharedPinger;
 use flows::Flows;
 use settings::Resolved;
-pub use settings::{DEFAULT_BUCKETS, Histogram, HistogramShape, OneFamily, PingSettings};
+pub use settings::{Histogram, HistogramShape, OneFamily, PingSettings};
 
 /// How many host names are resolved at once.
 const RESOLVING: usize = 64;

@@ -112,7 +112,7 @@ impl Setting for Histogram {
 }
 
 /// Upper bounds of the classic buckets of `ping_rtt_seconds`, in seconds, if no others are set: 100 µs to 10 s.
-pub const DEFAULT_BUCKETS: [f64; 16] = [
+pub(crate) const DEFAULT_BUCKETS: [f64; 16] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0,
 ];

@@ -22,7 +22,7 @@ impl Exclusions {
     }
 
     /// Whether the address `ip` is left out. An IPv4-mapped address is the IPv4 one.
-    pub fn has_address(&self, ip: IpAddr) -> bool {
+    pub(crate) fn has_address(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         let address = Interval::single(ip);
         let after = self
@@ -39,7 +39,7 @@ impl Exclusions {
     }
 
     /// Whether the host name is left out.
-    pub fn has_host(&self, name: &str) -> bool {
+    pub(crate) fn has_host(&self, name: &str) -> bool {
         !self.hosts.is_empty() && self.hosts.contains(&name.to_lowercase())
     }
 }

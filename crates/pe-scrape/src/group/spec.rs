@@ -128,7 +128,7 @@ impl Interval {
 
     /// Takes in `other`, which does not start before this interval; false when the two have no address in
     /// common.
-    pub fn absorb(&mut self, other: &Self) -> bool {
+    pub(super) fn absorb(&mut self, other: &Self) -> bool {
         let overlap = self.family == other.family && other.first <= self.last;
         if overlap {
             self.last = self.last.max(other.last);
@@ -273,7 +273,7 @@ pub fn parse_target(text: &str) -> Result<TargetSpec, TargetError> {
 ///
 /// # Errors
 /// [`TargetError`] when it is none of these.
-pub fn parse_exclusion(text: &str) -> Result<Exclusion, TargetError> {
+pub(crate) fn parse_exclusion(text: &str) -> Result<Exclusion, TargetError> {
     let text = text.trim();
     if let Ok(net) = text.parse::<IpNet>() {
         return Ok(Exclusion::Addresses(Interval::subnet(net)));

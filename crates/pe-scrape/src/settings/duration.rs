@@ -5,9 +5,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 /// Shortest duration that any setting accepts.
-pub const MIN_DURATION: Duration = Duration::from_millis(1);
+pub(super) const MIN_DURATION: Duration = Duration::from_millis(1);
 /// Longest duration that any setting accepts: 366 days.
-pub const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 
 /// The forms of a duration.
 pub(super) const FORMS: &str =
@@ -30,7 +30,7 @@ impl DurationError {
     }
 }
 
-/// Reads text such as `1.5s`, `250ms`, `1m 30s` or `30` (seconds). Between [`MIN_DURATION`] and [`MAX_DURATION`].
+/// Reads text such as `1.5s`, `250ms`, `1m 30s` or `30` (seconds). From a millisecond to 366 days.
 ///
 /// # Errors
 /// [`DurationError`] says what is wrong, to be put behind the name of the setting.

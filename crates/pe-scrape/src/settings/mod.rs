@@ -35,7 +35,7 @@ mod problem;
 mod suggest;
 mod value;
 
-pub use duration::{DurationError, MAX_DURATION, MIN_DURATION, parse_duration, show_duration};
+pub use duration::{DurationError, parse_duration, show_duration};
 pub use key::{Bounds, Key, Kind, Table};
 pub use node::{Node, View};
 pub use problem::{Problem, Problems, SettingsError, Step};
