@@ -58,7 +58,10 @@ impl ReportQueue {
         }
         let dropped = match &item {
             Item::Report(report) => state.make_room(&report.group),
-            Item::Retain(_) => None,
+            Item::Retain(_) => {
+                state.thin_out();
+                None
+            }
         };
         state.items.push_back(item);
         self.idle.send_replace(false);
@@ -141,6 +144,17 @@ impl State {
         Some(item)
     }
 
+    /// Drops the oldest word on groups where many wait: what counts is the latest.
+    fn thin_out(&mut self) {
+        let is_word = |item: &Item| matches!(item, Item::Retain(_));
+        let waiting = self.items.iter().filter(|item| is_word(item)).count();
+        if waiting >= WAITING_PER_GROUP
+            && let Some(oldest) = self.items.iter().position(is_word)
+        {
+            self.items.remove(oldest);
+        }
+    }
+
     /// Counts one more report of `group`; drops its oldest where there are too many.
     fn make_room(&mut self, group: &Arc<str>) -> Option<Item> {
         let waiting = self.waiting.entry(group.clone()).or_default();
@@ -188,6 +202,20 @@ mod tests {
         assert_eq!(queue.skipped(), 2);
         let expected = ["rare0", "often2", "often3", "often4", "often5", "retain 0"];
         assert_eq!(rest(&queue).await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_hangs_over_many_reloads_costs_a_few_words() {
+        let queue = ReportQueue::new();
+        for reload in 0..100 {
+            queue.push(Item::Retain([format!("g{reload}").into()].into()));
+        }
+        queue.close();
+        let mut told = Vec::new();
+        while let Some(Item::Retain(groups)) = queue.next().await {
+            told.push(groups[0].to_string());
+        }
+        assert_eq!(told, ["g96", "g97", "g98", "g99"]);
     }
 
     #[tokio::test]
