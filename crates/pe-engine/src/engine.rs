@@ -143,11 +143,12 @@ impl Engine {
             }
         }
         drop(commands);
-        tasks.groups.stop().await;
+        let Tasks { groups, mut sinks } = tasks;
+        groups.stop().await;
         drop(background);
         own::publish(&shared).await;
         let flushed = shared.sinks.flush(grace).await;
-        shared.sinks.close(grace).await;
+        tokio::join!(shared.sinks.close(grace), sinks.left());
         drop(alive);
         flushed.map_err(EngineError::Flush)
     }

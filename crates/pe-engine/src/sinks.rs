@@ -206,6 +206,8 @@ impl Sinks {
 pub(crate) struct SinkTasks {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
+    /// Sinks that are gone, until they have handed on what they had.
+    leaving: JoinSet<()>,
     stop: watch::Receiver<bool>,
     grace: Duration,
 }
@@ -216,6 +218,7 @@ impl SinkTasks {
         let mut tasks = Self {
             shared,
             tasks: JoinSet::new(),
+            leaving: JoinSet::new(),
             stop,
             grace,
         };
@@ -256,7 +259,7 @@ impl SinkTasks {
         for slot in former.iter().filter(|slot| !is_in(slot, &wanted)) {
             let (slot, grace) = (slot.clone(), self.grace);
             slot.queue.close();
-            self.tasks.spawn(async move {
+            self.leaving.spawn(async move {
                 if let Err(error) = slot.flush(grace).await {
                     warn!(
                         sink = &*slot.name,
@@ -269,7 +272,19 @@ impl SinkTasks {
     }
 
     /// Waits until a task has ended.
+    ///
+    /// # Cancel safety
+    /// No end is missed when the future is dropped.
     pub(crate) async fn join_next(&mut self) -> Option<()> {
-        self.tasks.join_next().await.map(|_| ())
+        tokio::select! {
+            Some(_) = self.tasks.join_next() => Some(()),
+            Some(_) = self.leaving.join_next() => Some(()),
+            else => None,
+        }
+    }
+
+    /// Waits until sinks that are gone have handed on what they had, which each of them does within two grace times.
+    pub(crate) async fn left(&mut self) {
+        while self.leaving.join_next().await.is_some() {}
     }
 }

@@ -82,6 +82,43 @@ fn hourly(name: &str) -> Group {
     group(name, SECOND * 3600, [device("a", &json!({}))])
 }
 
+/// Takes a while to withdraw what a peer keeps.
+struct Slow(Events);
+
+#[async_trait]
+impl Sink for Slow {
+    fn publish(&self, _: Arc<CycleReport>) {}
+
+    async fn close(&self, reason: CloseReason) {
+        sleep(SECOND * 2).await;
+        self.0.lock().unwrap().push(format!("{reason:?}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_went_just_before_the_end_is_waited_for() {
+    let events = Events::default();
+    let mut sinks = SinkRegistry::new();
+    let of_sink = events.clone();
+    let make = move |_: &SinkSettings| -> Result<Arc<dyn Sink>, SettingsError> {
+        Ok(Arc::new(Slow(of_sink.clone())))
+    };
+    sinks.register("recorder", make).unwrap();
+    let config = Config::new(vec![hourly("g")], vec![sink("a", "1")]);
+    let engine = Engine::builder(registry()).sinks(sinks).config(config);
+    let engine = engine.build().unwrap();
+    let handle = engine.handle();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(engine.run(async {
+        let _ = stopped.await;
+    }));
+    let none = Config::new(vec![hourly("g")], Vec::new());
+    handle.reload(none).await.unwrap();
+    drop(stop);
+    running.await.unwrap().unwrap();
+    assert_eq!(*events.lock().unwrap(), ["Removed"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn sinks_of_the_configuration_come_stay_and_go() {
     let events = Events::default();
