@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     if let Ok(role) = var(ROLE) {
         return agent(&role).main();
     }
-    let trials: [(&str, fn()); 8] = [
+    let trials: [(&str, fn()); 9] = [
         (
             "a_name_that_is_registered_twice_is_refused",
             registered_twice,
@@ -45,6 +45,10 @@ fn main() -> ExitCode {
         (
             "check_asks_the_peers_of_all_sinks_and_fails_with_one",
             check_connects,
+        ),
+        (
+            "a_scraper_that_panics_is_refused_at_start_check_and_reload",
+            panics,
         ),
     ];
     let trials = trials.map(|(name, test)| {
@@ -66,6 +70,7 @@ fn agent(role: &str) -> Agent {
             Slow
         }),
         "slow-load" | "stuck" => agent.scraper("one", Slow),
+        "wild" => agent.scraper("one", wild),
         "peers" => agent.scraper("one", Slow).sink("peer", peer),
         "state" => agent
             .scraper("one", Slow)
@@ -110,6 +115,29 @@ impl ScraperFactory for Slow {
             meet();
         }
         Ok(self.create(settings)?.columns().clone())
+    }
+}
+
+/// Makes a scraper, or panics where the settings say.
+fn wild(settings: &ScraperSettings) -> Result<Arc<dyn Scraper>, SettingsError> {
+    match settings.own["panic"].as_str() {
+        Some("factory") => panic!("no scraper today"),
+        Some(_) => Ok(Arc::new(Shy)),
+        None => Slow.create(settings),
+    }
+}
+
+/// Panics when it is asked for its columns.
+struct Shy;
+
+#[async_trait]
+impl Scraper for Shy {
+    fn columns(&self) -> &Arc<Columns> {
+        panic!("no columns today")
+    }
+
+    async fn scrape(&self, _: &Target, _: Row<'_>) -> Result<(), ScrapeError> {
+        Ok(())
     }
 }
 
@@ -247,9 +275,13 @@ impl Drop for Running {
 }
 
 fn write_group(files: &Path, device: &str) {
+    write_group_of(files, device, &json!("one"));
+}
+
+fn write_group_of(files: &Path, device: &str, metric: &serde_json::Value) {
     let group = json!({
         "conf": {"prom_id": "p", "interval": "1s"},
-        "jobs": [{"job": device, "ip": "127.0.0.1", "metrics": ["one"]}],
+        "jobs": [{"job": device, "ip": "127.0.0.1", "metrics": [metric]}],
     });
     fs::write(files.join("configs/g.json"), group.to_string()).unwrap();
 }
@@ -341,6 +373,35 @@ fn state_directory() {
     for command in ["check", "once"] {
         assert_eq!(state_of(&[command], &variables), "None", "{command}");
     }
+}
+
+fn panics() {
+    let agent = Running::start("wild");
+    wait::until_true("the first results", || agent.shows("device=\"before\""));
+    for (panic, told) in [
+        ("factory", "metric `one`: it panicked: no scraper today"),
+        ("columns", "metric `one`: it panicked: no columns today"),
+    ] {
+        let files = agent.files.path();
+        write_group_of(files, "after", &json!({"one": {"panic": panic}}));
+        agent.await_log(told);
+        assert!(agent.shows("device=\"before\"") && !agent.shows("device=\"after\""));
+        for command in ["check", "once", "run"] {
+            let mut again = Command::new(current_exe().unwrap());
+            again
+                .arg(command)
+                .arg("--configs")
+                .arg(files.join("configs"));
+            let output = again.env(ROLE, "wild").output().unwrap();
+            let words = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{command}: {words}");
+            assert!(words.contains(told), "{command}: {words}");
+        }
+    }
+    write_group(agent.files.path(), "after");
+    wait::until_true("the reload", || agent.shows("device=\"after\""));
+    agent.signal("TERM");
+    assert!(agent.ended().success());
 }
 
 fn check_connects() {
