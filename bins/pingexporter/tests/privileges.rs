@@ -4,7 +4,10 @@
 mod common;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -96,6 +99,26 @@ fn no_thread_of_a_service_has_a_capability_and_reloads_still_open_raw_sockets() 
             !Path::new(&format!("/proc/{helper}")).exists()
         });
     });
+}
+
+#[test]
+fn a_helper_opens_nothing_for_somebody_who_shows_no_right() {
+    require!(Root);
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let helper = Command::new(PROGRAM)
+        .arg("__open-sockets")
+        .stdin(OwnedFd::from(theirs))
+        .spawn();
+    let mut helper = helper.unwrap();
+    // A request for an IPv4 socket; without the check, an error number and the socket came back.
+    let mut request = [0; 16];
+    request[0] = 4;
+    let _ = ours.write_all(&request);
+    let mut answer = Vec::new();
+    // An end may come as a reset, since the request was not read to its end.
+    let _ = ours.read_to_end(&mut answer);
+    assert!(answer.is_empty(), "{answer:?}");
+    assert_eq!(helper.wait().unwrap().code(), Some(1));
 }
 
 #[test]

@@ -1,7 +1,14 @@
 //! The helper process: this program again, with one argument that nobody types, and a socket as its standard input.
+//!
+//! The program's file may have CAP_NET_RAW (`setcap(8)`, as in the Debian package), and everybody may start it, with a socket of
+//! their own. So the first message to a helper shows that whoever asks has the right already: it holds a raw socket, which
+//! must be one of the helper's own network namespace. A helper that is shown none ends.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::fs;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -9,7 +16,11 @@ use std::sync::Arc;
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::signal::SigSet;
 use pe_ping::{SocketHelper, serve_sockets};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, ipproto, recvmsg, sendmsg,
+    socket_with, socketpair,
+};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::limits::Allowed;
@@ -28,9 +39,12 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    /// Starts a helper with the rights of this process.
-    pub(super) fn start() -> io::Result<Self> {
+    /// Starts a helper with the rights of this process; `None` where they open no raw socket.
+    pub(super) fn start() -> io::Result<Option<Self>> {
         let flags = SocketFlags::CLOEXEC;
+        let Some(raw) = raw_socket() else {
+            return Ok(None);
+        };
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let process = Command::new("/proc/self/exe")
             .arg0("pingexporter-sockets")
@@ -43,10 +57,11 @@ impl Helper {
             // Signals of the terminal are for the program, which asks for sockets until it has ended.
             .process_group(0)
             .spawn()?;
-        Ok(Self {
+        show(&ours, &raw)?;
+        Ok(Some(Self {
             opener: Arc::new(SocketHelper::new(ours)?),
             process,
-        })
+        }))
     }
 
     /// Waits for the helper's end, which is an accident while this process goes on: the helper ends when nobody can ask it any
@@ -71,10 +86,77 @@ pub(crate) fn run() -> ExitCode {
     let _ = keep_only_what_is_needed();
     forbid_new_privileges(&mut Vec::new());
     let _ = limits::limit_files(Allowed::default());
-    match stdin().and_then(serve_sockets) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+    let Ok(peer) = stdin() else {
+        return ExitCode::FAILURE;
+    };
+    let may_ask = shown(&peer).is_ok_and(is_raw_here);
+    match may_ask && serve_sockets(peer).is_ok() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
+}
+
+/// A raw socket, if this process may open one.
+fn raw_socket() -> Option<OwnedFd> {
+    let kinds = [
+        (AddressFamily::INET, ipproto::ICMP),
+        (AddressFamily::INET6, ipproto::ICMPV6),
+    ];
+    let mut opened = kinds.into_iter().map(|(family, protocol)| {
+        socket_with(
+            family,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            Some(protocol),
+        )
+    });
+    opened.find_map(Result::ok)
+}
+
+/// Shows the socket to the helper at the other end of `peer`.
+fn show(peer: impl AsFd, socket: &OwnedFd) -> io::Result<()> {
+    let sockets = [socket.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&sockets));
+    let sent = sendmsg(
+        peer,
+        &[IoSlice::new(&[0])],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    );
+    Ok(sent.map(drop)?)
+}
+
+/// The socket that is shown in the first message.
+fn shown(peer: impl AsFd) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let mut bytes = [IoSliceMut::new(&mut byte)];
+    recvmsg(peer, &mut bytes, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut sockets = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
+        _ => None,
+    });
+    sockets.next().ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// Whether it is a raw socket of this network namespace: `/proc/net/raw` lists those by their inodes (`proc_pid_net(5)`). One of a
+/// namespace that anybody may make shows no right here.
+fn is_raw_here(socket: OwnedFd) -> bool {
+    // Open, and so in the table, until this returns.
+    let socket = fs::File::from(socket);
+    let Ok(metadata) = socket.metadata() else {
+        return false;
+    };
+    let inode = metadata.ino().to_string();
+    ["raw", "raw6"].iter().any(|kind| {
+        let table = fs::read_to_string(format!("/proc/self/net/{kind}")).unwrap_or_default();
+        let mut sockets = table.lines().skip(1);
+        // sl local remote state queues timer retransmissions uid timeout inode …
+        sockets.any(|line| line.split_whitespace().nth(9) == Some(&inode))
+    })
 }
 
 fn stdin() -> io::Result<OwnedFd> {
@@ -99,4 +181,35 @@ fn keep_only_what_is_needed() -> Result<(), caps::errors::CapsError> {
     // Before the permitted ones: what is effective has to be permitted.
     caps::set(None, CapSet::Effective, &keep)?;
     caps::set(None, CapSet::Permitted, &keep)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+
+    #[test]
+    fn a_raw_socket_is_told_from_others() {
+        let pair = || {
+            let flags = SocketFlags::CLOEXEC;
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
+        };
+        for other in [
+            OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap()),
+            TcpListener::bind("127.0.0.1:0").unwrap().into(),
+            fs::File::open("/proc/self/exe").unwrap().into(),
+        ] {
+            let (ours, theirs) = pair();
+            show(&ours, &other).unwrap();
+            assert!(!is_raw_here(shown(theirs).unwrap()));
+        }
+        let (ours, theirs) = pair();
+        drop(ours);
+        assert!(shown(theirs).is_err());
+        pe_testkit::require!(Root);
+        let (ours, theirs) = pair();
+        show(&ours, &raw_socket().unwrap()).unwrap();
+        assert!(is_raw_here(shown(theirs).unwrap()));
+    }
 }

@@ -100,9 +100,10 @@ pub(crate) enum PrivilegesError {
 /// When the helper cannot be started though there is a right to keep, or the user is not there.
 pub(crate) fn separate(wanted: &Wanted) -> Result<Separated, PrivilegesError> {
     let has = |capability| caps::has_cap(None, CapSet::Permitted, capability).unwrap_or(false);
-    let helper = has(Capability::CAP_NET_RAW)
-        .then(|| Helper::start().map_err(PrivilegesError::Helper))
-        .transpose()?;
+    let helper = match has(Capability::CAP_NET_RAW) {
+        true => Helper::start().map_err(PrivilegesError::Helper)?,
+        false => None,
+    };
     let mut kept = Vec::new();
     give_up_bounding(&mut kept);
     if let Some(user) = &wanted.user {
