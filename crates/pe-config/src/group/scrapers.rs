@@ -1,11 +1,10 @@
 //! What is measured on devices: lists of scrapers, each read once and checked once.
 //!
-//! Devices whose lists have the same text and that have the same timeout, count and probe interval share one list in
-//! memory. An error in a list is told wherever the list is written, a warning once.
+//! Devices whose lists have the same text, and whose scrapers get the same settings beside it, share one list in memory.
+//! An error in a list is told wherever the list is written, a warning once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pe_scrape::settings::{Bounds, Node, Problem, Problems, Setting, Step};
 use pe_scrape::{
@@ -29,7 +28,11 @@ pub(super) struct ScraperLists<'s, 'd> {
 }
 
 /// The text of a list, with what its scrapers get beside their own settings. No text: the list of `conf`.
-type Combination<'d> = (Option<&'d str>, Duration, u32, Duration);
+#[derive(PartialEq, Hash)]
+struct Combination<'d>(Option<&'d str>, ScraperSettings);
+
+/// One that is not equal to itself, for a value that is no number, would be checked again.
+impl Eq for Combination<'_> {}
 
 /// A list as devices get it.
 struct Checked {
@@ -85,7 +88,9 @@ impl<'s, 'd> ScraperLists<'s, 'd> {
         });
         if checked.errors.is_empty() {
             lists.default = DefaultList::Usable(list);
-            lists.checked.insert(combination(None, &common), checked);
+            lists
+                .checked
+                .insert(Combination(None, common.clone()), checked);
         }
         lists
     }
@@ -102,7 +107,7 @@ impl<'s, 'd> ScraperLists<'s, 'd> {
         let scope = self.scope;
         let node = entry.get("metrics");
         let source = node.map(|node| node.source(scope.document.text()));
-        let combination = combination(source, common);
+        let combination = Combination(source, common.clone());
         let place = |problem: &Problem| match node {
             Some(node) => locate(node, problem),
             None => entry.start(),
@@ -212,10 +217,6 @@ fn default_list(registry: &ScraperRegistry) -> Result<ScraperList, String> {
     Err(format!(
         "nothing says what to measure, and this program has no metric `{name}`, the default{known}"
     ))
-}
-
-fn combination<'d>(source: Option<&'d str>, common: &ScraperSettings) -> Combination<'d> {
-    (source, common.timeout, common.count, common.probe_interval)
 }
 
 /// Where a problem of a list of scrapers stands. Within the settings of a scraper its path leaves out the scraper's name,

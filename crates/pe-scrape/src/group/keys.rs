@@ -2,6 +2,7 @@
 //! declared.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -132,6 +133,13 @@ macro_rules! scraper_settings {
             pub(super) const KEYS: &[&str] = &[$(stringify!($field)),+];
         }
 
+        /// By the values in which the devices of a group may differ.
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                $($(scraper_settings!(@hash $device self, $field, state);)?)+
+            }
+        }
+
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 // Whole but for values that may be secret, since the engine tells settings apart by it.
@@ -141,6 +149,9 @@ macro_rules! scraper_settings {
                     .finish()
             }
         }
+    };
+    (@hash device $of:expr, $field:ident, $state:ident) => {
+        $of.$field.hash($state);
     };
     (@device $to:expr, $entry:ident, $field:ident) => {
         if let Some(value) = &$entry.$field {
