@@ -109,7 +109,7 @@ pub(crate) struct FileArgs {
     /// Directory with one JSON file for each group of devices
     #[arg(long, value_name = "DIR", env = "PINGEXPORTER_CONFIGS")]
     pub(crate) configs: PathBuf,
-    /// JSON file that says which Pushgateway to push to
+    /// JSON file that says where to push results: a Pushgateway, other sinks
     #[arg(long, value_name = "FILE", env = "PINGEXPORTER_PUSH_CONFIG")]
     pub(crate) push_config: Option<PathBuf>,
     /// Name servers to ask instead of the system's, as addresses with or without a port
