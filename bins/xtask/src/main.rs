@@ -12,6 +12,7 @@ mod log;
 mod metadata;
 mod package;
 mod packages;
+mod program;
 mod soak;
 mod steps;
 mod tutorials;

@@ -1,9 +1,7 @@
 //! The release program with loopback devices.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::get;
 use crate::metadata;
+use crate::program::{Bench, Process, free_address, machine, write_group};
 
 /// How long the first cycle may take to end.
 const START: Duration = Duration::from_secs(60);
@@ -25,66 +24,40 @@ pub(crate) struct Status {
 
 /// A running program, which ends with the value.
 pub(crate) struct Agent {
-    child: Child,
+    // Ends before its directory goes.
+    process: Process,
     address: SocketAddr,
-    directory: PathBuf,
-    devices: usize,
+    devices: u32,
     interval: Duration,
+    bench: Bench,
 }
 
 impl Agent {
-    pub(crate) fn start(devices: usize, interval: Duration) -> Result<Self, String> {
-        let metadata = metadata::read(&["--no-deps"])?;
-        let target = PathBuf::from(metadata::text(&metadata, "target_directory"));
-        let directory = target.join(format!("load-{}", std::process::id()));
-        let configs = directory.join("configs");
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr());
-        let address = address.map_err(|error| error.to_string())?;
-        let last = 0x7f01_0000_u32 + devices as u32 - 1;
-        let last = std::net::Ipv4Addr::from(last);
-        let group = json!({
-            "conf": { "prom_id": "plant", "interval": interval.as_secs(), "timeout": 1, "max_targets": devices },
-            "jobs": [{ "job": "device-{ip}", "ip": format!("127.1.0.0-{last}"), "metrics": ["ping"] }],
-        });
-        let log = fs::create_dir_all(&configs)
-            .and_then(|()| fs::write(configs.join("plant.json"), group.to_string()))
-            .and_then(|()| fs::File::create(directory.join("log")));
-        let log = log.map_err(|error| format!("cannot write {}: {error}", directory.display()))?;
-        let child = Command::new(target.join("release/pingexporter"))
-            .arg("--configs")
-            .arg(&configs)
-            .args(["--listen", &address.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
-        let child = child.map_err(|error| format!("cannot start the program: {error}"))?;
+    pub(crate) fn start(devices: u32, interval: Duration) -> Result<Self, String> {
+        let bench = Bench::new("load")?;
+        let address = free_address()?;
+        let configs = write_group(&bench.directory, devices, interval, &json!("ping"))?;
+        let process = Process::start(
+            &bench.program,
+            &bench.directory.join("log"),
+            &["--configs", &configs, "--listen", &address.to_string()],
+        )?;
         Ok(Self {
-            child,
+            process,
             address,
-            directory,
             devices,
             interval,
+            bench,
         })
     }
 
     pub(crate) fn description(&self) -> String {
-        let uname = Command::new("uname").arg("-sr").output();
-        let kernel = uname.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-        let commit = Command::new("git")
-            .args(["describe", "--always", "--dirty"])
-            .output();
-        let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        let Self {
+            devices, interval, ..
+        } = self;
         format!(
-            "{} loopback devices each {:?}; {} processors, {}; commit {}; load {}",
-            self.devices,
-            self.interval,
-            thread::available_parallelism().map_or(0, usize::from),
-            kernel.unwrap_or_default(),
-            commit.unwrap_or_default(),
-            fs::read_to_string("/proc/loadavg")
-                .unwrap_or_default()
-                .trim(),
+            "{devices} loopback devices each {interval:?}; {}",
+            machine(None)
         )
     }
 
@@ -93,7 +66,7 @@ impl Agent {
     }
 
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// Waits until the first cycle has ended.
@@ -103,8 +76,9 @@ impl Agent {
             if get(self.address, "/-/ready").is_ok_and(|answer| answer.status == 200) {
                 return Ok(());
             }
-            if let Ok(Some(status)) = self.child.try_wait() {
-                let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+            if let Some(status) = self.process.ended() {
+                let log = self.bench.directory.join("log");
+                let log = fs::read_to_string(log).unwrap_or_default();
                 return Err(format!("the program ended: {status}\n{log}"));
             }
             thread::sleep(Duration::from_millis(100));
@@ -135,18 +109,5 @@ impl Agent {
     fn json(&self, path: &str) -> Result<Value, String> {
         let answer = get(self.address, path)?;
         serde_json::from_slice(&answer.body).map_err(|error| format!("{path}: {error}"))
-    }
-
-    pub(crate) fn stop(&mut self) {
-        // The directory goes even if the program is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.stop();
     }
 }

@@ -55,10 +55,9 @@ impl Connection {
                 BufReader::new(stream)
             }
         };
-        write!(
-            stream.get_mut(),
-            "GET {path} HTTP/1.1\r\nHost: load\r\n\r\n"
-        )?;
+        // In one piece: parts of a request would wait for acknowledgements.
+        let request = format!("GET {path} HTTP/1.1\r\nHost: load\r\n\r\n");
+        stream.get_mut().write_all(request.as_bytes())?;
         let mut line = String::new();
         stream.read_line(&mut line)?;
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());

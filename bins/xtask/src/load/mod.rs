@@ -16,7 +16,7 @@ use client::{Connection, Flood, SlowReader, get};
 use watch::Watch;
 
 /// Devices, unless told.
-const DEVICES: usize = 100_000;
+const DEVICES: u32 = 100_000;
 
 /// Between two cycles.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -72,7 +72,7 @@ pub(crate) fn load(devices: Option<&str>) -> Result<(), String> {
     let mut agent = Agent::start(count, INTERVAL)?;
     println!("{}", agent.description());
     let rows = measure(&mut agent, count)?;
-    agent.stop();
+    drop(agent);
     print(&rows);
     let missed = rows.iter().filter(|row| row.is_missed()).count();
     match missed {
@@ -83,12 +83,7 @@ pub(crate) fn load(devices: Option<&str>) -> Result<(), String> {
 
 /// Builds the program, and runs the rest with as many descriptors as may be.
 fn with_descriptors(devices: Option<&str>) -> Result<(), String> {
-    let build = crate::steps::cargo("build")
-        .args(["--release", "--locked", "--package", "pingexporter"])
-        .status();
-    if !build.is_ok_and(|status| status.success()) {
-        return Err("the program cannot be built".to_owned());
-    }
+    crate::program::build()?;
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let status = Command::new("sh")
         .args(["-c", "ulimit -n $(ulimit -Hn); exec \"$@\"", "sh"])
@@ -104,7 +99,7 @@ fn with_descriptors(devices: Option<&str>) -> Result<(), String> {
     }
 }
 
-fn measure(agent: &mut Agent, count: usize) -> Result<Vec<Row>, String> {
+fn measure(agent: &mut Agent, count: u32) -> Result<Vec<Row>, String> {
     let address = agent.address();
     let mut rows = Vec::new();
     let mut row = |what: String, goal: Option<f64>, measured: f64, unit| {
@@ -237,7 +232,7 @@ fn measure(agent: &mut Agent, count: usize) -> Result<Vec<Row>, String> {
     row(
         "devices that are not up in the end".to_owned(),
         Some(0.0),
-        count as f64 - end.up,
+        f64::from(count) - end.up,
         "",
     );
     Ok(rows)

@@ -1,12 +1,12 @@
 //! Looks at the program all the time: how much memory it has, and how long its health check takes.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::client::get;
+use crate::program::memory;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -41,7 +41,7 @@ impl Watch {
         let thread = thread::spawn(move || {
             loop {
                 let health = get(address, "/-/healthy");
-                let resident = resident(process);
+                let resident = memory(process, "VmRSS:").unwrap_or_default();
                 let mut seen = lock(&shared);
                 if seen.is_over {
                     return;
@@ -84,11 +84,4 @@ impl Watch {
 
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn resident(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
-    kilobytes.unwrap_or(0_u64) * 1024
 }

@@ -4,19 +4,18 @@
 //! the third is what delivery costs. Both receivers are away at first, then come back. At last 100,000 devices are sent
 //! from a backlog.
 
-mod process;
-
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use process::{Process, free_address, number, processor};
 use serde_json::json;
 
 use crate::load::client::get;
-use crate::metadata;
+use crate::program::{
+    self, Bench, Process, free_address, machine, number, output, write, write_group,
+};
 
 /// Devices beside vmagent, unless told.
 const DEVICES: u32 = 10_000;
@@ -51,27 +50,13 @@ pub(crate) fn delivery(devices: Option<&str>) -> Result<(), String> {
             .filter(|count| (1..=50_000).contains(count))
             .ok_or(format!("{text:?} is no number of devices"))?,
     };
-    let build = crate::steps::cargo("build")
-        .args(["--release", "--locked", "--package", "pingexporter"])
-        .status();
-    if !build.is_ok_and(|status| status.success()) {
-        return Err("the program cannot be built".to_owned());
-    }
-    let metadata = metadata::read(&["--no-deps"])?;
-    let target = PathBuf::from(metadata::text(&metadata, "target_directory"));
-    let here = Bench {
-        program: target.join("release/pingexporter"),
-        directory: target.join(format!("delivery-{}", std::process::id())),
-    };
+    program::build()?;
+    let here = Delivery(Bench::new("delivery")?);
     println!(
-        "{} loopback devices each {INTERVAL:?}; {}",
-        devices,
-        processor()
+        "{devices} loopback devices each {INTERVAL:?}; {}",
+        machine(Some("victoria-metrics"))
     );
-    let rows = here.measure(devices);
-    // What cannot be removed is below the target directory.
-    let _ = fs::remove_dir_all(&here.directory);
-    let rows = rows?;
+    let rows = here.measure(devices)?;
     println!("| what | ours | vmagent | goal |\n| --- | ---: | ---: | ---: |");
     for row in &rows {
         let show = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.3}"));
@@ -85,12 +70,37 @@ pub(crate) fn delivery(devices: Option<&str>) -> Result<(), String> {
     }
 }
 
-struct Bench {
-    program: PathBuf,
-    directory: PathBuf,
+/// What the program is started with to queue and send.
+struct Sender {
+    state: String,
+    push: String,
 }
 
-impl Bench {
+impl Sender {
+    /// For the directory `here` and the receiver at this address.
+    fn new(here: &Path, receiver: SocketAddr) -> Result<Self, String> {
+        Ok(Self {
+            state: here.join("state").display().to_string(),
+            push: write_push(here, receiver)?,
+        })
+    }
+
+    fn arguments(&self) -> [&str; 6] {
+        let Self { state, push } = self;
+        [
+            "--listen",
+            "none",
+            "--state-dir",
+            state,
+            "--push-config",
+            push,
+        ]
+    }
+}
+
+struct Delivery(Bench);
+
+impl Delivery {
     fn measure(&self, devices: u32) -> Result<Vec<Row>, String> {
         let mut rows = Vec::new();
         for count in [1, 5] {
@@ -103,11 +113,11 @@ impl Bench {
     }
 
     fn beside_vmagent(&self, devices: u32, count: u32, rows: &mut Vec<Row>) -> Result<(), String> {
-        let here = self.directory.join(format!("count-{count}"));
+        let here = self.0.directory.join(format!("count-{count}"));
         let (ours, theirs) = (free_address()?, free_address()?);
         let (scraped, port) = (free_address()?, free_address()?);
-        let configs = write_group(&here, devices, count)?;
-        let push = write_push(&here, ours)?;
+        let configs = group(&here, devices, count)?;
+        let sender = Sender::new(&here, ours)?;
         let scraped_agent = self.agent(
             &here,
             "scraped",
@@ -116,16 +126,8 @@ impl Bench {
         )?;
         let plain = self.agent(&here, "plain", &configs, &["--listen", "none"])?;
         let queue = here.join("state/queue-remote%5Fwrite");
-        let state = here.join("state").display().to_string();
-        let arguments = [
-            "--listen",
-            "none",
-            "--state-dir",
-            &state,
-            "--push-config",
-            &push,
-        ];
-        let sender = self.agent(&here, "sender", &configs, &arguments)?;
+        let state = sender.state.clone();
+        let sender = self.agent(&here, "sender", &configs, &sender.arguments())?;
         let scrape = json!({"scrape_configs": [{
             "job_name": "plant", "honor_labels": true, "scrape_timeout": "4s",
             "scrape_interval": format!("{}s", INTERVAL.as_secs()),
@@ -244,23 +246,15 @@ impl Bench {
 
     /// From a backlog on disk to a receiver, as fast as that takes it.
     fn backlog(&self, devices: u32, rows: &mut Vec<Row>) -> Result<(), String> {
-        let here = self.directory.join("many");
+        let here = self.0.directory.join("many");
         let address = free_address()?;
-        let configs = write_group(&here, devices, 1)?;
-        let push = write_push(&here, address)?;
-        let state = here.join("state").display().to_string();
-        let arguments = [
-            "--listen",
-            "none",
-            "--state-dir",
-            &state,
-            "--push-config",
-            &push,
-        ];
+        let configs = group(&here, devices, 1)?;
+        let sender = Sender::new(&here, address)?;
+        let (state, arguments) = (&sender.state, sender.arguments());
         let mut agent = self.agent(&here, "many", &configs, &arguments)?;
         sleep(OUTAGE);
         agent.stop();
-        let waiting = self.waiting(&state)?;
+        let waiting = self.waiting(state)?;
         let _receiver = receiver(&here, address, "many")?;
         let taken =
             || number(address, "vm_rows_inserted_total{type=\"promremotewrite\"}").unwrap_or(0.0);
@@ -301,7 +295,7 @@ impl Bench {
     ) -> Result<Process, String> {
         let log = here.join(format!("{name}.log"));
         Process::start(
-            &self.program,
+            &self.0.program,
             &log,
             &[&["--configs", configs], further].concat(),
         )
@@ -309,7 +303,7 @@ impl Bench {
 
     /// Samples that wait in the queue.
     fn waiting(&self, state: &str) -> Result<f64, String> {
-        let text = process::output(&self.program, &["queue", "inspect", "--state-dir", state])?;
+        let text = output(&self.0.program, &["queue", "inspect", "--state-dir", state])?;
         let count = text
             .split_once(": ")
             .and_then(|(_, rest)| rest.split(' ').next());
@@ -322,25 +316,10 @@ impl Bench {
 /// Samples that vmagent scraped.
 const SCRAPED: &str = "vm_promscrape_scraped_samples_sum";
 
-fn write(file: &Path, text: &str) -> Result<(), String> {
-    let parent = file.parent().unwrap_or(file);
-    fs::create_dir_all(parent)
-        .and_then(|()| fs::write(file, text))
-        .map_err(|error| format!("cannot write {}: {error}", file.display()))
-}
-
 /// Writes the group of all devices, and says where.
-fn write_group(here: &Path, devices: u32, count: u32) -> Result<String, String> {
-    let last = std::net::Ipv4Addr::from(0x7f01_0000 + devices - 1);
-    let group = json!({
-        "conf": {"prom_id": "plant", "interval": INTERVAL.as_secs(), "timeout": 1, "max_targets": devices},
-        "jobs": [{
-            "job": "device-{ip}", "ip": format!("127.1.0.0-{last}"),
-            "metrics": [{"ping": {"count": count, "probe_interval": 0.2}}],
-        }],
-    });
-    write(&here.join("configs/plant.json"), &group.to_string())?;
-    Ok(here.join("configs").display().to_string())
+fn group(here: &Path, devices: u32, count: u32) -> Result<String, String> {
+    let metrics = json!({"ping": {"count": count, "probe_interval": 0.2}});
+    write_group(here, devices, INTERVAL, &metrics)
 }
 
 fn write_push(here: &Path, receiver: SocketAddr) -> Result<String, String> {
