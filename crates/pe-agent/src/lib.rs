@@ -66,5 +66,6 @@ mod start_line;
 mod state_dir;
 mod supervise;
 mod watch;
+mod web;
 
 pub use agent::{Agent, Context};

@@ -1,14 +1,13 @@
 //! Starts engine, HTTP server and reloader, and keeps them running until SIGINT or SIGTERM.
 
-use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pe_engine::{Engine, EngineError, EngineHandle};
+use pe_engine::{Engine, EngineError};
 use pe_resolve::CachingResolver;
 use pe_scrape::with_causes;
-use pe_web::{History, ListenAddress, Server, WebMetrics, WebSettings};
+use pe_web::{History, ListenAddress, WebMetrics, WebSettings};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -22,8 +21,9 @@ use crate::reload::{Asked, Reloader};
 use crate::service_manager::ServiceManager;
 use crate::signals::{Signals, Stop};
 use crate::start_line::StartLine;
-use crate::supervise::{keep_running, why};
+use crate::supervise::why;
 use crate::watch::{self, Watcher};
+use crate::web::WebServer;
 
 /// The name of the sink that the pages read. No sink of a configuration can have it, since a file's names start with a letter.
 const HISTORY: &str = "(history)";
@@ -119,18 +119,9 @@ pub(crate) async fn run(service: Service) -> Result<(), Failure> {
         settings.watched = Some(std::path::absolute(configs).unwrap_or_else(|_| configs.clone()));
         settings.example_command = Some(format!("{name} init DIR"));
         settings.reload = web.enable_lifecycle.then(|| request_reload.clone());
-        let server = Server::bind(settings.clone()).await?;
-        warn_about_openness(&settings, &server);
-        let scheme = if server.is_encrypted() {
-            "https"
-        } else {
-            "http"
-        };
-        let path = &settings.telemetry_path;
-        let urls = server.addresses().iter();
-        let urls = urls.map(|address| format!("{scheme}://{address}{path}"));
-        url = Some(urls.collect::<Vec<_>>().join(","));
-        parts.spawn(serve(server, settings, handle.clone(), metrics.clone()));
+        let server = WebServer::bind(settings).await?;
+        url = Some(server.urls());
+        parts.spawn(server.keep_running(handle.clone(), metrics.clone()));
     }
     let watcher = Watcher::new(seen);
     // The sender is kept, so that there is always somebody who could ask.
@@ -210,54 +201,4 @@ fn addresses(listen: &[Listen]) -> Result<Vec<ListenAddress>, Failure> {
         ));
     }
     Ok(addresses)
-}
-
-fn warn_about_openness(settings: &WebSettings, server: &Server) {
-    let open = settings
-        .listen
-        .iter()
-        .find(|address| !address.is_loopback());
-    if let Some(address) = open
-        && !server.asks_for_password()
-    {
-        warn!(
-            %address,
-            "whoever reaches this address sees all results without a password; --web.config.file can ask for one"
-        );
-    }
-}
-
-/// Serves HTTP for ever, on new sockets where the server ends.
-async fn serve(
-    server: Server,
-    settings: WebSettings,
-    handle: EngineHandle,
-    metrics: Arc<AgentMetrics>,
-) {
-    // A port that the system chose stays the same.
-    let mut again = settings;
-    for (wanted, bound) in again.listen.iter_mut().zip(server.addresses()) {
-        *wanted = match *wanted {
-            ListenAddress::All(_) => ListenAddress::All(bound.port()),
-            ListenAddress::One(_) => ListenAddress::One(*bound),
-        };
-    }
-    let mut first = Some(server);
-    keep_running("web_server", &metrics, move || {
-        let (bound, handle, settings) = (first.take(), handle.clone(), again.clone());
-        async move {
-            let server = match bound {
-                Some(server) => Ok(server),
-                None => Server::bind(settings).await,
-            };
-            match server {
-                Ok(server) => server.serve(handle, pending()).await,
-                Err(error) => {
-                    let error = with_causes(&error);
-                    error!(error, "the web server cannot be started again");
-                }
-            }
-        }
-    })
-    .await;
 }

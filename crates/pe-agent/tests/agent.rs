@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     if let Ok(role) = var(ROLE) {
         return agent(&role).main();
     }
-    let trials: [(&str, fn()); 9] = [
+    let trials: [(&str, fn()); 10] = [
         (
             "a_name_that_is_registered_twice_is_refused",
             registered_twice,
@@ -38,6 +38,10 @@ fn main() -> ExitCode {
         ("a_stop_during_the_start_ends_it", stop_during_start),
         ("a_change_during_a_load_is_seen", change_during_load),
         ("a_second_signal_ends_it_at_once", second_signal),
+        (
+            "health_is_answered_while_all_threads_that_measure_are_held",
+            health_beside_hogs,
+        ),
         (
             "a_sink_that_keeps_state_has_a_directory_while_it_runs",
             state_directory,
@@ -69,7 +73,7 @@ fn agent(role: &str) -> Agent {
             meet();
             Slow
         }),
-        "slow-load" | "stuck" => agent.scraper("one", Slow),
+        "slow-load" | "stuck" | "hog" => agent.scraper("one", Slow),
         "wild" => agent.scraper("one", wild),
         "peers" => agent.scraper("one", Slow).sink("peer", peer),
         "state" => agent
@@ -94,7 +98,7 @@ fn meet() {
 }
 
 /// Makes scrapers whose every target is up. Depending on the role, checking their settings waits for the test, or measuring
-/// takes for ever.
+/// takes for ever, or holds its thread until the test goes on.
 struct Slow;
 
 struct Up {
@@ -147,10 +151,14 @@ impl Scraper for Up {
         &self.columns
     }
 
-    async fn scrape(&self, _: &Target, row: Row<'_>) -> Result<(), ScrapeError> {
+    async fn scrape(&self, target: &Target, row: Row<'_>) -> Result<(), ScrapeError> {
         if has_role("stuck") {
             fs::write(meeting().join("reached"), "").unwrap();
             std::future::pending::<()>().await;
+        }
+        if has_role("hog") {
+            fs::write(meeting().join(target.device()), "").unwrap();
+            wait::until_true("the test", || meeting().join("go").exists());
         }
         row.set(self.up, 1.0);
         Ok(())
@@ -209,6 +217,10 @@ impl Running {
         let files = tempfile::tempdir().unwrap();
         fs::create_dir(files.path().join("configs")).unwrap();
         write_group(files.path(), "before");
+        if role == "hog" {
+            // A group for each of the threads that measure.
+            write_group_of(files.path(), "q", "second", &json!("one"));
+        }
         let address = pe_testkit::free_port().unwrap();
         let mut command = pe_testkit::command(current_exe().unwrap().to_str().unwrap());
         command
@@ -275,15 +287,16 @@ impl Drop for Running {
 }
 
 fn write_group(files: &Path, device: &str) {
-    write_group_of(files, device, &json!("one"));
+    write_group_of(files, "p", device, &json!("one"));
 }
 
-fn write_group_of(files: &Path, device: &str, metric: &serde_json::Value) {
-    let group = json!({
-        "conf": {"prom_id": "p", "interval": "1s"},
+fn write_group_of(files: &Path, group: &str, device: &str, metric: &serde_json::Value) {
+    let content = json!({
+        "conf": {"prom_id": group, "interval": "1s"},
         "jobs": [{"job": device, "ip": "127.0.0.1", "metrics": [metric]}],
     });
-    fs::write(files.join("configs/g.json"), group.to_string()).unwrap();
+    let file = files.join(format!("configs/{group}.json"));
+    fs::write(file, content.to_string()).unwrap();
 }
 
 fn registered_twice() {
@@ -340,6 +353,19 @@ fn second_signal() {
     assert!(agent.ended().success());
 }
 
+fn health_beside_hogs() {
+    let agent = Running::start("hog");
+    let path = agent.files.path();
+    wait::until_true("both threads", || {
+        path.join("before").exists() && path.join("second").exists()
+    });
+    let health = http::get(agent.address, "/-/healthy").unwrap();
+    assert_eq!(health.status, 200);
+    agent.go();
+    agent.signal("TERM");
+    assert!(agent.ended().success());
+}
+
 fn state_directory() {
     let files = tempfile::tempdir().unwrap();
     let path = |name: &str| files.path().join(name);
@@ -383,7 +409,7 @@ fn panics() {
         ("columns", "metric `one`: it panicked: no columns today"),
     ] {
         let files = agent.files.path();
-        write_group_of(files, "after", &json!({"one": {"panic": panic}}));
+        write_group_of(files, "p", "after", &json!({"one": {"panic": panic}}));
         agent.await_log(told);
         assert!(agent.shows("device=\"before\"") && !agent.shows("device=\"after\""));
         for command in ["check", "once", "run"] {

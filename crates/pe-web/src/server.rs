@@ -37,6 +37,9 @@ const ROOM_PAUSE: Duration = Duration::from_millis(1);
 /// Connections can be accepted again when that has worked for so long. While descriptors are short, it works now and then.
 const ACCEPT_QUIET: Duration = Duration::from_secs(10);
 
+/// Connections that are accepted before they get to read: a small part of the places, so that none of them needs another's.
+const UNREAD: usize = 16;
+
 /// How often connections are looked at whose time may be over.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -130,7 +133,7 @@ impl Server {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shutdown = std::pin::pin!(shutdown);
         let mut follow_files = std::pin::pin!(secure.follow_files());
-        let mut first = 0;
+        let (mut first, mut unread) = (0, 0);
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -169,7 +172,11 @@ impl Server {
             let (app, tls) = (app.clone(), secure.current().tls().cloned());
             tasks.spawn(serve_connection(app, Arc::new(place), stream, tls));
             // Where thousands come at once, each reads what it was sent before another can need its place.
-            tokio::task::yield_now().await;
+            unread += 1;
+            if unread >= UNREAD {
+                unread = 0;
+                tokio::task::yield_now().await;
+            }
         }
     }
 }
