@@ -198,6 +198,11 @@ async fn results_that_stay_away_make_the_page_stale_and_devices_unknown() {
     running.abort();
     let page = page_with(address, "/", ">stale, 1 problem<").await;
     assert!(page.contains("<b class=\"st d\">stale, "), "{page}");
+    // On phones, where units stand beside values, there is none beside a value that is not there.
+    assert!(
+        page.contains("<td class=\"x\" role=\"cell\">–</td>"),
+        "{page}"
+    );
     let list = page_with(address, "/api/v1/devices", "\"state\":\"unknown\"").await;
     assert!(list.contains("\"rtt\":null"), "{list}");
 }

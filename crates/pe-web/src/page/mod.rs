@@ -88,9 +88,9 @@ impl Shell<'_> {
                         }
                         @if !status.listen.is_empty() { span { "listens on " (status.listen.join(", ")) } }
                         span {
-                            "configuration " @if status.reload.successful { "of " (text::clock(status.reload.attempted, status.now)) }
-                            @else { "before the one of " (text::clock(status.reload.attempted, status.now)) }
-                            ", " (parts::counted(status.groups.len(), "group"))
+                            (parts::counted(status.groups.len(), "group")) " as configured "
+                            @if status.reload.successful { "at " (text::clock(status.reload.attempted, status.now)) }
+                            @else { "before the reload that was refused" }
                         }
                         (clock(&status.clock))
                         @if let Some(drops) = status.sockets.receive_drops.filter(|drops| *drops > 0.0) {

@@ -447,9 +447,9 @@ fn device_row(row: &DeviceRow, now: f64) -> Markup {
                 @if let Some(address) = &row.address { i { " → " (address) } }
             }
             td role="cell" { bdi { (text::shown(&row.group, 60)) } }
-            td role="cell" { (text::milliseconds(row.rtt)) }
+            td.x[row.rtt.is_none()] role="cell" { (text::milliseconds(row.rtt)) }
             td role="cell" { (text::milliseconds(row.jitter)) }
-            td role="cell" {
+            td.x[loss.is_none()] role="cell" {
                 @if loss.is_some_and(|loss| loss >= 0.05) { b { (text::percent(loss)) } } @else { (text::percent(loss)) }
             }
             td role="cell" { (parts::trace(&row.trace)) }
