@@ -2,7 +2,8 @@
 //!
 //! [`Pushgateway`] is a client for the gateway's HTTP API, for programs with something to push now and then;
 //! [`PushgatewaySink`] keeps a gateway up to date with the results of an engine, and [`PushgatewayFactory`] makes one from
-//! what a configuration says ([`PushgatewaySettings`]).
+//! what a configuration says ([`PushgatewaySettings`]). With the feature `remote-write`, `RemoteWriteSink` sends every sample to a
+//! receiver, from the durable queue of the module `queue`.
 //!
 //! ```no_run
 //! use pe_push::Pushgateway;
@@ -46,7 +47,8 @@
 //! writes below a directory that it is given and holds a lock there.
 //!
 //! `tls` (default): `https://` URLs, by rustls with the certificates that the system trusts; [`TlsSettings`] or the environment
-//! variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. Without it such URLs are refused.
+//! variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. Without it such URLs are refused. `remote-write`: the sink for
+//! remote write, and its queue.
 //!
 //! # Defaults and limits
 //!
@@ -54,7 +56,7 @@
 //! | --- | --- |
 //! | time for one request, from connecting to the end of the answer | 10 seconds unless set |
 //! | requests of a sink under way at one time | 8 unless set, 1 to 1024 |
-//! | pause after a delivery that failed, unless new results come | 1 second, doubled each time, up to 60, less up to half of it at random |
+//! | pause after a delivery that failed, unless new results come | 1 second, doubled each time, up to 60, of which a random part is waited |
 //! | requests in a row without connection, answer or access, after which a delivery is broken off | 3 |
 //! | what is read of an answer that is an error | 500 bytes are told, at most 32,000 read |
 //! | connection without traffic | closed after 45 seconds |
