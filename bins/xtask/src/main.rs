@@ -27,7 +27,7 @@ Usage: cargo xtask <CHORE>...
 Chores:
   test      All steps below, in their order, up to the first that fails; then how many tests passed and
             were skipped. Where CI=true, a skipped test is a failure
-  package   Build what is released: the Debian package, the static program, and checksums
+  package   Build what is released: the Debian package, the static program, a container image of it, and checksums
   delivery [N]
             What queueing and sending the samples of N devices, 10,000 unless told, cost beside vmagent, with goals, and of
             ten times as many from a backlog: some six minutes, on a quiet machine (needs victoria-metrics)

@@ -32,6 +32,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("setcap", "libcap2-bin"),
     ("systemd-nspawn", "systemd-container"),
+    ("skopeo", "skopeo"),
 ];
 
 /// Debian packages that are unpacked below the target directory, each into a directory of its name in [`UNPACKED_PLACE`], where the tests

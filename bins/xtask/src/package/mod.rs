@@ -1,4 +1,6 @@
-//! The Debian package: made for a release, and tried in a container that systemd has booted.
+//! What is released. The Debian package is tried in a container that systemd has booted, the container image by reading it.
+
+mod image;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,7 +70,7 @@ pub(crate) fn package() -> Result<(), String> {
     make(&log, &places, "dist", "1", &packages)?;
     static_program(&log, &places, version, &packages)?;
     let sums = Command::new("sh")
-        .args(["-c", "sha256sum *.deb *.tar.gz | tee SHA256SUMS"])
+        .args(["-c", "sha256sum *.deb *.tar.gz *.oci.tar | tee SHA256SUMS"])
         .current_dir(&packages)
         .status();
     match sums {
@@ -79,7 +81,7 @@ pub(crate) fn package() -> Result<(), String> {
     Ok(())
 }
 
-/// An archive of the program that needs no library of the system.
+/// An archive of the program that needs no library of the system, and an image of it.
 fn static_program(
     log: &Log,
     places: &Places,
@@ -98,8 +100,9 @@ fn static_program(
     let name = format!("pingexporter-{version}-x86_64-linux-static");
     let directory = packages.join(&name);
     let program = places.target.join(STATIC).join("dist/pingexporter");
+    image::make(log, &places.root, &program, "amd64", &name, packages)?;
     let copied = fs::create_dir_all(&directory).and_then(|()| {
-        fs::copy(program, directory.join("pingexporter"))?;
+        fs::copy(&program, directory.join("pingexporter"))?;
         for file in ["LICENSE", "README.md", "CHANGELOG.md"] {
             fs::copy(places.root.join(file), directory.join(file))?;
         }
@@ -143,7 +146,22 @@ pub(crate) fn step(log: &mut Log) -> Result<(), String> {
     let _ = fs::remove_dir_all(&packages);
     let first = make(log, &places, "dev", "1", &packages)?;
     let second = make(log, &places, "dev", "2", &packages)?;
+    let program = places.target.join("debug/pingexporter");
+    let image = image::make(log, &places.root, &program, "amd64", "test", &packages)?;
+    read_image(log, &image)?;
     try_in_container(log, &places, &first, &second)
+}
+
+/// Reads an image as a container engine does, checksums included.
+fn read_image(log: &mut Log, image: &Path) -> Result<(), String> {
+    if !runs("skopeo") {
+        log.notes
+            .push("The container image is not read: that needs the package skopeo.".to_owned());
+        return Ok(());
+    }
+    let from = format!("oci-archive:{}", image.display());
+    let to = format!("dir:{}", image.with_extension("read").display());
+    log.run(Command::new("skopeo").args(["--insecure-policy", "copy", &from, &to]))
 }
 
 fn runs(program: &str) -> bool {
