@@ -12,7 +12,8 @@ use crate::metadata;
 use crate::steps::cargo;
 
 /// Each a workspace of its own, without a lock file in the repository.
-const DIRECTORIES: [&str; 3] = [
+const DIRECTORIES: [&str; 4] = [
+    "crates/pe-config/fuzz",
     "crates/pe-ping/fuzz",
     "crates/pe-probe/fuzz",
     "crates/pe-push/fuzz",

@@ -71,6 +71,8 @@ mod push;
 mod schema;
 
 pub use group::TargetFiles;
+#[doc(hidden)]
+pub use group::try_targets;
 pub use layers::{Environment, Overrides};
 pub use load::{LoadError, Loaded, Sources, load};
 pub use push::sink_kinds;

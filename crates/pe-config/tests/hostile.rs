@@ -157,3 +157,13 @@ fn deep_nesting_is_refused() {
     let deep = "{\"a\":".repeat(100_000);
     assert!(load_bytes(deep.as_bytes(), b"[]", b"{}").is_none());
 }
+
+/// The fuzzer's seeds; see `fuzz` for the search for more.
+#[test]
+fn targets_files_of_others_are_read_or_refused_wherever_they_are_cut() {
+    let seeds = std::fs::read_dir(fixture("../fuzz/targets")).unwrap();
+    for seed in seeds {
+        let seed = std::fs::read(seed.unwrap().path()).unwrap();
+        (0..=seed.len()).for_each(|end| pe_config::try_targets(&seed[..end]));
+    }
+}

@@ -7,6 +7,7 @@ mod jobs;
 mod labels;
 mod scrapers;
 mod targets_file;
+mod trial;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use pe_scrape::settings::{Bounds, Node, Problem, Problems, Setting, Step, View};
 use pe_scrape::{Checks, Group, GroupSettings, ScraperRegistry, ScraperSettings, Severity, Value};
 
 pub use targets_file::TargetFiles;
+pub use trial::try_targets;
 
 use crate::file::{GROUP_FILE, Scope, Syntax, open};
 use crate::layers::{Layers, Merged};
