@@ -1,8 +1,9 @@
 //! What the commands of a step print: kept in `target/xtask/STEP.log`, and shown only if the step fails.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The output of one step.
@@ -33,7 +34,7 @@ impl Log {
 
     /// Runs a command to its end. Fails if it cannot be started or does not succeed.
     pub(crate) fn run(&self, command: &mut Command) -> Result<(), String> {
-        let shown = format!("{command:?}").replace('"', "");
+        let shown = shown(command);
         let cannot = |error| format!("cannot run {shown}: {error}");
         let mut file = OpenOptions::new()
             .append(true)
@@ -65,6 +66,15 @@ impl Log {
     }
 }
 
+/// A command as one would type it.
+fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let program = program.file_name().unwrap_or(program.as_os_str());
+    let words = std::iter::once(program).chain(command.get_args());
+    let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
+    words.join(" ")
+}
+
 fn what_matters(text: &str) -> String {
     const NOISE: [&str; 12] = [
         "Compiling ",
@@ -87,7 +97,20 @@ fn what_matters(text: &str) -> String {
             && !NOISE.iter().any(|noise| line.starts_with(noise))
             && !is_of_a_call_stack(line)
     };
-    text.lines().filter(matters).collect::<Vec<_>>().join("\n")
+    let lines = text.lines().filter(matters);
+    let mut shown = Vec::new();
+    for line in lines {
+        // Of a command that printed nothing more, all went well.
+        if is_command(line) && shown.last().copied().is_some_and(is_command) {
+            shown.pop();
+        }
+        shown.push(line);
+    }
+    shown.join("\n")
+}
+
+fn is_command(line: &str) -> bool {
+    line.starts_with("$ ")
 }
 
 /// `12: name::of::function` or `at path:line:column`.
@@ -104,6 +127,15 @@ fn is_of_a_call_stack(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_commands_those_that_printed_something_are_shown() {
+        let mut command = Command::new("/usr/bin/cargo");
+        command.env_remove("HOME").args(["clippy", "--locked"]);
+        assert_eq!(shown(&command), "cargo clippy --locked");
+        let output = "$ cargo one\n   Compiling a\n$ cargo two\n    Checking b\nerror: c\n";
+        assert_eq!(what_matters(output), "$ cargo two\nerror: c");
+    }
 
     #[test]
     fn of_a_run_of_tests_the_failures_matter() {
