@@ -64,6 +64,8 @@ pub(super) struct Progress {
     failed: BTreeSet<(String, bool)>,
     /// Names of push groups that a delivery did not come to, since it was broken off.
     unsent: BTreeSet<(String, bool)>,
+    /// Push groups that had no series when they were last to be sent.
+    empty: BTreeSet<(String, bool)>,
     /// Names of push groups whose latest state the gateway refused.
     refused: BTreeSet<(String, bool)>,
     /// Deletions that were refused.
@@ -96,8 +98,9 @@ pub(super) enum Caller {
 pub(super) struct Delivered {
     /// The first failure, one that is worth another try before one that is not.
     pub(super) error: Option<PushError>,
-    /// Whether the gateway took anything.
-    pub(super) arrived: bool,
+    /// Whether new results may arrive: the gateway took something, or there is a push group that did not fail when it was sent
+    /// last.
+    pub(super) may_arrive: bool,
     /// How long the gateway asks to be left alone.
     pub(super) asked: Option<Duration>,
     /// When a deletion that was put off is due.
@@ -139,13 +142,11 @@ impl Shared {
         let mut due = names(pending.map(|(_, report)| report), self.grouping);
         // What others have in common with groups that are gone is pushed again without those.
         due.extend(names(&taken.removed, self.grouping).intersection(&wanted));
-        let failed_before = |name: &Name<'_>| progress.failed.contains(&name.owned());
-        let was_unsent = |name: &Name<'_>| progress.unsent.contains(&name.owned());
         let is_refused =
             |name: &Name<'_>| caller == Caller::Flush && progress.refused.contains(&name.owned());
         let again = wanted
             .iter()
-            .filter(|name| failed_before(name) || was_unsent(name) || is_refused(name));
+            .filter(|name| progress.is_owed(name) || is_refused(name));
         due.extend(again);
         let groups = push_groups(&taken.latest, &due, self.grouping);
         let only = |metric: &MetricDescriptor, labels: &LabelSet| self.takes(metric, labels);
@@ -155,8 +156,10 @@ impl Shared {
         let mut round = Delivery::default();
         for (name, group) in &groups {
             if group.is_empty(only) {
+                progress.empty.insert(name.owned());
                 continue;
             }
+            progress.empty.remove(&name.owned());
             match self.key(name) {
                 Ok(key) => {
                     let put = Request::Put {
@@ -165,7 +168,7 @@ impl Shared {
                         key,
                         group,
                     };
-                    if failed_before(name) {
+                    if progress.failed.contains(&name.owned()) {
                         last.push(put);
                     } else {
                         first.push(put);
@@ -198,13 +201,15 @@ impl Shared {
         }
         let arrived = self.run(requests, only, &mut progress, &mut round).await;
         progress.forget_strangers(&wanted);
+        let mut names = wanted.iter();
+        let may_arrive = arrived || names.any(|name| progress.may_arrive(name));
         drop(groups);
         taken.settle();
         self.conclude(&mut progress, started.elapsed(), &round);
         Delivered {
             asked: round.asked,
             error: round.first,
-            arrived,
+            may_arrive,
             again: progress.next_deletion(),
         }
     }
@@ -443,6 +448,17 @@ impl<'r> Request<'r> {
 }
 
 impl Progress {
+    /// Whether a push group is to be sent again whatever has changed.
+    fn is_owed(&self, name: &Name<'_>) -> bool {
+        let name = name.owned();
+        self.failed.contains(&name) || self.unsent.contains(&name)
+    }
+
+    /// Whether a push group is sent, and was not in vain the last time.
+    fn may_arrive(&self, name: &Name<'_>) -> bool {
+        !self.is_owed(name) && !self.empty.contains(&name.owned())
+    }
+
     fn note_put(&mut self, name: &Name<'_>, result: &Result<(), PushError>) {
         let name = name.owned();
         self.failed.remove(&name);
@@ -491,6 +507,7 @@ impl Progress {
         };
         self.failed.retain(is_wanted);
         self.unsent.retain(is_wanted);
+        self.empty.retain(is_wanted);
         self.refused.retain(is_wanted);
     }
 

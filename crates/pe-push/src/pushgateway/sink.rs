@@ -277,7 +277,7 @@ async fn keep_delivering(shared: &Shared) -> Infallible {
         };
         let pause = pause.max(delivered.asked);
         shared.note_pause(pause);
-        let is_alone = delivered.asked.is_some() || !delivered.arrived;
+        let is_alone = delivered.asked.is_some() || !delivered.may_arrive;
         match pause {
             None => changed.await,
             // Where nothing arrives, or is asked for, new results would not do better.
@@ -306,5 +306,56 @@ impl Shared {
             pause = ?failure.pause,
             "a task panicked; it is started again after a pause"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use pe_scrape::{FrameBuilder, LabelSet, MetricDescriptor};
+    use pe_testkit::{Gateway, Nginx, require};
+
+    use super::*;
+
+    fn report(group: &str, devices: &[&str]) -> Arc<CycleReport> {
+        let mut frame = FrameBuilder::new(&[MetricDescriptor::gauge("dev_ping", "Ping")]).unwrap();
+        for device in devices {
+            let labels = LabelSet::new([("device", *device), ("ip", "127.0.0.1")]).unwrap();
+            frame = frame.row(labels, &[1.0]);
+        }
+        let mut report = CycleReport::new(group, 0, SystemTime::now());
+        report.devices = vec![Arc::new(frame.build())];
+        Arc::new(report)
+    }
+
+    #[tokio::test]
+    async fn push_groups_that_always_fail_keep_no_new_results_waiting() {
+        require!(Program("prometheus-pushgateway"), Program("nginx"));
+        let gateway = Gateway::start();
+        let refusing = "location ~ ^/metrics/job/bad { return 401; }\n";
+        let nginx = Nginx::with_directives(gateway.address(), refusing);
+        let settings = PushgatewaySettings::new(nginx.url());
+        let sink = PushgatewaySink::new("pushgateway", &settings).unwrap();
+        let shared = &sink.shared;
+        shared
+            .outbox
+            .put("p".into(), report("p", &["good", "bad1", "bad2"]));
+        // Once with all of them, then with those that failed alone.
+        for _ in 0..3 {
+            let delivered = shared.deliver(Caller::Task).await;
+            assert!(delivered.error.is_some_and(|error| error.is_retryable()));
+            assert!(delivered.may_arrive);
+        }
+        assert_eq!(gateway.keys(), ["good"]);
+        // Where nothing arrives, new results would not either.
+        shared
+            .outbox
+            .put("p".into(), report("p", &["bad1", "bad2"]));
+        // The gateway takes the deletion of what is gone.
+        assert!(shared.deliver(Caller::Task).await.may_arrive);
+        for _ in 0..2 {
+            assert!(!shared.deliver(Caller::Task).await.may_arrive);
+        }
     }
 }
