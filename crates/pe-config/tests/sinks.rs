@@ -172,6 +172,36 @@ fn an_external_label_that_the_agents_own_series_carry_is_refused() {
 }
 
 #[test]
+fn a_sinks_name_is_short_text() {
+    // As JSON spells it.
+    let told = |name: &str| {
+        let push = format!(r#"{{"sinks": [{{"archive": {{"name": "{name}", "url": "x"}}}}]}}"#);
+        load_push(&push).map_or_else(|error| error.to_string(), |_| String::new())
+    };
+    for good in ["a", "Zentrale/München 2", "..", &"n".repeat(80)] {
+        assert_eq!(told(good), "", "{good}");
+    }
+    for (bad, message) in [
+        (
+            "n".repeat(81),
+            "name: has 81 bytes, and a sink's name may have 80",
+        ),
+        ("ü".repeat(41), "name: has 82 bytes"),
+        (
+            r"a\nb".to_owned(),
+            r"name: contains the control character '\n'",
+        ),
+        (
+            r"\u0000".to_owned(),
+            r"name: contains the control character '\0'",
+        ),
+        (String::new(), "name: is empty"),
+    ] {
+        assert!(told(&bad).contains(message), "{}", told(&bad));
+    }
+}
+
+#[test]
 fn the_kinds_of_sinks_are_known_before_the_sinks_are() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("push.json");

@@ -13,6 +13,9 @@ use pe_scrape::{SinkConfig, SinkRegistry, Value};
 use super::{ParsedSink, Settings, Written};
 use crate::file::{Document, MOST_SECRET_BYTES, Scope, Syntax, regular_file, resolve_paths};
 
+/// Most bytes of a sink's name. In a file's name each may become three, and file systems take 255 in all.
+const MOST_NAME_BYTES: usize = 80;
+
 /// The list.
 pub(crate) const SINKS: Key = {
     let mut key = Key::of::<Option<Vec<String>>>(
@@ -90,7 +93,13 @@ fn read_sink<'v, 'c>(
             String::decode(node, &Bounds::NONE, problems)
         });
         scope.problems(settings, problems.into_vec());
-        Some((name?, node.start()))
+        let name = name?;
+        if let Some(message) = refuse_name(&name) {
+            let hint = "write a short one, such as `central`";
+            scope.error(node.start(), message, hint.to_owned());
+            return None;
+        }
+        Some((name, node.start()))
     });
     let mut own = match settings.to_json() {
         Value::Object(own) => own,
@@ -116,6 +125,19 @@ fn read_sink<'v, 'c>(
         written: Written::Entry(settings),
         names: renamed,
     })
+}
+
+/// Why a sink cannot have this name, which is a label's value, part of log lines, and part of a file's name in the state
+/// directory.
+fn refuse_name(name: &str) -> Option<String> {
+    if name.len() > MOST_NAME_BYTES {
+        return Some(format!(
+            "name: has {} bytes, and a sink's name may have {MOST_NAME_BYTES}",
+            name.len()
+        ));
+    }
+    let control = name.chars().find(|c| c.is_control())?;
+    Some(format!("name: contains the control character {control:?}"))
 }
 
 /// Puts the text of files in the place of the secrets that they hold.
