@@ -15,6 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use tracing::{error, info, warn};
 
 use super::block::count_samples;
+use super::drop_log::{DropChange, DropLog, Dropped};
 use super::{
     BlockId, Disk, DropReason, Order, Queue, QueueCounters, QueueError, QueueLimits, Recovery,
 };
@@ -129,6 +130,7 @@ impl QueueHandle {
             expired: None,
             flushes: Vec::new(),
             is_failing: false,
+            drops: DropLog::default(),
         };
         thread::Builder::new()
             .name("queue".to_owned())
@@ -370,6 +372,7 @@ struct Worker {
     flushes: Vec<oneshot::Sender<()>>,
     /// Whether the latest operation on the disk failed: that is logged when it begins and when it ends.
     is_failing: bool,
+    drops: DropLog,
 }
 
 impl Worker {
@@ -380,6 +383,7 @@ impl Worker {
             }
             self.guard(Self::sync_when_due);
             self.guard(Self::expire_when_due);
+            self.guard(Self::note_drops);
             self.guard(Self::tell);
         }
         self.guard(Self::sync);
@@ -532,6 +536,25 @@ impl Worker {
                 info!("the queue's disk works again");
             }
             _ => {}
+        }
+    }
+
+    /// Logs that samples are dropped, and that they are no more.
+    fn note_drops(&mut self) {
+        let counters = self.queue.counters();
+        let mut dropped: Dropped = counters.dropped.map(|(_, samples)| samples);
+        dropped[DropReason::TooFast as usize] += self.shared.inbox().too_fast.1;
+        for change in self.drops.note(Instant::now(), &dropped) {
+            match change {
+                DropChange::Begins(reason) => warn!(
+                    reason = reason.as_str(),
+                    "samples that wait to be sent are dropped"
+                ),
+                DropChange::Ended(reason, samples) => info!(
+                    reason = reason.as_str(),
+                    samples, "no samples are dropped any more"
+                ),
+            }
         }
     }
 

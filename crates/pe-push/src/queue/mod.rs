@@ -39,6 +39,7 @@ mod column;
 mod core;
 mod cursor;
 mod disk;
+mod drop_log;
 mod format;
 mod handle;
 mod inspect;

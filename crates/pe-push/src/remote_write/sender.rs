@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
-use pe_scrape::{Backoff, with_causes};
+use pe_scrape::{Backoff, LabelSet, with_causes};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
@@ -32,7 +32,7 @@ use super::work::{
 };
 use crate::delivery::{Change, Outage};
 use crate::queue::{BlockId, Order};
-use crate::{PushError, SampleBlock};
+use crate::{PushError, SampleBlock, SampleMetric};
 
 /// Bytes of a request before compression: some thousand samples. Receivers take ten times that.
 const REQUEST_BYTES: usize = 1 << 20;
@@ -63,6 +63,9 @@ const REFUSED_PERIOD: Duration = Duration::from_secs(600);
 
 /// Most series that are left out.
 const MOST_REFUSED: usize = 1000;
+
+/// Most refused series that are named in the log at one time.
+const MOST_NAMED: usize = 20;
 
 /// Longest pause between tries, unless the receiver asks for more: what is new is to arrive within two cycles of ten seconds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -808,7 +811,7 @@ impl Sender {
             Cut::Culprit(part) => {
                 let (row, metric) = part.series(part.series.start);
                 let hash = series_hash(row, metric);
-                self.note_culprit(hash, format!("{}{row:?}", metric.name), reply);
+                self.note_culprit(hash, name_of(row, metric), reply);
                 self.lose(&[part]);
             }
         }
@@ -862,13 +865,24 @@ impl Sender {
     fn note_culprit(&mut self, series: u64, name: String, reply: &Reply) {
         let now = Instant::now();
         let is_new = !self.refused.contains_key(&series);
-        if is_new {
-            warn!(
+        match self.refused.len() {
+            _ if !is_new => {}
+            0..MOST_NAMED => warn!(
                 sink = &*self.shared.name,
                 series = name,
                 error = reply.words(),
                 "the receiver refuses a series"
-            );
+            ),
+            MOST_NAMED => warn!(
+                sink = &*self.shared.name,
+                "the receiver refuses further series, which are counted and not named"
+            ),
+            _ => debug!(
+                sink = &*self.shared.name,
+                series = name,
+                error = reply.words(),
+                "the receiver refuses a further series"
+            ),
         }
         if self.refused.len() >= MOST_REFUSED && is_new {
             return;
@@ -918,7 +932,7 @@ impl Sender {
 
     /// Sends series again that were left out for long enough.
     fn forgive(&mut self) {
-        if self.excluded.is_empty() {
+        if self.refused.is_empty() {
             return;
         }
         let now = Instant::now();
@@ -957,8 +971,34 @@ async fn exchange(shared: &Shared, batch: Batch, kind: WorkKind) -> Exchange {
     }
 }
 
+/// A series as queries write it.
+fn name_of(row: &LabelSet, metric: &SampleMetric) -> String {
+    let labels = row.iter().chain(metric.labels.iter());
+    let labels: Vec<String> = labels
+        .map(|label| format!("{}={:?}", label.name(), label.value()))
+        .collect();
+    format!("{}{{{}}}", metric.name, labels.join(", "))
+}
+
 /// How many samples a block has.
 fn present(block: &SampleBlock) -> u64 {
     let cells = block.columns.iter().flatten();
     cells.filter(|value| !pe_scrape::is_absent(**value)).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remote_write::testing::{block, metric};
+
+    #[test]
+    fn a_refused_series_is_named_as_queries_write_it() {
+        let row = &[("device", "the \"big\" one"), ("ip", "::1")][..];
+        let metric = metric("ping_errors_total", &[("reason", "dns")]);
+        let block = block(&[metric], &[row], &[&[1.0]], 0);
+        assert_eq!(
+            name_of(&block.rows[0], &block.metrics[0]),
+            r#"ping_errors_total{device="the \"big\" one", ip="::1", reason="dns"}"#
+        );
+    }
 }
