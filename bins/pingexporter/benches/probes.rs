@@ -1,11 +1,12 @@
 //! What a probe costs: 1,000 HTTP and 1,000 TCP probes in a cycle of 10 s beside 10,000 pings, and `blackbox_exporter` asked for the same.
 //!
 //! `cargo bench -p pingexporter --bench probes` as root, with nginx and `prometheus-blackbox-exporter` from Debian. It takes two minutes and a
-//! half, stops by itself, and exits with 1 where a goal is missed. All of it runs in a network namespace of its own.
+//! half, stops by itself, and exits with 1 where a goal is missed. All of it runs in a network namespace of its own. `PROBES_PROGRAM` names
+//! another program to measure in place of the one that was built with it.
 #![allow(clippy::unwrap_used)]
 
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +20,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const CYCLES: u32 = 4;
 /// Of the CPU time that a probe takes blackbox_exporter.
 const GOAL: f64 = 0.25;
+/// Pings are undisturbed while their median takes no more than this, in microseconds, above what it takes without probes.
+const UNDISTURBED: f64 = 20.0;
 
 const WEB: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8000);
 const AGENT: SocketAddr =
@@ -74,6 +77,32 @@ fn rtts(samples: &[(String, f64)]) -> (f64, f64) {
     (at(0.5), at(0.99))
 }
 
+/// What is measured.
+fn program() -> PathBuf {
+    let named = std::env::var_os("PROBES_PROGRAM");
+    named.map_or_else(|| env!("CARGO_BIN_EXE_pingexporter").into(), PathBuf::from)
+}
+
+/// The machine, and what runs on it.
+fn describe() {
+    let first = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output();
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let text = text.unwrap_or_default();
+        text.lines().next().unwrap_or_default().to_owned()
+    };
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!(
+        "{} processors, {}; commit {}; {}; {}; load {}",
+        std::thread::available_parallelism().map_or(0, usize::from),
+        first("uname", &["-sr"]),
+        first("git", &["describe", "--always", "--dirty"]),
+        first("dpkg-query", &["-W", "prometheus-blackbox-exporter"]).replace('\t', " "),
+        first("dpkg-query", &["-W", "nginx"]).replace('\t', " "),
+        load.trim()
+    );
+}
+
 struct AgentRun {
     cpu: f64,
     samples: Vec<(String, f64)>,
@@ -87,7 +116,7 @@ fn agent(directory: &Path, groups: &[(&str, Value)]) -> AgentRun {
     for (name, group) in groups {
         std::fs::write(configs.join(name), group.to_string()).unwrap();
     }
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pingexporter"));
+    let mut command = Command::new(program());
     command
         .arg("--configs")
         .arg(&configs)
@@ -227,6 +256,7 @@ fn run(directory: &Path) -> bool {
             up == f64::from(2 * TARGETS) && pings_up == 10_000.0,
         ),
         ("no overrun", overruns == 0.0),
+        ("pings undisturbed", busy.0 <= quiet.0 + UNDISTURBED),
     ];
     for (goal, is_met) in goals {
         println!("{}: {goal}", if is_met { "met" } else { "MISSED" });
@@ -240,6 +270,7 @@ fn main() -> ExitCode {
         eprintln!("needs the program {missing}, and root");
         return ExitCode::FAILURE;
     }
+    describe();
     let directory = tempfile::tempdir().unwrap();
     match in_namespace(|_| run(directory.path())) {
         true => ExitCode::SUCCESS,

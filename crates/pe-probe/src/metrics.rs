@@ -96,6 +96,7 @@ pub(crate) struct CommonMetrics {
     duration: Metric,
     lookup: Metric,
     protocol: Metric,
+    address: Metric,
     /// In the order of [`Reason::ALL`].
     errors: Vec<Metric>,
 }
@@ -122,6 +123,10 @@ impl CommonMetrics {
                 "probe_ip_protocol",
                 "Version of the Internet protocol of the device's address, 4 or 6",
             ),
+            address: metrics.gauge(
+                "probe_ip_addr_hash",
+                "Number made of the address that the device's name has, which changes with it",
+            ),
             errors: Reason::ALL
                 .iter()
                 .map(|reason| {
@@ -139,6 +144,7 @@ impl CommonMetrics {
         row.set(self.protocol, if address.is_ipv4() { 4.0 } else { 6.0 });
         if let Some(lookup) = lookup {
             row.set(self.lookup, lookup.as_secs_f64());
+            row.set(self.address, address_hash(address));
         }
     }
 
@@ -161,6 +167,20 @@ impl CommonMetrics {
             }
         }
     }
+}
+
+/// The number that blackbox_exporter makes of an address: FNV-1a with 32 bits, of its bytes.
+fn address_hash(address: IpAddr) -> f64 {
+    let hash = |bytes: &[u8]| {
+        let bytes = bytes.iter();
+        bytes.fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+        })
+    };
+    f64::from(match address {
+        IpAddr::V4(ip) => hash(&ip.octets()),
+        IpAddr::V6(ip) => hash(&ip.octets()),
+    })
 }
 
 /// How long what was learned of a device that is no longer measured is remembered.

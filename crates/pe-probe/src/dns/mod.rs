@@ -210,6 +210,7 @@ pub struct DnsProbe {
 
 #[derive(Debug)]
 struct DnsMetrics {
+    resolve: Metric,
     connect: Metric,
     tls: Metric,
     request: Metric,
@@ -233,6 +234,7 @@ impl DnsMetrics {
             all.add(seconds.with_unit(Unit::Seconds).with_label("phase", phase))
         };
         Self {
+            resolve: phase("resolve"),
             connect: phase("connect"),
             tls: phase("tls"),
             request: phase("request"),
@@ -358,6 +360,7 @@ impl Probe for DnsProbe {
         let row = asked.row;
         // Absent only where nothing could be asked.
         row.set(self.metrics.succeeded, 0.0);
+        row.set(self.metrics.resolve, asked.start.elapsed().as_secs_f64());
         let answered = self.ask(asked).await;
         if let Err(failure) = &answered
             && failure.reason.is_unknown()

@@ -163,6 +163,21 @@ impl Probe for HttpProbe {
     }
 
     async fn probe(&self, asked: &Asked<'_>) -> Result<(), Failure> {
+        // No status is 0: the device was asked and did not answer. Absent only where nothing could be asked.
+        asked.row.set(self.metrics.status, 0.0);
+        let asking = self.follow(asked).await;
+        if let Err(failure) = &asking
+            && failure.reason.is_unknown()
+        {
+            asked.row.set(self.metrics.status, pe_scrape::ABSENT);
+        }
+        asking
+    }
+}
+
+impl HttpProbe {
+    /// Requests, and more requests where redirects lead.
+    async fn follow(&self, asked: &Asked<'_>) -> Result<(), Failure> {
         let row = asked.row;
         let host = self.settings.host.clone().unwrap_or_else(|| asked.host());
         let mut place = Place {
@@ -214,9 +229,7 @@ impl Probe for HttpProbe {
             redirects += 1;
         }
     }
-}
 
-impl HttpProbe {
     /// One request and its answer.
     async fn ask(
         &self,

@@ -11,7 +11,9 @@ use pe_scrape::{Metric, ScraperSettings, SettingsError};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::tls::TlsClient;
-use crate::{Asked, Failure, InfoMetric, Phase, Probe, ProbeFactory, ProbeMetrics, connect};
+use crate::{
+    Asked, Failure, InfoMetric, Phase, Probe, ProbeFactory, ProbeMetrics, Reason, connect,
+};
 use dialogue::{Conversation, Found, Script};
 pub use settings::{Starttls, StepSettings, TcpSettings};
 #[doc(hidden)]
@@ -30,6 +32,7 @@ pub struct TcpProbe {
     max_bytes: usize,
     connect: Metric,
     answer: Metric,
+    failed_regex: Metric,
     captures: Option<InfoMetric>,
 }
 
@@ -54,6 +57,10 @@ impl Probe for TcpProbe {
             "probe_tcp_dialogue_seconds",
             "How long the dialogue took, from the first message to the last expected answer",
         );
+        let failed_regex = metrics.gauge(
+            "probe_failed_due_to_regex",
+            "Whether the probe failed since the device does not say what it should",
+        );
         let tls = settings.tls_settings().map(|tls| {
             let handshake = metrics.seconds(
                 "probe_tls_handshake_seconds",
@@ -75,11 +82,13 @@ impl Probe for TcpProbe {
             max_bytes: settings.max_bytes as usize,
             connect,
             answer,
+            failed_regex,
             captures: captures.transpose()?,
         })
     }
 
     async fn probe(&self, asked: &Asked<'_>) -> Result<(), Failure> {
+        asked.row.set(self.failed_regex, 0.0);
         let connected = connect(asked.socket(self.port)).await?;
         asked.row.set(self.connect, connected.took.as_secs_f64());
         let Some((client, handshake)) = &self.tls else {
@@ -118,7 +127,12 @@ impl TcpProbe {
         );
         let mut found = Found::new();
         for step in self.script.steps() {
-            conversation.step(step, &mut found).await?;
+            let spoken = conversation.step(step, &mut found).await;
+            let is_other = |failure: &Failure| failure.reason == Reason::Mismatch;
+            if spoken.as_ref().is_err_and(is_other) {
+                asked.row.set(self.failed_regex, 1.0);
+            }
+            spoken?;
         }
         let took: Duration = conversation.heard_at().unwrap_or_else(Instant::now) - start;
         asked.row.set(self.answer, took.as_secs_f64());
