@@ -12,8 +12,15 @@ use common::Files;
 use pe_testkit::{NameServer, Nginx, Server, require, wait};
 use serde_json::{Value, json};
 
-/// What a device has here and nothing has there, and what blackbox_exporter does not know.
-const OURS: [&str; 4] = ["device", "ip", "probe", "serialnumber"];
+/// Labels that only ours have, and one that has addresses too with us.
+const OURS: [&str; 6] = [
+    "device",
+    "exporter",
+    "ip",
+    "probe",
+    "serialnumber",
+    "subjectalternative",
+];
 
 /// Names that are there always, and here where they mean something: the serial number of a zone where it is in the answer, the rest where
 /// there was an answer.
@@ -223,7 +230,7 @@ fn probes_tell_what_blackbox_exporter_tells() {
     let closed = pe_testkit::free_port().unwrap();
     let modified = "add_header Last-Modified \"Sun, 06 Nov 1994 08:49:37 GMT\";";
     let pages = format!(
-        "location = /page {{ {modified} return 200 \"all is well\\n\"; }} location = /moved {{ return 302 /page; }}"
+        "location = / {{ return 204; }} location = /page {{ {modified} return 200 \"all is well\\n\"; }} location = /moved {{ return 302 /page; }}"
     );
     let web = Nginx::with_directives(closed, &pages);
     let secure = Nginx::with_tls(web.address());
@@ -241,6 +248,8 @@ fn probes_tell_what_blackbox_exporter_tells() {
         "jobs": jobs.collect::<Vec<_>>(),
     });
     let once = Files::new().group("g.json", &group).once();
+    let told = String::from_utf8_lossy(&once.stderr);
+    assert!(once.status.success(), "{told}");
     let ours = String::from_utf8(once.stdout).unwrap();
     for case in &cases {
         let of_case = |labels: &BTreeMap<String, String>| {

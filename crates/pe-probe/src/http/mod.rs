@@ -86,7 +86,7 @@ impl HttpMetrics {
             ),
             failed_regex: metrics.gauge(
                 "probe_failed_due_to_regex",
-                "Whether the probe failed since the body does not say what it should",
+                "Whether the probe failed since the answer does not say what it should",
             ),
             values: checks
                 .pointers()

@@ -59,7 +59,7 @@ impl Probe for TcpProbe {
         );
         let failed_regex = metrics.gauge(
             "probe_failed_due_to_regex",
-            "Whether the probe failed since the device does not say what it should",
+            "Whether the probe failed since the answer does not say what it should",
         );
         let tls = settings.tls_settings().map(|tls| {
             let handshake = metrics.seconds(
