@@ -13,7 +13,7 @@ use pe_scrape::exposition::{Block, Format, encode};
 use pe_scrape::resolve::{Resolve, ResolveError};
 use pe_scrape::{
     Address, Batch, Cell, Family, Frame, Scraper, ScraperFactory, ScraperRegistry, ScraperSettings,
-    Table, Target, testkit,
+    Table, Target, testkit, with_causes,
 };
 use serde_json::{Value, json};
 
@@ -386,7 +386,7 @@ fn settings_are_checked_without_sockets() {
         registry
             .describe("ping", &settings(own))
             .map(drop)
-            .map_err(|error| error.to_string())
+            .map_err(|error| with_causes(&error))
     };
     assert_eq!(check(json!({"count": 3, "interface": "nowhere0"})), Ok(()));
     let unknown = check(json!({"cuont": 3})).unwrap_err();

@@ -37,7 +37,8 @@ const ROOM_PAUSE: Duration = Duration::from_millis(1);
 /// Connections can be accepted again when that has worked for so long. While descriptors are short, it works now and then.
 const ACCEPT_QUIET: Duration = Duration::from_secs(10);
 
-/// Connections that are accepted before they get to read: a small part of the places, so that none of them needs another's.
+/// The share of the places that may be accepted before they get to read: small, so that none of them needs another's, and that
+/// those which were told to close give their descriptors back.
 const UNREAD: usize = 16;
 
 /// How often connections are looked at whose time may be over.
@@ -173,7 +174,7 @@ impl Server {
             tasks.spawn(serve_connection(app, Arc::new(place), stream, tls));
             // Where thousands come at once, each reads what it was sent before another can need its place.
             unread += 1;
-            if unread >= UNREAD {
+            if unread >= places / UNREAD {
                 unread = 0;
                 tokio::task::yield_now().await;
             }
