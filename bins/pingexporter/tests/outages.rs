@@ -105,8 +105,19 @@ fn receivers_that_are_down_for_200_cycles_have_each_of_them_in_the_end() {
     let (agent, address) = start(&files);
     wait::until_true("200 cycles", || latest_cycle(address) >= Some(200));
     let mut told = vec![latest_cycle(address).unwrap()];
-    // So that the backlog is on disk only.
+    // So that the backlog is on disk only, once for both.
     drop(agent);
+    let state = files.path().join("state");
+    let queues = pe_push::queue_directories(&state).unwrap();
+    assert_eq!(queues, [(None, state.join("queue"))]);
+    let report = pe_push::queue::inspect(&mut pe_push::queue::Directory::existing(&queues[0].1));
+    let waiting = report.unwrap().sinks;
+    let waiting: Vec<_> = (waiting.iter())
+        .map(|(name, backlog)| (&**name, backlog.samples))
+        .collect();
+    let all = waiting[0].1;
+    assert_eq!(waiting, [("prometheus", all), ("victoria", all)]);
+    assert!(all > 200 * DEVICES as u64, "{all} samples wait");
     prometheus.server().restart().unwrap();
     victoria.server().restart().unwrap();
     // Opening the queues takes longer than some of the short cycles where the machine is busy.

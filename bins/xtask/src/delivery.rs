@@ -125,7 +125,7 @@ impl Delivery {
             &["--listen", &scraped.to_string()],
         )?;
         let plain = self.agent(&here, "plain", &configs, &["--listen", "none"])?;
-        let queue = here.join("state/queue-remote%5Fwrite");
+        let queue = here.join("state/queue");
         let state = sender.state.clone();
         let sender = self.agent(&here, "sender", &configs, &sender.arguments())?;
         let scrape = json!({"scrape_configs": [{

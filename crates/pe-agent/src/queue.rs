@@ -2,14 +2,17 @@
 //!
 //! Looking takes no lock and writes nothing, so that it may be done beside a running agent. Dropping needs the lock of the directory.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use humantime::format_rfc3339_seconds;
-use pe_push::queue::{Directory, QueueError, QueueReport, Verification, drop_all, inspect, verify};
+use pe_push::queue::{
+    Directory, QueueError, QueueReport, Verification, drop_all, drop_sink, inspect, verify,
+};
 use pe_push::{StateDir, queue_directories};
-use pe_scrape::with_causes;
+use pe_scrape::{Backlog, with_causes};
 
 use crate::cli::{QueueAction, QueueArgs};
 use crate::failure::Failure;
@@ -31,35 +34,16 @@ pub(crate) fn queue(args: QueueArgs) -> Result<(), Failure> {
         QueueAction::Drop => Some(lock(&directory)?),
         QueueAction::Inspect | QueueAction::Verify => None,
     };
-    for (sink, path) in queues {
-        let cannot = |action: &str, error: QueueError| {
-            Failure::cannot(
-                &format!("{action} the queue in {}", path.display()),
-                with_causes(&error),
-            )
-        };
-        let mut disk = Directory::existing(&path);
+    for queue in queues {
         match args.action {
-            QueueAction::Inspect => {
-                let report = inspect(&mut disk).map_err(|error| cannot("read", error))?;
-                text.push_str(&inspected(&sink, &report));
-            }
+            QueueAction::Inspect => text.push_str(&inspected(&queue)),
             QueueAction::Verify => {
-                let found = verify(&mut disk).map_err(|error| cannot("read", error))?;
+                let mut disk = Directory::existing(&queue.path);
+                let found = verify(&mut disk).map_err(|error| queue.cannot("read", error))?;
                 is_ok &= found.is_ok();
-                text.push_str(&verified(&sink, &found));
+                text.push_str(&verified(&queue, &found));
             }
-            QueueAction::Drop => {
-                let report = inspect(&mut disk).map_err(|error| cannot("read", error))?;
-                drop_all(&mut disk).map_err(|error| cannot("drop", error))?;
-                // Gone with its sink, if nothing else is in there.
-                let _ = std::fs::remove_dir(&path);
-                let samples: u64 = report.segments.iter().map(|segment| segment.samples).sum();
-                text.push_str(&format!(
-                    "sink {sink}: dropped, with {samples} samples in {}\n",
-                    count(report.segments.len(), "file")
-                ));
-            }
+            QueueAction::Drop => text.push_str(&dropped(&queue, args.sink.as_deref())?),
         }
     }
     print(text.as_bytes())?;
@@ -71,21 +55,69 @@ pub(crate) fn queue(args: QueueArgs) -> Result<(), Failure> {
     }
 }
 
-/// The queues of a state directory by sink: all, or one.
-fn chosen(directory: &Path, sink: Option<&str>) -> Result<Vec<(String, PathBuf)>, Failure> {
-    let mut queues = queue_directories(directory).map_err(|error| {
+/// A queue in the state directory.
+struct Found {
+    path: PathBuf,
+    report: QueueReport,
+    /// What waits for the sinks that were chosen.
+    sinks: Vec<(String, Backlog)>,
+    /// The sink that it is of, if it is of one alone.
+    owner: Option<String>,
+}
+
+impl Found {
+    fn cannot(&self, action: &str, error: QueueError) -> Failure {
+        cannot(action, &self.path, error)
+    }
+
+    /// Whose it is, for the beginning of a line.
+    fn name(&self) -> String {
+        match &self.owner {
+            Some(owner) => format!("sink {owner}"),
+            None => "all sinks".to_owned(),
+        }
+    }
+}
+
+fn cannot(action: &str, path: &Path, error: QueueError) -> Failure {
+    Failure::cannot(
+        &format!("{action} the queue in {}", path.display()),
+        with_causes(&error),
+    )
+}
+
+/// The queues of a state directory: all, or those with something of one sink.
+fn chosen(directory: &Path, sink: Option<&str>) -> Result<Vec<Found>, Failure> {
+    let queues = queue_directories(directory).map_err(|error| {
         let action = format!(
             "read the state directory {} (--state-dir names another)",
             directory.display()
         );
         Failure::cannot(&action, error)
     })?;
-    let Some(sink) = sink else { return Ok(queues) };
-    let known: Vec<String> = queues.iter().map(|(name, _)| format!("`{name}`")).collect();
-    queues.retain(|(name, _)| name == sink);
-    if !queues.is_empty() {
-        return Ok(queues);
+    let mut found = Vec::new();
+    let mut known = BTreeSet::new();
+    for (owner, path) in queues {
+        let report = inspect(&mut Directory::existing(&path));
+        let report = report.map_err(|error| cannot("read", &path, error))?;
+        let mut sinks = report.sinks.clone();
+        known.extend(owner.clone());
+        known.extend(sinks.iter().map(|(name, _)| name.clone()));
+        sinks.retain(|(name, _)| sink.is_none_or(|sink| sink == name));
+        let is_chosen = sink.is_none_or(|it| owner.as_deref() == Some(it)) || !sinks.is_empty();
+        if is_chosen {
+            found.push(Found {
+                path,
+                report,
+                sinks,
+                owner,
+            });
+        }
     }
+    let Some(sink) = sink.filter(|_| found.is_empty()) else {
+        return Ok(found);
+    };
+    let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
     Err(Failure::new(format!(
         "there is no queue of a sink `{sink}` in {}: {}",
         directory.display(),
@@ -94,6 +126,37 @@ fn chosen(directory: &Path, sink: Option<&str>) -> Result<Vec<(String, PathBuf)>
             false => format!("there are those of {}", known.join(", ")),
         }
     )))
+}
+
+/// Drops a queue, or what waits in it for one sink alone.
+fn dropped(queue: &Found, sink: Option<&str>) -> Result<String, Failure> {
+    let is_whole = sink.is_none() || queue.report.sinks.len() == queue.sinks.len();
+    if is_whole {
+        let disk = &mut Directory::existing(&queue.path);
+        drop_all(disk).map_err(|error| queue.cannot("drop", error))?;
+        // If nothing else is in there.
+        let _ = std::fs::remove_dir(&queue.path);
+        let segments = &queue.report.segments;
+        let samples: u64 = segments.iter().map(|segment| segment.samples).sum();
+        return Ok(format!(
+            "{}: dropped, with {samples} samples in {}\n",
+            match &queue.sinks[..] {
+                [(only, _)] => format!("sink {only}"),
+                _ => queue.name(),
+            },
+            count(segments.len(), "file")
+        ));
+    }
+    let mut text = String::new();
+    for (name, backlog) in &queue.sinks {
+        let disk = Box::new(Directory::existing(&queue.path));
+        drop_sink(disk, name).map_err(|error| queue.cannot("drop", error))?;
+        text.push_str(&format!(
+            "sink {name}: dropped, with {} samples that waited for it\n",
+            backlog.samples
+        ));
+    }
+    Ok(text)
 }
 
 fn lock(directory: &Path) -> Result<StateDir, Failure> {
@@ -106,14 +169,18 @@ fn lock(directory: &Path) -> Result<StateDir, Failure> {
     })
 }
 
-fn inspected(sink: &str, report: &QueueReport) -> String {
-    let mut text = format!("sink {sink}: ");
+fn inspected(queue: &Found) -> String {
+    let mut text = String::new();
+    let report = &queue.report;
     if report.sinks.is_empty() {
-        text.push_str("what was sent is not known; a sink begins with the oldest\n");
-    }
-    for (_, backlog) in &report.sinks {
         text.push_str(&format!(
-            "{} samples wait, {} bytes{}\n",
+            "{}: what was sent is not known; a sink begins with the oldest\n",
+            queue.name()
+        ));
+    }
+    for (sink, backlog) in &queue.sinks {
+        text.push_str(&format!(
+            "sink {sink}: {} samples wait, {} bytes{}\n",
             backlog.samples,
             backlog.bytes,
             match backlog.oldest {
@@ -137,11 +204,14 @@ fn inspected(sink: &str, report: &QueueReport) -> String {
     text
 }
 
-fn verified(sink: &str, found: &Verification) -> String {
+fn verified(queue: &Found, found: &Verification) -> String {
     let Verification {
         blocks, samples, ..
     } = found;
-    let mut text = format!("sink {sink}: {blocks} blocks with {samples} samples can be read\n");
+    let mut text = format!(
+        "{}: {blocks} blocks with {samples} samples can be read\n",
+        queue.name()
+    );
     if found.damaged_blocks > 0 || found.damages > 0 {
         text.push_str(&format!(
             "  damaged: {} blocks cannot be read, {} places hold no record\n",

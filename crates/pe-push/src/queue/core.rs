@@ -6,6 +6,7 @@
 //! - A block that was appended before a [`sync`](Queue::sync) that succeeded is given to each sink that was known then until that sink
 //!   acknowledges it, over crashes too, unless it is dropped by a limit or damaged on the disk, both of which are counted.
 //! - A sink gets blocks in their order (`Order::Strict`), each once between rewinds and restarts.
+//! - A block's time is settled once, for all sinks.
 //! - Memory does not grow with what is on the disk: some hundred bytes a segment; the numbers of the blocks of a few segments.
 //!
 //! It does not keep two programs apart: the caller locks the directory.
@@ -18,12 +19,14 @@ use pe_scrape::Backlog;
 
 use super::block::{count_samples, read_block, write_block};
 use super::column::ColumnWriter;
-use super::cursor::{self, COPIES, Cursor, Known, Ranges};
+use super::cursor::{self, COPIES, Cursor, Given, Ranges};
 use super::disk::{Disk, MemoryDisk};
 use super::format::{Kind, RecordHeader, segment_name, write_record, write_segment_header};
 use super::recovery::{self, Recovery};
 use super::segment::{Entry, Index, Segment, read_payload};
+use super::settled::Settled;
 use super::shape::{Shape, ShapeWriter};
+use super::types::Drops;
 use super::{BlockId, DropReason, Order, QueueCounters, QueueError, QueueLimits, time_of};
 use crate::SampleBlock;
 
@@ -49,6 +52,8 @@ pub struct Queue {
     /// The number of the next block.
     next: u64,
     cursors: BTreeMap<String, Cursor>,
+    /// Final times of blocks that may be there.
+    settled: Settled,
     /// Sinks that are new begin with the oldest block, since the cursors could not be read.
     cursors_lost: bool,
     /// Which copies of the cursors have to be written.
@@ -119,6 +124,7 @@ impl Queue {
             writing: None,
             next,
             cursors: BTreeMap::new(),
+            settled: Settled::default(),
             cursors_lost: found.cursors.is_none(),
             copies_due: 0,
             generation: found.generation,
@@ -133,9 +139,24 @@ impl Queue {
             payload: Vec::new(),
             counters: QueueCounters::default(),
         };
-        for (name, known) in found.cursors.unwrap_or_default() {
-            queue.add_cursor(name, known)?;
+        let known = found.cursors.unwrap_or_default();
+        queue.settled = known.settled;
+        for (name, done) in known.done {
+            queue.cursors.insert(name, Cursor::new(done));
         }
+        let names: Vec<String> = queue.cursors.keys().cloned().collect();
+        for name in names {
+            queue.count_waiting(&name)?;
+        }
+        for (number, time) in known.times {
+            if let Some((_, entry)) = queue.existing(number)?
+                && entry.header.number == number
+            {
+                let shift = time.wrapping_sub(entry.header.wall_ms);
+                queue.settled.insert(number, shift);
+            }
+        }
+        queue.settled.forget_below(queue.first_number());
         queue.release();
         Ok((queue, found.recovery))
     }
@@ -148,22 +169,22 @@ impl Queue {
         queue
     }
 
-    /// Gives `sink` a cursor. A sink that was known goes on where it was; a new one begins with the next block that is appended.
+    /// Gives `sink` a cursor. A sink that was known goes on where it was; a new one begins with the next block that is appended. One
+    /// that was [closed](Self::close) gets what is appended from now on.
     ///
     /// # Errors
     /// When the disk cannot be read.
     pub fn attach(&mut self, sink: &str, order: Order) -> Result<(), QueueError> {
         if !self.cursors.contains_key(sink) {
             let done = if self.cursors_lost { 0 } else { self.next };
-            let known = Known {
-                done: Ranges::below(done),
-                ..Known::default()
-            };
-            self.add_cursor(sink.to_owned(), known)?;
+            let cursor = Cursor::new(Ranges::below(done));
+            self.cursors.insert(sink.to_owned(), cursor);
+            self.count_waiting(sink)?;
             self.copies_due = COPIES.len();
         }
         if let Some(cursor) = self.cursors.get_mut(sink) {
             cursor.order = order;
+            cursor.is_closed = false;
             cursor.rewind();
         }
         Ok(())
@@ -180,6 +201,13 @@ impl Queue {
         self.release();
     }
 
+    /// Appends nothing more for `sink`, until it is attached again. What waits for it stays.
+    pub fn close(&mut self, sink: &str) {
+        if let Some(cursor) = self.cursors.get_mut(sink) {
+            cursor.is_closed = true;
+        }
+    }
+
     /// The sinks that are known.
     pub fn sinks(&self) -> impl Iterator<Item = &str> {
         self.cursors.keys().map(String::as_str)
@@ -192,7 +220,7 @@ impl Queue {
     /// # Errors
     /// When the block could not be written; it is dropped, and counted.
     pub fn append(&mut self, block: &SampleBlock) -> Result<Option<BlockId>, QueueError> {
-        if self.cursors.is_empty() {
+        if self.cursors.values().all(|cursor| cursor.is_closed) {
             return Ok(None);
         }
         let samples = count_samples(block);
@@ -222,6 +250,9 @@ impl Queue {
             }
             if failures == 2 {
                 self.counters.drop(reason, 1, samples.into());
+                for cursor in self.cursors.values_mut().filter(|it| !it.is_closed) {
+                    cursor.dropped.add(reason, samples.into());
+                }
                 return Err(error);
             }
         }
@@ -270,19 +301,26 @@ impl Queue {
             let block = self.read(first, &entry)?;
             let (samples, bytes) = weight(&entry.header);
             if let Some(mut block) = block {
+                let wall_ms = block.time.wall_ms;
+                if let Some(shift) = self.settled.get(number) {
+                    block.time.wall_ms = wall_ms.wrapping_add(shift);
+                    block.time.is_final = true;
+                }
                 if let Some(cursor) = self.cursors.get_mut(sink) {
-                    if let Some(time) = cursor.times.get(&number) {
-                        (block.time.wall_ms, block.time.is_final) = (*time, true);
-                    }
                     cursor.taken.insert(number, number + 1);
-                    cursor.waiting.insert(number, (samples, bytes));
+                    let given = Given {
+                        samples,
+                        bytes,
+                        wall_ms,
+                    };
+                    cursor.waiting.insert(number, given);
                 }
                 return Ok(Some((BlockId(number), block)));
             }
             self.counters.drop(DropReason::Damaged, 1, samples);
             for cursor in self.cursors.values_mut() {
                 if !cursor.done.contains(number) {
-                    cursor.finish(number, number + 1, samples, bytes);
+                    cursor.lose(DropReason::Damaged, number..number + 1, samples, bytes);
                 }
             }
             self.copies_due = self.copies_due.max(1);
@@ -307,17 +345,28 @@ impl Queue {
     }
 
     /// Settles the times of blocks that `sink` was given and is about to send, in wall-clock milliseconds. After a
-    /// [`sync`](Self::sync) they come with these times, marked as final, over restarts too, until they are acknowledged.
-    pub fn settle(&mut self, sink: &str, times: impl IntoIterator<Item = (BlockId, i64)>) {
-        let Some(cursor) = self.cursors.get_mut(sink) else {
-            return;
+    /// [`sync`](Self::sync) they come with these times, marked as final, to all sinks and over restarts too, until they are acknowledged.
+    ///
+    /// A time that was settled before stands. Returns whether all are as `sink` wants them; where not, it must read them again.
+    pub fn settle(&mut self, sink: &str, times: impl IntoIterator<Item = (BlockId, i64)>) -> bool {
+        let Some(cursor) = self.cursors.get(sink) else {
+            return true;
         };
+        let mut are_equal = true;
         for (BlockId(number), time) in times {
-            if cursor.waiting.contains_key(&number) {
-                cursor.times.entry(number).or_insert(time);
-                self.copies_due = self.copies_due.max(1);
+            let Some(given) = cursor.waiting.get(&number) else {
+                continue;
+            };
+            let shift = time.wrapping_sub(given.wall_ms);
+            match self.settled.get(number) {
+                Some(settled) => are_equal &= settled == shift,
+                None => {
+                    self.settled.insert(number, shift);
+                    self.copies_due = self.copies_due.max(1);
+                }
             }
         }
+        are_equal
     }
 
     /// Gives out again what `sink` has not acknowledged.
@@ -359,14 +408,19 @@ impl Queue {
                 let former = self.cursors.get(name);
                 if former.is_none_or(|former| !waiting(former)) {
                     cursor.finish(new, new + 1, samples, bytes);
-                } else if let Some(time) = former.and_then(|former| former.times.get(&number)) {
-                    cursor.times.insert(new, *time);
-                    other.copies_due = other.copies_due.max(1);
                 }
             }
+            if let Some(shift) = self.settled.get(number) {
+                other.settled.insert(new, shift);
+                other.copies_due = other.copies_due.max(1);
+            }
         }
-        let counters = &mut other.counters;
-        counters.add(&self.counters);
+        other.counters.add(&self.counters);
+        for (name, cursor) in &mut other.cursors {
+            if let Some(former) = self.cursors.get(name) {
+                cursor.dropped.add_all(&former.dropped);
+            }
+        }
         Ok(())
     }
 
@@ -386,6 +440,23 @@ impl Queue {
             backlog.oldest = oldest.map(|(_, entry)| time_of(entry.header.wall_ms));
         }
         Ok(backlog)
+    }
+
+    /// Whether `sink` has acknowledged all that is there.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn is_done(&mut self, sink: &str) -> Result<bool, QueueError> {
+        let mut from = 0;
+        while let Some(cursor) = self.cursors.get(sink) {
+            from = cursor.done.first_missing(from);
+            match self.existing(from)? {
+                // A number without a block.
+                Some((_, entry)) if entry.header.number > from => from = entry.header.number,
+                found => return Ok(found.is_none()),
+            }
+        }
+        Ok(true)
     }
 
     /// Drops segments whose newest block is older than the limit, at this time by the wall clock.
@@ -412,6 +483,17 @@ impl Queue {
     #[must_use]
     pub fn counters(&self) -> QueueCounters {
         self.counters
+    }
+
+    /// Samples that were dropped for this reason before `sink` had acknowledged them, since the queue was opened.
+    #[must_use]
+    pub fn dropped_samples(&self, sink: &str, reason: DropReason) -> u64 {
+        self.drops(sink).get(reason)
+    }
+
+    pub(crate) fn drops(&self, sink: &str) -> Drops {
+        let cursor = self.cursors.get(sink);
+        cursor.map_or_else(Drops::default, |cursor| cursor.dropped)
     }
 
     /// The number of the oldest block that may still be there; that of the next one if there is none.
@@ -456,20 +538,25 @@ impl Queue {
         Ok(latest)
     }
 
-    fn add_cursor(&mut self, name: String, mut known: Known) -> Result<(), QueueError> {
+    /// Counts what waits for a cursor that is new here.
+    fn count_waiting(&mut self, name: &str) -> Result<(), QueueError> {
         let oldest = self.first_number();
-        known.done.insert(0, oldest);
-        known
-            .times
-            .retain(|number, _| !known.done.contains(*number));
-        let mut cursor = Cursor::new(known);
+        let Some(cursor) = self.cursors.get_mut(name) else {
+            return Ok(());
+        };
+        cursor.done.insert(0, oldest);
+        cursor.rewind();
+        let done = cursor.done.clone();
         let segments: Vec<Segment> = self.all_segments().collect();
+        let (mut samples, mut bytes) = (0, 0);
         for segment in segments {
-            let (samples, bytes) = self.waiting_in(&segment, &cursor.done)?;
-            cursor.samples += samples;
-            cursor.bytes += bytes;
+            let waiting = self.waiting_in(&segment, &done)?;
+            samples += waiting.0;
+            bytes += waiting.1;
         }
-        self.cursors.insert(name, cursor);
+        if let Some(cursor) = self.cursors.get_mut(name) {
+            (cursor.samples, cursor.bytes) = (samples, bytes);
+        }
         Ok(())
     }
 
@@ -544,9 +631,14 @@ impl Queue {
         writing.segment.length += self.buffer.len() as u64;
         writing.changed = true;
         let (samples, bytes) = weight(&header);
+        let number = self.next;
         for cursor in self.cursors.values_mut() {
-            cursor.samples += samples;
-            cursor.bytes += bytes;
+            if cursor.is_closed {
+                cursor.finish(number, number + 1, 0, 0);
+            } else {
+                cursor.samples += samples;
+                cursor.bytes += bytes;
+            }
         }
         self.note_fresh(block.time.boot_ns);
         let id = BlockId(self.next);
@@ -666,7 +758,7 @@ impl Queue {
             let (samples, bytes) = waiting.unwrap_or((segment.samples, segment.block_bytes));
             dropped = dropped.max(samples);
             if let Some(cursor) = self.cursors.get_mut(&name) {
-                cursor.finish(segment.first, end, samples, bytes);
+                cursor.lose(reason, segment.first..end, samples, bytes);
             }
         }
         self.copies_due = self.copies_due.max(1);
@@ -688,6 +780,7 @@ impl Queue {
     fn remove_segment(&mut self, first: u64) {
         self.segments.remove(&first);
         self.open.retain(|(open, _)| *open != first);
+        self.settled.forget_below(self.first_number());
         // If it cannot be removed, the next start finds that all of it is acknowledged.
         if self.disk.remove(&segment_name(first)).is_ok() {
             self.directory_changed = true;
@@ -863,10 +956,14 @@ impl Queue {
         self.counters.damages += index.damages;
         self.counters.drop(DropReason::Damaged, blocks, samples);
         // The sums of other cursors were made of what is there.
-        let cursors = self.cursors.values_mut();
-        for cursor in cursors.filter(|cursor| cursor.done.is_clear(told.first, told.end)) {
-            cursor.samples = cursor.samples.saturating_sub(samples);
-            cursor.bytes = cursor.bytes.saturating_sub(bytes);
+        for cursor in self.cursors.values_mut() {
+            if cursor.done.is_clear(told.first, told.end) {
+                cursor.samples = cursor.samples.saturating_sub(samples);
+                cursor.bytes = cursor.bytes.saturating_sub(bytes);
+            }
+            if !cursor.done.covers(told.first, told.end) {
+                cursor.dropped.add(DropReason::Damaged, samples);
+            }
         }
     }
 
@@ -874,7 +971,13 @@ impl Queue {
         let generation = self.generation + 1;
         let copy = usize::from(generation % 2 == 1);
         let name = COPIES[copy];
-        let bytes = cursor::encode(generation, self.cursors.iter());
+        let bytes = {
+            let done = self
+                .cursors
+                .iter()
+                .map(|(name, cursor)| (name, &cursor.done));
+            cursor::encode(generation, done, &self.settled)
+        };
         let created = self.disk.create(name);
         created.map_err(|source| io_error("create", name, source))?;
         self.directory_changed |= !std::mem::replace(&mut self.copies_made[copy], true);

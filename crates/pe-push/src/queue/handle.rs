@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use super::block::count_samples;
 use super::drop_log::{DropChange, DropLog, Dropped};
+use super::types::Drops;
 use super::{
     BlockId, Disk, DropReason, Order, Queue, QueueCounters, QueueError, QueueLimits, Recovery,
 };
@@ -69,6 +70,7 @@ struct Inbox {
 #[derive(Default)]
 struct Seen {
     backlogs: BTreeMap<Arc<str>, Backlog>,
+    dropped: BTreeMap<Arc<str>, Drops>,
     counters: QueueCounters,
     bytes: u64,
 }
@@ -79,7 +81,10 @@ enum Request {
     Retain(Vec<String>),
     Next(Arc<str>, oneshot::Sender<Next>),
     Acknowledge(Arc<str>, Vec<BlockId>),
-    Settle(Arc<str>, Vec<(BlockId, i64)>, oneshot::Sender<()>),
+    Settle(Arc<str>, Vec<(BlockId, i64)>, oneshot::Sender<bool>),
+    Close(Arc<str>),
+    Forget(Arc<str>),
+    IsDone(Arc<str>, oneshot::Sender<bool>),
     Rewind(Arc<str>),
     Flush(oneshot::Sender<()>),
     Latest(oneshot::Sender<Vec<SampleBlock>>),
@@ -129,6 +134,7 @@ impl QueueHandle {
             changed: None,
             expired: None,
             flushes: Vec::new(),
+            settlings: Vec::new(),
             is_failing: false,
             drops: DropLog::default(),
         };
@@ -180,6 +186,16 @@ impl QueueHandle {
         self.owner.0.ask(Request::Retain(sinks));
     }
 
+    /// Appends nothing more for a sink, until there is a new reader for it. What waits for it stays.
+    pub fn close(&self, sink: &str) {
+        self.owner.0.ask(Request::Close(sink.into()));
+    }
+
+    /// Forgets one sink: what waits for it alone is dropped.
+    pub fn forget(&self, sink: &str) {
+        self.owner.0.ask(Request::Forget(sink.into()));
+    }
+
     /// Returns when all that was appended and acknowledged before survives a power cut, as far as the disk takes it.
     ///
     /// # Cancel safety
@@ -228,6 +244,17 @@ impl QueueHandle {
         let too_fast = shared.inbox().too_fast;
         counters.drop(DropReason::TooFast, too_fast.0, too_fast.1);
         counters
+    }
+
+    /// Samples that were dropped for this reason before `sink` had acknowledged them, as of a moment ago.
+    #[must_use]
+    pub fn dropped_samples(&self, sink: &str, reason: DropReason) -> u64 {
+        let shared = &self.owner.0;
+        if reason == DropReason::TooFast {
+            return shared.inbox().too_fast.1;
+        }
+        let seen = shared.seen();
+        seen.dropped.get(sink).map_or(0, |drops| drops.get(reason))
     }
 
     /// Bytes of all segments, as of a moment ago.
@@ -281,19 +308,19 @@ impl QueueReader {
     }
 
     /// Settles the times of blocks that are about to be sent, in wall-clock milliseconds. Returns when they survive a power cut,
-    /// as far as the disk takes it: until they are acknowledged, these blocks are read with these times.
+    /// as far as the disk takes it: until they are acknowledged, these blocks are read with these times, by all sinks.
+    ///
+    /// A time that was settled before stands. Returns whether all are as asked for; where not, what was read is to be read again.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing: they are settled all the same.
-    pub fn settle(&self, times: Vec<(BlockId, i64)>) -> impl Future<Output = ()> + use<> {
+    pub fn settle(&self, times: Vec<(BlockId, i64)>) -> impl Future<Output = bool> + use<> {
         let (reply, done) = oneshot::channel();
         self.owner
             .0
             .ask(Request::Settle(self.sink.clone(), times, reply));
-        async {
-            // No answer: the thread is gone, and there is nothing to wait for.
-            let _ = done.await;
-        }
+        // No answer: the thread is gone, and there is nothing to wait for.
+        async { done.await.unwrap_or(true) }
     }
 
     /// Starts again with what was read and is not acknowledged.
@@ -302,11 +329,21 @@ impl QueueReader {
         self.owner.0.ask(Request::Rewind(self.sink.clone()));
     }
 
+    /// Whether this sink has acknowledged all that was appended before.
+    ///
+    /// # Cancel safety
+    /// It changes nothing.
+    pub async fn is_done(&self) -> bool {
+        let (reply, is_done) = oneshot::channel();
+        self.owner.0.ask(Request::IsDone(self.sink.clone(), reply));
+        is_done.await.unwrap_or(false)
+    }
+
     /// What this sink has not acknowledged, as of a moment ago.
     #[must_use]
     pub fn backlog(&self) -> Backlog {
-        let seen = self.owner.0.seen();
-        seen.backlogs.get(&self.sink).copied().unwrap_or_default()
+        let backlogs = &self.owner.0.seen().backlogs;
+        backlogs.get(&self.sink).copied().unwrap_or_default()
     }
 }
 
@@ -370,6 +407,8 @@ struct Worker {
     changed: Option<Instant>,
     expired: Option<Instant>,
     flushes: Vec<oneshot::Sender<()>>,
+    /// Those who wait for times that were settled, and whether these are as they wanted them.
+    settlings: Vec<(oneshot::Sender<bool>, bool)>,
     /// Whether the latest operation on the disk failed: that is logged when it begins and when it ends.
     is_failing: bool,
     drops: DropLog,
@@ -428,8 +467,18 @@ impl Worker {
                 self.change();
             }
             Request::Settle(sink, times, reply) => {
-                self.queue.settle(&sink, times);
-                self.flushes.push(reply);
+                let are_equal = self.queue.settle(&sink, times);
+                self.settlings.push((reply, are_equal));
+                self.change();
+            }
+            Request::IsDone(sink, reply) => {
+                let is_done = self.queue.is_done(&sink);
+                let _ = reply.send(is_done.unwrap_or(false));
+            }
+            Request::Close(sink) => self.queue.close(&sink),
+            Request::Forget(sink) => {
+                self.sinks.remove(&sink);
+                self.queue.retain(|name| *name != *sink);
                 self.change();
             }
             Request::Rewind(sink) => {
@@ -491,7 +540,7 @@ impl Worker {
 
     fn sync_when_due(&mut self) {
         let is_due = self.changed.is_some_and(|at| at.elapsed() >= SYNC_DELAY);
-        if is_due || !self.flushes.is_empty() {
+        if is_due || !self.flushes.is_empty() || !self.settlings.is_empty() {
             self.sync();
         }
     }
@@ -502,6 +551,9 @@ impl Worker {
         self.note(synced);
         for flush in self.flushes.drain(..) {
             let _ = flush.send(());
+        }
+        for (settling, are_equal) in self.settlings.drain(..) {
+            let _ = settling.send(are_equal);
         }
     }
 
@@ -559,16 +611,18 @@ impl Worker {
     }
 
     fn tell(&mut self) {
-        let mut backlogs = BTreeMap::new();
+        let (mut backlogs, mut dropped) = (BTreeMap::new(), BTreeMap::new());
         for sink in self.sinks.keys() {
             // What cannot be read now keeps what is known of it.
             let backlog = self.queue.backlog(sink);
             let known = || self.shared.seen().backlogs.get(sink).copied();
             let backlog = backlog.ok().or_else(known).unwrap_or_default();
             backlogs.insert(sink.clone(), backlog);
+            dropped.insert(sink.clone(), self.queue.drops(sink));
         }
         *self.shared.seen() = Seen {
             backlogs,
+            dropped,
             counters: self.queue.counters(),
             bytes: self.queue.bytes(),
         };

@@ -81,10 +81,10 @@ impl Verification {
 pub fn inspect(disk: &mut dyn Disk) -> Result<QueueReport, QueueError> {
     let found = recovery::find(disk)?;
     let mut sinks = Vec::new();
-    for (name, known) in found.cursors.into_iter().flatten() {
+    for (name, done) in found.cursors.unwrap_or_default().done {
         let mut backlog = Backlog::default();
         for segment in found.segments.values() {
-            add_waiting(disk, segment, &known.done, &mut backlog)?;
+            add_waiting(disk, segment, &done, &mut backlog)?;
         }
         sinks.push((name, backlog));
     }

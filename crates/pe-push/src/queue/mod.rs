@@ -43,8 +43,11 @@ mod drop_log;
 mod format;
 mod handle;
 mod inspect;
+#[cfg(test)]
+mod lagging;
 mod recovery;
 mod segment;
+mod settled;
 mod shape;
 #[cfg(test)]
 mod testing;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cursor::{COPIES, Cursors, decode};
+use super::cursor::{COPIES, Known, decode};
 use super::disk::Disk;
 use super::format::{parse_segment_name, segment_name};
 use super::segment::Segment;
@@ -39,7 +39,7 @@ pub struct Recovery {
 pub(crate) struct Found {
     pub(crate) segments: BTreeMap<u64, Segment>,
     /// `None` if there are blocks and no copy of the cursors can be read.
-    pub(crate) cursors: Option<Cursors>,
+    pub(crate) cursors: Option<Known>,
     pub(crate) generation: u64,
     pub(crate) recovery: Recovery,
     /// The least number that no file has used.
@@ -51,10 +51,8 @@ pub(crate) struct Found {
 impl Found {
     /// The number for the next block.
     pub(crate) fn next(&self) -> u64 {
-        let cursors = self.cursors.iter().flatten();
-        cursors
-            .map(|(_, known)| known.end())
-            .fold(self.unused, u64::max)
+        let known = self.cursors.as_ref().map_or(0, Known::end);
+        known.max(self.unused)
     }
 }
 
@@ -91,7 +89,7 @@ pub(crate) fn find(disk: &mut dyn Disk) -> Result<Found, QueueError> {
             Err(error) => return Err(error),
         }
     }
-    let mut newest: Option<(u64, Cursors)> = None;
+    let mut newest: Option<(u64, Known)> = None;
     for name in COPIES {
         let Some((_, length)) = files.iter().find(|(file, _)| file == name) else {
             continue;
@@ -109,7 +107,7 @@ pub(crate) fn find(disk: &mut dyn Disk) -> Result<Found, QueueError> {
     }
     let generation = newest.as_ref().map_or(0, |newest| newest.0);
     let cursors = newest.map(|newest| newest.1);
-    let cursors = cursors.or_else(|| segments.is_empty().then(Cursors::new));
+    let cursors = cursors.or_else(|| segments.is_empty().then(Known::default));
     Ok(Found {
         segments,
         cursors,

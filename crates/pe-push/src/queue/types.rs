@@ -148,6 +148,26 @@ impl DropReason {
     }
 }
 
+/// Samples that were dropped before a sink had them, by reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Drops([u64; DropReason::ALL.len()]);
+
+impl Drops {
+    pub(crate) fn get(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    pub(crate) fn add(&mut self, reason: DropReason, samples: u64) {
+        self.0[reason as usize] += samples;
+    }
+
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        for (own, other) in self.0.iter_mut().zip(other.0) {
+            *own += other;
+        }
+    }
+}
+
 /// What happened since a queue was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]

@@ -15,8 +15,8 @@ use pe_scrape::{
     MetricKind, is_absent,
 };
 
+use super::selection::{Flat, Selection, Taken, metrics_of, without_others};
 use crate::{NativeColumn, SampleBlock, SampleMetric, SampleTime};
-use pe_scrape::Filter;
 
 /// The one NaN that stands for a measured NaN; others have a meaning on the wire.
 ///
@@ -68,20 +68,11 @@ pub(crate) fn wall_ms(time: SystemTime) -> i64 {
 pub(crate) struct Shape {
     pub(crate) metrics: Arc<[SampleMetric]>,
     pub(crate) rows: Arc<[LabelSet]>,
-    /// Which of the flat columns are sent: some rows of them, or all.
-    sent: Vec<Sent>,
+    /// Which of the flat columns are taken: some rows of them, or all.
+    taken: Vec<Taken>,
     /// Of the frames: kept so that their addresses stay theirs.
     columns: Arc<Columns>,
     frame_rows: Arc<[LabelSet]>,
-}
-
-/// Whether the sink's filter takes the series of a column.
-#[derive(Debug, PartialEq)]
-enum Sent {
-    All,
-    None,
-    /// Row by row.
-    Rows(Vec<bool>),
 }
 
 /// A frame's block and shape.
@@ -105,9 +96,7 @@ pub(crate) struct ReportBlocks {
 pub(crate) struct BlockMaker {
     external: Labels,
     instance: Arc<str>,
-    filter: Filter,
-    /// Whether native histograms are sent.
-    with_natives: bool,
+    selection: Selection,
     groups: HashMap<Arc<str>, Shapes>,
     steps: Steps,
 }
@@ -163,22 +152,24 @@ struct Shapes {
 
 impl BlockMaker {
     /// `host` is the agent's `instance` unless an external label says otherwise.
-    pub(crate) fn new(external: Labels, host: &str, filter: Filter) -> Self {
-        let instance = external.get("instance").unwrap_or(host).into();
+    pub(crate) fn new(external: Labels, host: &str, selection: Selection) -> Self {
         Self {
+            instance: instance(&external, host),
             external,
-            instance,
-            filter,
-            with_natives: false,
+            selection,
             groups: HashMap::new(),
             steps: Steps::default(),
         }
     }
 
-    /// Makes blocks of native histograms too, or not.
-    pub(crate) fn with_natives(mut self, with_natives: bool) -> Self {
-        self.with_natives = with_natives;
-        self
+    /// Goes on with other labels and other series, if these are others.
+    pub(crate) fn adapt(&mut self, external: &Labels, host: &str, selection: Selection) {
+        if self.external != *external || self.selection != selection {
+            self.instance = instance(external, host);
+            self.external = external.clone();
+            self.selection = selection;
+            self.groups.clear();
+        }
     }
 
     /// With a reading of the clocks, from before anything is measured.
@@ -213,9 +204,10 @@ impl BlockMaker {
             .chain(&report.exporter)
             .filter(|frame| !frame.rows().is_empty())
             .map(|frame| {
-                let shape = shapes.shape(frame, &own, &self.filter, self.with_natives);
+                let shape = shapes.shape(frame, &own, &self.selection);
                 let time = now.time_of(frame.time(), age(report, frame, now, may_be_set));
-                let (columns, natives) = shape.filtered(flatten(frame, self.with_natives));
+                let flat = flatten(frame, self.selection.with_natives);
+                let (columns, natives) = without_others(&shape.taken, flat);
                 let block = SampleBlock {
                     time,
                     metrics: shape.metrics.clone(),
@@ -229,7 +221,7 @@ impl BlockMaker {
         let not_now = |frame: &&Arc<Frame>| frame.time() != report.started;
         let kept = report.kept.iter();
         let kept = kept.chain(report.passed_on.iter().filter(not_now));
-        let kept = kept.map(|frame| shapes.shape(frame, &own, &self.filter, self.with_natives));
+        let kept = kept.map(|frame| shapes.shape(frame, &own, &self.selection));
         let kept = kept.collect();
         shapes.forget();
         ReportBlocks { fresh, kept }
@@ -266,8 +258,7 @@ impl Shapes {
         &mut self,
         frame: &Frame,
         own: &[(Arc<str>, Arc<str>)],
-        filter: &Filter,
-        with_natives: bool,
+        selection: &Selection,
     ) -> Arc<Shape> {
         let address = (
             Arc::as_ptr(frame.columns()).addr(),
@@ -293,13 +284,7 @@ impl Shapes {
             }
             None => {
                 let like = self.by_columns.get(&address.0);
-                let shape = Arc::new(Shape::new(
-                    frame,
-                    own,
-                    filter,
-                    with_natives,
-                    like.map(|it| &**it),
-                ));
+                let shape = Arc::new(Shape::new(frame, own, selection, like.map(|it| &**it)));
                 self.by_columns.insert(address.0, shape.clone());
                 shape
             }
@@ -330,36 +315,31 @@ impl Shape {
     fn new(
         frame: &Frame,
         own: &[(Arc<str>, Arc<str>)],
-        filter: &Filter,
-        with_natives: bool,
+        selection: &Selection,
         like: Option<&Shape>,
     ) -> Self {
         let rows = frame.rows().iter().map(|row| full_labels(row, own));
         let rows: Arc<[LabelSet]> = rows.collect();
         if let Some(like) = like
-            && filter.is_empty()
+            && selection.takes_all()
         {
             return Self {
                 metrics: like.metrics.clone(),
                 rows,
-                sent: (0..like.metrics.len()).map(|_| Sent::All).collect(),
+                taken: (0..like.metrics.len()).map(|_| Taken::All).collect(),
                 columns: frame.columns().clone(),
                 frame_rows: frame.rows().clone(),
             };
         }
-        let mut metrics = metrics(frame.columns(), with_natives);
+        let mut metrics = metrics(frame.columns(), selection.with_natives);
         if frame.is_passed_on() {
             rename_clashes(&mut metrics, own);
         }
-        let sent: Vec<Sent> = (metrics.iter().map(|it| sent(it, &rows, filter))).collect();
-        let is_sent = sent.iter().map(|sent| *sent != Sent::None);
-        let metrics = metrics.iter().zip(is_sent);
+        let taken = selection.of(&metrics, &rows);
         Self {
-            metrics: (metrics.filter(|(_, is_sent)| *is_sent))
-                .map(|(metric, _)| metric.clone())
-                .collect(),
+            metrics: metrics_of(&taken, &metrics),
             rows,
-            sent,
+            taken,
             columns: frame.columns().clone(),
             frame_rows: frame.rows().clone(),
         }
@@ -370,39 +350,10 @@ impl Shape {
         Self {
             metrics: block.metrics.clone(),
             rows: block.rows.clone(),
-            sent: Vec::new(),
+            taken: Vec::new(),
             columns: Columns::new(&[]).expect("no column contradicts another"),
             frame_rows: block.rows.clone(),
         }
-    }
-
-    /// The flat columns without what the filter leaves out.
-    fn filtered(&self, (columns, mut natives): Flat) -> Flat {
-        let is_left_out = |metric: usize| self.sent[metric] == Sent::None;
-        natives.retain_mut(|native| {
-            let before = (0..native.metric).filter(|metric| is_left_out(*metric));
-            let (left_out, is_sent) = (before.count(), !is_left_out(native.metric));
-            native.metric -= left_out;
-            is_sent
-        });
-        let columns = columns.into_iter().zip(&self.sent);
-        let columns = columns
-            .filter_map(|(mut column, sent)| {
-                match sent {
-                    Sent::None => return None,
-                    Sent::All => {}
-                    Sent::Rows(rows) => {
-                        for (value, is_sent) in column.iter_mut().zip(rows) {
-                            if !is_sent {
-                                *value = ABSENT;
-                            }
-                        }
-                    }
-                }
-                Some(column)
-            })
-            .collect();
-        (columns, natives)
     }
 
     fn address(&self) -> (usize, usize) {
@@ -413,20 +364,8 @@ impl Shape {
     }
 }
 
-/// Whether the filter takes the series of a metric.
-fn sent(metric: &SampleMetric, rows: &[LabelSet], filter: &Filter) -> Sent {
-    match filter.takes_metric(&metric.name) {
-        Some(true) => Sent::All,
-        Some(false) => Sent::None,
-        None => Sent::Rows(
-            rows.iter()
-                .map(|row| {
-                    let label = |name: &str| metric.labels.get(name).or_else(|| row.get(name));
-                    filter.takes(&metric.name, label)
-                })
-                .collect(),
-        ),
-    }
+fn instance(external: &Labels, host: &str) -> Arc<str> {
+    external.get("instance").unwrap_or(host).into()
 }
 
 fn content(frame: &Frame) -> u64 {
@@ -479,9 +418,6 @@ fn rename_clashes(metrics: &mut [SampleMetric], own: &[(Arc<str>, Arc<str>)]) {
         }
     }
 }
-
-/// Flat columns, and the records of those that are native histograms.
-type Flat = (Vec<Vec<f64>>, Vec<NativeColumn>);
 
 /// The flat columns of a frame's columns.
 fn metrics(columns: &Columns, with_natives: bool) -> Vec<SampleMetric> {
@@ -631,6 +567,7 @@ mod tests {
 
     use super::*;
     use crate::remote_write::testing::{labels, now, report};
+    use pe_scrape::Filter;
 
     fn names(block: &SampleBlock, row: usize) -> Vec<String> {
         let row = block.rows[row].iter();
@@ -653,7 +590,7 @@ mod tests {
     #[test]
     fn rows_carry_job_and_external_labels_sorted_and_without_empty_values() {
         let external = labels(&[("zone", "b"), ("Area", "north"), ("empty", "")]);
-        let mut maker = BlockMaker::new(external, "host", Filter::default());
+        let mut maker = BlockMaker::new(external, "host", Selection::default());
         let made = maker.make(&report("plant", [frame("router", 2.5)]), now(9_000));
         let [shaped] = &made.fresh[..] else {
             panic!("one frame, one block")
@@ -686,7 +623,7 @@ mod tests {
         agent.is_agent = true;
         agent.exporter = vec![own];
         let of = |external: &[(&str, &str)]| {
-            let mut maker = BlockMaker::new(labels(external), "host", Filter::default());
+            let mut maker = BlockMaker::new(labels(external), "host", Selection::default());
             let made = maker.make(&agent, now(0));
             names(&made.fresh[0].block, 0)
         };
@@ -708,7 +645,7 @@ mod tests {
         }
         let rows: Arc<[LabelSet]> = [LabelSet::empty()].into();
         let frame = Frame::freeze(&table, rows, UNIX_EPOCH);
-        let mut maker = BlockMaker::new(Labels::default(), "host", Filter::default());
+        let mut maker = BlockMaker::new(Labels::default(), "host", Selection::default());
         let made = maker.make(&report("plant", [frame]), now(0));
         let block = &made.fresh[0].block;
         let series: Vec<(&str, Option<&str>, f64)> = block
@@ -749,7 +686,11 @@ mod tests {
             .build();
         let mut filter = filter;
         let mut made = |keep: &[&str], drop: &[&str]| {
-            let mut maker = BlockMaker::new(Labels::default(), "host", filter(keep, drop));
+            let mut maker = BlockMaker::new(
+                Labels::default(),
+                "host",
+                Selection::new(filter(keep, drop), false),
+            );
             let made = maker.make(&report("plant", [frame.clone()]), now(0));
             made.fresh[0].block.clone()
         };
@@ -769,7 +710,7 @@ mod tests {
 
     #[test]
     fn frames_of_equal_content_share_their_labels() {
-        let mut maker = BlockMaker::new(Labels::default(), "host", Filter::default());
+        let mut maker = BlockMaker::new(Labels::default(), "host", Selection::default());
         let mut make = |frame: Frame| {
             let made = maker.make(&report("plant", [frame]), now(0));
             made.fresh[0].block.rows.clone()
@@ -786,7 +727,8 @@ mod tests {
     #[test]
     fn a_report_that_comes_late_keeps_its_time_unless_the_clock_was_set() {
         let start = now(1_000);
-        let mut maker = BlockMaker::new(Labels::default(), "host", Filter::default()).since(start);
+        let mut maker =
+            BlockMaker::new(Labels::default(), "host", Selection::default()).since(start);
         let mut cycle = report("plant", [frame("router", 1.0).at(start.wall)]);
         cycle.started = start.wall;
         cycle.duration = Duration::from_millis(50);
@@ -805,7 +747,7 @@ mod tests {
 
     #[test]
     fn the_time_since_boot_does_not_depend_on_a_step_of_the_wall_clock() {
-        let mut maker = BlockMaker::new(Labels::default(), "host", Filter::default());
+        let mut maker = BlockMaker::new(Labels::default(), "host", Selection::default());
         let mut cycle = report("plant", [frame("router", f64::NAN)]);
         cycle.started = UNIX_EPOCH + Duration::from_millis(5_000);
         cycle.duration = Duration::from_millis(200);

@@ -20,6 +20,9 @@ const FAR_OFF: Duration = Duration::from_secs(30);
 /// Steps below this are not corrected: reading two clocks one after the other differs by less.
 const SMALLEST_STEP: i64 = 50;
 
+/// Steps that differ by less are the same: times are rounded to milliseconds, and a clock is slewed after it was set.
+const SAME_STEP: i64 = 5;
+
 /// What is known of the clocks.
 #[derive(Debug)]
 pub(crate) struct ClockTruth {
@@ -133,6 +136,18 @@ pub(crate) fn correct(time: &mut SampleTime, now: Now) -> Correction {
     Correction::Stepped(step)
 }
 
+/// Makes the steps of neighbours equal, which the queue then keeps as one.
+#[derive(Debug, Default)]
+pub(crate) struct Steady(Option<i64>);
+
+impl Steady {
+    /// The step to correct by: the latest one, where this is the same.
+    pub(crate) fn step(&mut self, step: i64) -> i64 {
+        let latest = self.0.filter(|latest| (step - latest).abs() < SAME_STEP);
+        *self.0.insert(latest.unwrap_or(step))
+    }
+}
+
 /// Whether the wall clock was stepped between two moments of one run.
 pub(crate) fn has_stepped(before: Now, now: Now) -> bool {
     step_since(before, now) != 0
@@ -242,6 +257,13 @@ mod tests {
         for further_off in [later(start, 5, 0), later(start, 5, -1_000_000)] {
             assert!(held().hold(further_off).is_some());
         }
+    }
+
+    #[test]
+    fn steps_that_differ_by_rounding_are_one() {
+        let mut steady = Steady::default();
+        let steps = [70_000, 69_999, 70_002, 70_005, 70_004, -20].map(|step| steady.step(step));
+        assert_eq!(steps, [70_000, 70_000, 70_000, 70_005, 70_005, -20]);
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Doubts {
 
     /// Whether the receiver may have a block already.
     pub(crate) fn is_doubted(&self, block: &SampleBlock) -> bool {
-        // A time is settled before its block is sent for the first time.
+        // A time is settled before its block is sent for the first time, by this sink or by another.
         let may_be_there = block.time.is_final && self.started.is_after(block);
         may_be_there && self.sent < MOST_DOUBTED && !self.certain.contains_key(&shape(block))
     }

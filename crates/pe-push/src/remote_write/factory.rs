@@ -37,8 +37,9 @@ impl RemoteWriteFactory {
         }
     }
 
-    /// Keeps what waits to be sent in a [`StateDir`](crate::StateDir). It is opened with the first results; while it cannot be
-    /// used, 64 MB of samples are kept in memory for each sink. `None` is memory only.
+    /// Keeps what waits to be sent in a [`StateDir`](crate::StateDir), in one queue for all sinks of this factory. It is opened with the
+    /// first results, and what waits for sinks that were not made by then is dropped. While it cannot be used, 64 MB of samples are kept in
+    /// memory. `None` is memory only.
     #[must_use]
     pub fn state_dir(mut self, path: Option<PathBuf>) -> Self {
         self.stores = Arc::new(Stores::in_directory(path));

@@ -6,7 +6,7 @@ use pe_scrape::{Backlog, Dropped, Frame, unix_seconds};
 
 use crate::ResultKind;
 use crate::metrics::RequestDurations;
-use crate::queue::{DropReason, QueueCounters};
+use crate::queue::DropReason;
 
 /// Why samples were not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -147,17 +147,18 @@ impl WriteMetrics {
     }
 
     /// The queue counts what it drops by itself: its numbers are taken over, not added.
-    fn take_over(&self, queue: Option<QueueCounters>) {
-        let queue = queue.unwrap_or_default();
+    fn take_over(&self, dropped: impl Fn(DropReason) -> u64) {
         for reason in DropReason::ALL {
-            let (_, samples) = queue.dropped(reason);
-            self.counts.lost.of(reason.as_str()).raise_to(samples);
+            self.counts
+                .lost
+                .of(reason.as_str())
+                .raise_to(dropped(reason));
         }
     }
 
     /// What was dropped, by reason.
-    pub(crate) fn dropped(&self, queue: Option<QueueCounters>) -> Vec<Dropped> {
-        self.take_over(queue);
+    pub(crate) fn dropped(&self, dropped: impl Fn(DropReason) -> u64) -> Vec<Dropped> {
+        self.take_over(dropped);
         let lost = Lost::ALL.map(Lost::as_str);
         let reasons = lost
             .into_iter()
@@ -173,10 +174,10 @@ impl WriteMetrics {
     pub(crate) fn frames(
         &self,
         backlog: Backlog,
-        queue: Option<QueueCounters>,
+        dropped: impl Fn(DropReason) -> u64,
         now: SystemTime,
     ) -> Vec<Frame> {
-        self.take_over(queue);
+        self.take_over(dropped);
         self.counts.queue_bytes.set(backlog.bytes as f64);
         self.counts.queue_samples.set(backlog.samples as f64);
         let age = backlog

@@ -16,11 +16,12 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::blocks::{Now, wall_ms};
-use super::clock::{ClockTruth, Correction, correct, has_stepped};
+use super::clock::{ClockTruth, Correction, Steady, correct, has_stepped};
 use super::doubt::{Doubts, Start};
 use super::metrics::Lost;
 use super::pace::Pace;
 use super::peer::Reply;
+use super::reading::Place;
 use super::settings::SMALLEST_REQUEST;
 use super::sink::Shared;
 use super::system::now;
@@ -31,7 +32,7 @@ use super::work::{
     shape, single_blocks,
 };
 use crate::delivery::{Change, Outage};
-use crate::queue::{BlockId, Order};
+use crate::queue::Order;
 use crate::{PushError, SampleBlock, SampleMetric};
 
 /// Bytes of a request before compression: some thousand samples. Receivers take ten times that.
@@ -97,7 +98,7 @@ pub(super) struct Sender {
     /// What is under way, in the order in which it is taken up: with fresh samples first, older ones wait behind.
     deliveries: VecDeque<Delivery>,
     /// Blocks that were read and must wait for a later window.
-    carried: VecDeque<(BlockId, Arc<SampleBlock>)>,
+    carried: VecDeque<(Place, Arc<SampleBlock>)>,
     overlaps: Overlaps,
     protocol: Protocol,
     request_bytes: usize,
@@ -106,6 +107,7 @@ pub(super) struct Sender {
     pace: Pace,
     outage: Outage,
     truth: ClockTruth,
+    steady: Steady,
     splits: SplitBudget,
     refused: HashMap<u64, Refusal>,
     excluded: Excluded,
@@ -116,7 +118,7 @@ pub(super) struct Sender {
     /// What may have arrived before that.
     doubts: Doubts,
     /// The highest block that was read.
-    newest: Option<BlockId>,
+    newest: Option<Place>,
     /// When samples were last dropped since they were refused.
     last_refusal: Option<Instant>,
     /// When samples were last dropped since the clock was set back.
@@ -163,14 +165,14 @@ impl Openness {
 struct Delivery {
     /// Whether it gives way to fresh blocks between requests.
     gives_way: bool,
-    ids: Vec<BlockId>,
+    ids: Vec<Place>,
     /// When it was read, until its times are settled.
     read: Option<Now>,
     /// Blocks whose times were corrected, and those of an earlier boot.
     corrected: u64,
     of_earlier_boot: u64,
     /// Times that are not final yet.
-    times: Vec<(BlockId, i64)>,
+    times: Vec<(Place, i64)>,
     pending: VecDeque<Work>,
     /// Whether the receiver may have them already.
     is_doubted: bool,
@@ -208,6 +210,7 @@ impl Sender {
             pace: Pace::default(),
             outage: Outage::default(),
             truth: ClockTruth::new(settings.clock_wait, false),
+            steady: Steady::default(),
             splits: SplitBudget::default(),
             refused: HashMap::new(),
             excluded: Excluded::new(),
@@ -238,6 +241,7 @@ impl Sender {
             let appended = self.shared.appended();
             self.take_blocks().await;
             if self.deliveries.is_empty() {
+                self.shared.leave_former().await;
                 self.shared.done(appended);
                 self.shared.wait_for_blocks().await;
                 continue;
@@ -369,7 +373,8 @@ impl Sender {
         let mut time = block.time;
         let mut block = block.clone();
         let correction = correct(&mut time, now);
-        if let Correction::Stepped(_) = correction {
+        if let Correction::Stepped(step) = correction {
+            time.wall_ms = block.time.wall_ms.saturating_add(self.steady.step(step));
             Arc::make_mut(&mut block).time = time;
         }
         let age_ms = wall_ms(now.wall).saturating_sub(block.time.wall_ms);
@@ -403,7 +408,7 @@ impl Sender {
     }
 
     /// Makes the times of a delivery final, and certain to stay so over a power cut; whether they are those of now. After a step
-    /// of the clock they have to be read again.
+    /// of the clock, and where another sink was faster, they have to be read again.
     async fn settle(&mut self, delivery: &mut Delivery) -> bool {
         let Some(read) = delivery.read else {
             return true;
@@ -415,9 +420,13 @@ impl Sender {
         if !delivery.times.is_empty() {
             let started = Instant::now();
             let times = std::mem::take(&mut delivery.times);
-            self.shared.settle(times).await;
+            let are_as_sent = self.shared.settle(times).await;
             let pause = (started.elapsed() * 9).min(SETTLING_PAUSE);
             self.settles_after = Instant::now() + pause;
+            if !are_as_sent {
+                // Another sink settled other times meanwhile.
+                return false;
+            }
         }
         let metrics = &self.shared.metrics;
         metrics.corrected(delivery.corrected, delivery.of_earlier_boot);

@@ -12,31 +12,29 @@ use async_trait::async_trait;
 use futures_util::future::{Either, select};
 use pe_scrape::resolve::{Resolve, SystemResolver};
 use pe_scrape::{
-    AGENT_JOB, Backlog, CloseReason, CycleReport, Frame, Labels, SettingsError, Sink, SinkOutage,
-    SinkStatus, TaskFailure, supervise,
+    Backlog, CloseReason, CycleReport, Frame, Labels, SettingsError, Sink, SinkOutage, SinkStatus,
+    TaskFailure, supervise,
 };
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::task::JoinHandle;
-use tracing::{debug, error};
+use tracing::{debug, error, info};
 
 use super::RemoteWriteSettings;
-use super::blocks::BlockMaker;
+use super::feed::Content;
 use super::metrics::{TASK, WriteMetrics};
 use super::peer::Peer;
+use super::reading::{Place, Reading};
+use super::selection::{Reduce, Selection};
 use super::sender::Sender;
 use super::store::{Store, Stores};
 use super::system::now;
 use super::verdict::Verdict;
 use super::wire::{Encoder, Protocol};
 use crate::SampleBlock;
-use crate::host::host_name;
-use crate::queue::{BlockId, Order, QueueReader};
+use crate::queue::{Order, QueueHandle, QueueLimits};
 
 /// Says whether the system's clock is synchronised; `None` where it does not say.
 pub type ClockProbe = Arc<dyn Fn() -> Option<bool> + Send + Sync>;
-
-/// A sink that is new takes nothing that was measured before it, and is new for so long.
-const NEW_FOR: Duration = Duration::from_secs(5);
 
 /// Sends every sample of every group to a receiver of Prometheus remote write.
 ///
@@ -57,7 +55,7 @@ const NEW_FOR: Duration = Duration::from_secs(5);
 /// [`publish`](Sink::publish) and [`retain`](Sink::retain) panic outside a tokio runtime, where the sink's task cannot start.
 pub struct RemoteWriteSink {
     shared: Arc<Shared>,
-    input: Mutex<Input>,
+    created: SystemTime,
     worker: OnceLock<Worker>,
 }
 
@@ -67,12 +65,6 @@ pub(super) struct Parts {
     pub(super) resolver: Arc<dyn Resolve>,
     pub(super) clock: ClockProbe,
     pub(super) store: Arc<Store>,
-}
-
-/// From reports to blocks.
-struct Input {
-    maker: BlockMaker,
-    created: SystemTime,
 }
 
 /// What the sender needs of the settings.
@@ -93,11 +85,13 @@ pub(super) struct Shared {
     pub(super) peer: Peer,
     pub(super) settings: SendSettings,
     pub(super) store: Arc<Store>,
+    /// What it wants to be stored.
+    content: Content,
     pub(super) metrics: WriteMetrics,
     /// Wakes a sender that waits before its next try.
     pub(super) hurry: Notify,
     /// There once the sender has the store to itself.
-    reader: AsyncMutex<Option<QueueReader>>,
+    reading: AsyncMutex<Option<Reading>>,
     appended: Notify,
     /// Blocks that were appended since the sender last looked.
     fresh: AtomicU64,
@@ -169,9 +163,13 @@ impl RemoteWriteSink {
                 clock: parts.clock,
             },
             store: parts.store,
+            content: Content {
+                external_labels: parts.external_labels,
+                selection: Selection::new(filter, settings.native_histograms),
+            },
             metrics: WriteMetrics::new(),
             hurry: Notify::new(),
-            reader: AsyncMutex::default(),
+            reading: AsyncMutex::default(),
             appended: Notify::new(),
             fresh: AtomicU64::new(0),
             backlog: Mutex::default(),
@@ -179,14 +177,13 @@ impl RemoteWriteSink {
             progress: watch::Sender::new(Progress::default()),
             name,
         };
+        let shared = Arc::new(shared);
+        let queue = &shared.store.shared;
+        queue.join(&shared);
+        queue.feed().start(&shared.content, now());
         Ok(Self {
-            shared: Arc::new(shared),
-            input: Mutex::new(Input {
-                maker: BlockMaker::new(parts.external_labels, &host_name(), filter)
-                    .with_natives(settings.native_histograms)
-                    .since(now()),
-                created: SystemTime::now(),
-            }),
+            shared,
+            created: SystemTime::now(),
             worker: OnceLock::new(),
         })
     }
@@ -195,17 +192,19 @@ impl RemoteWriteSink {
     fn start(&self) {
         self.worker.get_or_init(|| {
             let shared = self.shared.clone();
-            shared.store.queue();
+            shared.store.shared.queue();
+            // Opened here, where it may block.
+            shared.store.former();
             if let Ok(_lease) = shared.store.lease.try_lock() {
                 // So that nothing is appended before there is a reader.
-                shared.take_reader();
+                shared.begin_reading();
             }
             Worker(tokio::spawn(async move {
                 let start = || {
                     let sender = Sender::new(shared.clone());
-                    let (shared, store) = (shared.clone(), shared.store.clone());
+                    let (shared, queue) = (shared.clone(), shared.store.shared.clone());
                     async move {
-                        let (sending, moving) = (pin!(sender.run()), pin!(store.move_to_disk()));
+                        let (sending, moving) = (pin!(sender.run()), pin!(queue.move_to_disk()));
                         match select(sending, moving).await {
                             Either::Left(_) => {}
                             Either::Right(((), sending)) => {
@@ -221,72 +220,80 @@ impl RemoteWriteSink {
             }))
         });
     }
-
-    fn input(&self) -> MutexGuard<'_, Input> {
-        self.input.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[async_trait]
 impl Sink for RemoteWriteSink {
     fn publish(&self, report: Arc<CycleReport>) {
         self.start();
-        let mut input = self.input();
-        let now = now();
-        if input.is_from_before(&report, now.wall) {
-            return;
+        let queue = &self.shared.store.shared;
+        let members = queue.members();
+        let mut content = self.shared.content.clone();
+        for member in &members {
+            content.selection.add(&member.content.selection);
         }
-        let blocks = input.maker.make(&report, now);
-        let mut tracker = self.shared.store.tracker();
-        let blocks = tracker.track(&report, blocks, now);
-        // In the order of reports: the locks are held.
-        self.shared.append(blocks);
+        let mut feed = queue.feed();
+        let blocks = feed.take(&report, content, self.created, now());
+        // In the order of reports: the feed is held.
+        queue.append(blocks);
     }
 
     fn retain(&self, groups: &[Arc<str>]) {
         self.start();
-        let is_wanted = |group: &str| group == AGENT_JOB || groups.iter().any(|it| &**it == group);
-        self.input().maker.retain(is_wanted);
-        let mut tracker = self.shared.store.tracker();
-        let blocks = tracker.retain(is_wanted, now());
-        self.shared.append(blocks);
+        let queue = &self.shared.store.shared;
+        let mut feed = queue.feed();
+        let blocks = feed.retain(groups, now());
+        queue.append(blocks);
     }
 
     async fn flush(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         self.start();
         let sent = self.shared.drained().await;
-        self.shared.store.queue().flush().await;
+        self.shared.store.shared.queue().flush().await;
         sent.map_err(Into::into)
     }
 
     async fn close(&self, reason: CloseReason) {
-        // A successor has the store too, and goes on with the series.
-        let has_successor = Arc::strong_count(&self.shared.store) > 1;
-        if reason == CloseReason::Removed && has_successor {
-            return;
-        }
-        self.start();
-        {
-            let mut tracker = self.shared.store.tracker();
-            let blocks = tracker.end(now());
-            self.shared.append(blocks);
+        let (name, store) = (&*self.shared.name, &self.shared.store);
+        let queue = &store.shared;
+        if reason == CloseReason::Removed {
+            if queue.has_successor(&self.shared) {
+                // It goes on with the series.
+                return;
+            }
+            self.start();
+            store.set_removed(true);
+            let markers = {
+                let feed = queue.feed();
+                queue.queue().close(name);
+                feed.tracker.farewell(now())
+            };
+            self.shared.say_farewell(markers).await;
+        } else {
+            self.start();
+            // The first one ends the series for all.
+            let mut feed = queue.feed();
+            let blocks = feed.tracker.end(now());
+            queue.append(blocks);
         }
         let sent = self.shared.drained().await;
-        let queue = self.shared.store.queue();
         match reason {
-            CloseReason::Removed => queue.retain(&[]),
-            _ => queue.flush().await,
+            CloseReason::Removed if store.is_removed() => {
+                queue.queue().forget(name);
+                store.remove_former().await;
+            }
+            _ => queue.queue().flush().await,
         }
         if let Err(error) = sent {
-            debug!(sink = &*self.shared.name, error, "the last samples wait");
+            debug!(sink = name, error, "the last samples wait");
         }
     }
 
     fn metrics(&self) -> Vec<Frame> {
         let now = SystemTime::now();
-        let queue = self.shared.store.counters();
         let backlog = self.shared.backlog_now();
-        self.shared.metrics.frames(backlog, queue, now)
+        let dropped = |reason| self.shared.store.dropped_samples(reason);
+        self.shared.metrics.frames(backlog, dropped, now)
     }
 
     fn status(&self) -> SinkStatus {
@@ -296,8 +303,8 @@ impl Sink for RemoteWriteSink {
         status.last_success = known.last_success;
         status.outage.clone_from(&known.outage);
         status.backlog = Some(self.shared.backlog_now());
-        let queue = self.shared.store.counters();
-        status.dropped = self.shared.metrics.dropped(queue);
+        let dropped = |reason| self.shared.store.dropped_samples(reason);
+        status.dropped = self.shared.metrics.dropped(dropped);
         status
     }
 
@@ -313,14 +320,6 @@ impl Sink for RemoteWriteSink {
     }
 }
 
-impl Input {
-    /// Whether a report was made before this sink. An engine hands a new sink what it knows; the sink before it had that.
-    fn is_from_before(&self, report: &CycleReport, now: SystemTime) -> bool {
-        let age = now.duration_since(self.created).unwrap_or(NEW_FOR);
-        age < NEW_FOR && report.started < self.created
-    }
-}
-
 impl SendSettings {
     /// Whether the system says that its clock is synchronised.
     pub(super) fn synchronized(&self) -> Option<bool> {
@@ -329,16 +328,9 @@ impl SendSettings {
 }
 
 impl Shared {
-    fn append(&self, blocks: Vec<SampleBlock>) {
-        if blocks.is_empty() {
-            return;
-        }
-        let count = blocks.len() as u64;
-        for block in blocks {
-            self.store.queue().append(Arc::new(block));
-        }
-        // Last: a sender that finds no more blocks takes what is counted for done.
-        self.fresh.fetch_add(count, Ordering::Relaxed);
+    /// Notes that so many blocks were appended, which can be read: a sender that finds no more takes what is counted for done.
+    pub(super) fn note_appended(&self, blocks: u64) {
+        self.fresh.fetch_add(blocks, Ordering::Relaxed);
         self.progress.send_modify(|progress| progress.appended += 1);
         self.appended.notify_one();
     }
@@ -357,58 +349,104 @@ impl Shared {
         self.appended.notified().await;
     }
 
-    /// The reader, which there is while the sender runs.
-    pub(super) fn take_reader(&self) {
-        if let Ok(mut reader) = self.reader.try_lock() {
-            let queue = self.store.queue();
-            *reader = Some(queue.reader(&self.name, self.settings.order));
+    /// Takes the place of a reader, before the sender is there.
+    fn begin_reading(&self) {
+        if let Ok(mut reading) = self.reading.try_lock() {
+            *reading = Some(self.new_reading());
         }
+    }
+
+    fn new_reading(&self) -> Reading {
+        let queue = self.store.shared.queue();
+        let reduce = Reduce::to(self.content.selection.clone());
+        Reading::new(&self.name, self.settings.order, queue, reduce)
     }
 
     /// Reads again what was not acknowledged.
     pub(super) async fn rewind(&self) {
-        let mut reader = self.reader.lock().await;
-        match &mut *reader {
-            Some(reader) => reader.rewind(),
-            None => {
-                let queue = self.store.queue();
-                *reader = Some(queue.reader(&self.name, self.settings.order));
+        let mut reading = self.reading.lock().await;
+        match &mut *reading {
+            Some(reading) => reading.rewind(),
+            None => *reading = Some(self.new_reading()),
+        }
+    }
+
+    /// The next block of which the sink takes something.
+    pub(super) async fn next_block(&self) -> Option<(Place, Arc<SampleBlock>)> {
+        let mut reading = self.reading.lock().await;
+        let reading = reading.as_mut()?;
+        if !reading.has_former()
+            && let Some(former) = self.store.former()
+        {
+            reading.add_former(&self.name, former);
+        }
+        let is_alone = self.store.shared.is_alone();
+        loop {
+            match reading.next(is_alone).await? {
+                (place, Some(block)) => return Some((place, block)),
+                (place, None) => reading.acknowledge([place]),
             }
         }
     }
 
-    pub(super) async fn next_block(&self) -> Option<(BlockId, Arc<SampleBlock>)> {
-        self.reader.lock().await.as_mut()?.try_next().await
-    }
-
-    pub(super) async fn acknowledge(&self, ids: impl IntoIterator<Item = BlockId>) {
-        if let Some(reader) = &*self.reader.lock().await {
-            reader.acknowledge(ids);
+    pub(super) async fn acknowledge(&self, places: impl IntoIterator<Item = Place>) {
+        if let Some(reading) = &*self.reading.lock().await {
+            reading.acknowledge(places);
         }
     }
 
-    /// Settles the times of blocks that are about to be sent, certain to survive a power cut.
-    pub(super) async fn settle(&self, times: Vec<(BlockId, i64)>) {
-        let reader = self.reader.lock().await;
-        let settled = reader.as_ref().map(|reader| reader.settle(times));
-        drop(reader);
-        if let Some(settled) = settled {
-            settled.await;
+    /// Settles the times of blocks that are about to be sent, certain to survive a power cut. Returns whether they are as wanted;
+    /// another sink may have settled others.
+    pub(super) async fn settle(&self, times: Vec<(Place, i64)>) -> bool {
+        let reading = self.reading.lock().await;
+        let settled = reading.as_ref().map(|reading| reading.settle(times));
+        drop(reading);
+        match settled {
+            Some(settled) => settled.await,
+            None => true,
         }
+    }
+
+    /// Removes the queue that an earlier version wrote, once it was sent.
+    pub(super) async fn leave_former(&self) {
+        let mut reading = self.reading.lock().await;
+        let Some(reading) = reading.as_mut() else {
+            return;
+        };
+        if reading.leave_former().await {
+            self.store.remove_former().await;
+            info!(sink = &*self.name, "what an earlier version left was sent");
+        }
+    }
+
+    /// Sends the markers that end all series for this receiver, after what waits.
+    async fn say_farewell(&self, markers: Vec<SampleBlock>) {
+        let queue = QueueHandle::in_memory(QueueLimits::in_memory());
+        let reader = queue.reader(&self.name, self.settings.order);
+        let count = markers.len() as u64;
+        for block in markers {
+            queue.append(Arc::new(block));
+        }
+        let mut reading = self.reading.lock().await;
+        if let Some(reading) = reading.as_mut() {
+            reading.add_farewell(reader);
+        }
+        drop(reading);
+        self.note_appended(count);
     }
 
     /// What waits, and keeps it for pages that ask while the reader is at work.
     pub(super) async fn backlog(&self) -> Backlog {
-        let reader = self.reader.lock().await;
-        let backlog = reader.as_ref().map(QueueReader::backlog);
+        let reading = self.reading.lock().await;
+        let backlog = reading.as_ref().map(Reading::backlog);
         self.keep_backlog(backlog)
     }
 
     fn backlog_now(&self) -> Backlog {
-        let reader = self.reader.try_lock();
-        let backlog = reader
+        let reading = self.reading.try_lock();
+        let backlog = reading
             .ok()
-            .and_then(|it| it.as_ref().map(QueueReader::backlog));
+            .and_then(|it| it.as_ref().map(Reading::backlog));
         self.keep_backlog(backlog)
     }
 
@@ -500,13 +538,15 @@ mod tests {
         let settings = RemoteWriteSettings::new("http://127.0.0.1:9/");
         let sink = RemoteWriteSink::new("central", &settings).unwrap();
         let shared = sink.shared.clone();
-        shared.take_reader();
+        shared.begin_reading();
         let row: &[(&str, &str)] = &[("device", "x")];
         let block = block(&[metric("rtt", &[])], &[row], &[&[1.0]], 10);
         let blocks = vec![SampleBlock::clone(&block); 20];
         let appending = {
             let shared = shared.clone();
-            std::thread::spawn(move || (0..TIMES).for_each(|_| shared.append(blocks.clone())))
+            std::thread::spawn(move || {
+                (0..TIMES).for_each(|_| shared.store.shared.append(blocks.clone()));
+            })
         };
         let (mut appended, mut read) = (0, 0);
         while appended < TIMES {

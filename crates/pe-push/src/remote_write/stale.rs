@@ -30,13 +30,13 @@ pub(crate) fn is_stale(value: f64) -> bool {
 }
 
 /// The living series of all groups.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct StaleTracker {
     groups: HashMap<Arc<str>, Living>,
 }
 
 /// The living series of a group, by shape.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Living {
     shapes: HashMap<usize, LivingShape>,
 }
@@ -48,7 +48,7 @@ struct Arrived {
     has_values: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct LivingShape {
     shape: Arc<Shape>,
     /// The time of the latest frame.
@@ -124,6 +124,11 @@ impl StaleTracker {
         groups.flat_map(|group| group.end(now)).collect()
     }
 
+    /// The markers that would end all series, which live on: for a receiver that gets no more of them.
+    pub(crate) fn farewell(&self, now: Now) -> Vec<SampleBlock> {
+        self.clone().end(now)
+    }
+
     /// Takes over what an earlier run left: the latest blocks of its series. Those that do not go on get markers a millisecond
     /// after their last samples.
     pub(crate) fn adopt(&mut self, blocks: Vec<SampleBlock>) {
@@ -132,6 +137,12 @@ impl StaleTracker {
                 continue;
             };
             let group = self.groups.entry(group.into()).or_default();
+            let is_known = |former: &LivingShape| {
+                former.shape.metrics == block.metrics && former.shape.rows == block.rows
+            };
+            if group.shapes.values().any(is_known) {
+                continue;
+            }
             let width = block.metrics.len();
             let shape = Arc::new(Shape::of(&block));
             let mut former = LivingShape::new(shape.clone(), block.time);
@@ -365,7 +376,7 @@ fn hash(labels: &LabelSet) -> u64 {
 }
 
 /// A set of cells.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Bits(Vec<u64>);
 
 impl Bits {
@@ -402,8 +413,8 @@ mod tests {
 
     use super::*;
     use crate::remote_write::blocks::BlockMaker;
+    use crate::remote_write::selection::Selection;
     use crate::remote_write::testing::{now, report, series};
-    use pe_scrape::Filter;
 
     struct Agent {
         maker: BlockMaker,
@@ -413,7 +424,7 @@ mod tests {
     impl Agent {
         fn new() -> Self {
             Self {
-                maker: BlockMaker::new(Labels::default(), "host", Filter::default()),
+                maker: BlockMaker::new(Labels::default(), "host", Selection::default()),
                 tracker: StaleTracker::default(),
             }
         }
@@ -560,7 +571,7 @@ mod tests {
 
     #[test]
     fn series_of_an_earlier_run_go_on_or_end_just_after_their_last_sample() {
-        let mut maker = BlockMaker::new(Labels::default(), "host", Filter::default());
+        let mut maker = BlockMaker::new(Labels::default(), "host", Selection::default());
         let mut before = |group: &str, frame: Frame| {
             let made = maker.make(&report(group, [frame]), now(1_000));
             made.fresh[0].block.clone()

@@ -58,6 +58,10 @@ struct Model {
     dropped: BTreeMap<u64, Vec<SampleBlock>>,
     /// Blocks of which an attempt to write may have failed.
     attempted: Vec<SampleBlock>,
+    /// Final times, which hold for all sinks: certain to survive, told in this run, and told in earlier ones.
+    times: BTreeMap<u64, i64>,
+    told: BTreeMap<u64, i64>,
+    told_before: BTreeSet<(u64, i64)>,
 }
 
 #[derive(Default)]
@@ -72,10 +76,6 @@ struct Sink {
     acknowledged: BTreeSet<u64>,
     /// Never to come again.
     finished: BTreeSet<u64>,
-    /// Final times: certain to survive, told in this run, and told in earlier ones.
-    times: BTreeMap<u64, i64>,
-    told: BTreeMap<u64, i64>,
-    told_before: BTreeSet<(u64, i64)>,
 }
 
 impl Model {
@@ -110,6 +110,9 @@ impl Model {
             lost: BTreeSet::new(),
             dropped: BTreeMap::new(),
             attempted: Vec::new(),
+            times: BTreeMap::new(),
+            told: BTreeMap::new(),
+            told_before: BTreeSet::new(),
         };
         model.attach();
         model
@@ -185,12 +188,10 @@ impl Model {
             for set in [&mut sink.acknowledged, &mut sink.finished, &mut sink.given] {
                 set.remove(&number);
             }
-            let told = sink.told.contains_key(&number) || sink.times.contains_key(&number);
-            assert!(!told || !self.flipped.is_empty(), "{number} used again");
-            sink.told.remove(&number);
-            sink.times.remove(&number);
             sink.pending.insert(number);
         }
+        let told = self.told.remove(&number).is_some() | self.times.remove(&number).is_some();
+        assert!(!told || !self.flipped.is_empty(), "{number} used again");
     }
 
     fn sync(&mut self) {
@@ -204,8 +205,10 @@ impl Model {
                 let new = pending.difference(&sink.acknowledged);
                 sink.promised.extend(new.copied());
                 sink.finished.extend(&sink.acknowledged);
-                sink.times.append(&mut sink.told.clone());
             }
+        }
+        if done {
+            self.times.append(&mut self.told.clone());
         }
     }
 
@@ -241,12 +244,12 @@ impl Model {
         let damaged = self.flipped.keys().any(|file| file.starts_with("cursors"));
         let mut block = block;
         let final_time = block.time.is_final.then_some(block.time.wall_ms);
-        let in_run = sink.told.get(&number);
-        let certain = in_run.or_else(|| sink.times.get(&number).filter(|_| !damaged));
+        let in_run = self.told.get(&number);
+        let certain = in_run.or_else(|| self.times.get(&number).filter(|_| !damaged));
         if let Some(time) = final_time {
-            let is_told = sink.times.get(&number) == Some(&time)
+            let is_told = self.times.get(&number) == Some(&time)
                 || in_run == Some(&time)
-                || sink.told_before.contains(&(number, time));
+                || self.told_before.contains(&(number, time));
             assert!(is_told, "{name} got {number} with a time that nobody told");
             (block.time.wall_ms, block.time.is_final) = (known.time.wall_ms, false);
         }
@@ -316,24 +319,31 @@ impl Model {
             .acknowledge(name, chosen.into_iter().map(BlockId));
     }
 
-    /// Makes the times of some blocks final that wait for an acknowledgement.
+    /// Makes the times of some blocks final that wait for an acknowledgement, and tries to change some that are final.
     fn settle(&mut self) {
         let (name, _) = self.settling.choice(SINKS).unwrap();
-        let sink = self.sinks.get_mut(name).unwrap();
+        let sink = &self.sinks[name];
         let mut times = Vec::new();
+        let mut is_another = false;
         for number in sink.given.difference(&sink.acknowledged) {
-            let known = sink.told.contains_key(number) || sink.times.contains_key(number);
-            let before = sink.told_before.range((*number, i64::MIN)..);
+            let before = self.told_before.range((*number, i64::MIN)..);
             let before = before.take_while(|told| told.0 == *number).count();
-            if known || before > 0 || self.settling.bool() {
+            let is_told = self.told.contains_key(number);
+            let may_be_told = self.times.contains_key(number) || before > 0;
+            if self.settling.bool() || (may_be_told && !is_told) {
                 continue;
             }
             let time = self.blocks[number].time.wall_ms + self.settling.i64(-90_000..90_000);
             times.push((BlockId(*number), time));
-            sink.told.insert(*number, time);
+            if is_told {
+                is_another = true;
+            } else {
+                self.told.insert(*number, time);
+            }
         }
         trace!("{name} settles {times:?}");
-        self.queue.settle(name, times);
+        let are_equal = self.queue.settle(name, times);
+        assert!(are_equal || is_another, "a time stands that nobody settled");
     }
 
     fn rewind(&mut self) {
@@ -364,12 +374,11 @@ impl Model {
             self.queue, self.flipped
         );
         self.counters = QueueCounters::default();
+        self.told_before.extend(std::mem::take(&mut self.told));
         for sink in self.sinks.values_mut() {
             sink.pending.clear();
             sink.position = 0;
             sink.given.clear();
-            sink.told_before
-                .append(&mut std::mem::take(&mut sink.told).into_iter().collect());
             // What of it reached the disk is open.
             let finished = &sink.finished;
             sink.acknowledged.retain(|number| finished.contains(number));

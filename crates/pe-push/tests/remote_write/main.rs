@@ -8,3 +8,4 @@ mod fleet;
 mod restarts;
 mod secure;
 mod servers;
+mod shared;

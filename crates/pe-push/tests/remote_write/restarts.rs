@@ -147,7 +147,7 @@ async fn while_another_agent_has_the_directory_samples_are_kept_in_memory() {
     let expected = fleet.expected(0..1);
     wait::until_true("the first samples", || all(&receiver) == expected);
     std::fs::remove_file(&path).unwrap();
-    wait::until_true("the queue on disk", || path.join("queue-central").is_dir());
+    wait::until_true("the queue on disk", || path.join("queue").is_dir());
     sink.publish(fleet.report(1, &[]));
     let expected = fleet.expected(0..2);
     wait::until_true("all samples", || all(&receiver) == expected);
