@@ -27,7 +27,7 @@ enum Part {
 pub(crate) fn step(log: &mut Log) -> Result<(), String> {
     let metadata = metadata::read(&["--no-deps"])?;
     let root = Path::new(metadata::text(&metadata, "workspace_root"));
-    let target = Path::new(metadata::text(&metadata, "target_directory")).join("tutorials");
+    let target = Path::new(metadata::text(&metadata, "target_directory"));
     // Below the target directory the pages would be in the workspace.
     let place = std::env::temp_dir().join(format!("pingexporter-tutorials-{}", std::process::id()));
     let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
@@ -48,8 +48,10 @@ pub(crate) fn step(log: &mut Log) -> Result<(), String> {
                     let before = log.text().len();
                     let mut shell = Command::new("sh");
                     shell.args(["-e", "-c", &command]).current_dir(&here);
-                    // Not the workspace's own directory, since features differ.
-                    log.run(shell.env("CARGO_TARGET_DIR", target.join("target")))?;
+                    // With the workspace's debug information, what has the same features is there already.
+                    shell.env("CARGO_TARGET_DIR", target);
+                    shell.env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
+                    log.run(&mut shell)?;
                     output = log.text()[before..].to_owned();
                 }
                 Part::Expect(lines) => {

@@ -3,8 +3,8 @@
 use crate::columns::UpRole;
 use crate::{Columns, Frame};
 
-/// Which devices of a list are up. Those scrapers count that have the highest [role](UpRole) of all that say anything of the
-/// device: it is up when one of them says so, down when one says so and none says up, and else unknown.
+/// Which devices of a list are up. Those scrapers count that have the highest role of all that say anything of the device: it
+/// is up when one of them says so, down when one says so and none says up, and else unknown.
 #[derive(Debug, Clone, Default)]
 pub struct UpStates(Vec<Option<(UpRole, Option<bool>)>>);
 

@@ -140,7 +140,8 @@ pub(crate) fn step(log: &mut Log) -> Result<(), String> {
             .args(["security", "--offline=yes", "--threshold", EXPOSURE])
             .arg(unit),
     )?;
-    log.run(cargo("build").args(["--locked", "--package", "pingexporter"]))?;
+    // With the features of the whole workspace: most of it is there from the tests.
+    log.run(cargo("build").args(["--locked", "--workspace", "--bin", "pingexporter"]))?;
     generate(log, &places, "debug")?;
     let packages = places.target.join("package-test");
     let _ = fs::remove_dir_all(&packages);
