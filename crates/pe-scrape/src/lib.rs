@@ -77,6 +77,7 @@ mod causes;
 mod columns;
 mod diagnostic;
 pub mod exposition;
+mod file_backed;
 mod filter;
 mod frame;
 mod group;
@@ -100,7 +101,6 @@ pub mod testkit;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod up_states;
-mod watched;
 
 pub use address::{Address, Family, FamilyChoice};
 pub use async_trait::async_trait;
@@ -111,6 +111,7 @@ pub use columns::{
     NativeBuckets, SummarySpec, Unit,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, printable};
+pub use file_backed::FileBacked;
 pub use filter::Filter;
 pub use frame::{Cell, Frame, FrameBuilder};
 pub use group::{
@@ -144,4 +145,3 @@ pub use supervise::{TaskFailure, supervise};
 pub use table::{ABSENT, Row, Table, is_absent};
 pub use target::Target;
 pub use up_states::UpStates;
-pub use watched::Watched;

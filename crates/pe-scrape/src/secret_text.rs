@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::watched::read_file;
-use crate::{Secret, Watched};
+use crate::file_backed::read_file;
+use crate::{FileBacked, Secret};
 
 /// Longest text of a secret that is read, in bytes: tokens have some thousands.
 const LONGEST: u64 = 64 * 1024;
@@ -25,7 +25,7 @@ pub enum SecretText {
     /// The secret itself.
     Given(Secret),
     /// The one in a file.
-    File(Arc<Watched<Secret>>),
+    File(Arc<FileBacked<Secret>>),
 }
 
 impl SecretText {
@@ -33,7 +33,7 @@ impl SecretText {
     #[must_use]
     pub fn file(path: PathBuf) -> Self {
         let file = path.clone();
-        Self::File(Watched::new(vec![path], move || read(&file)))
+        Self::File(FileBacked::new(vec![path], move || read(&file)))
     }
 
     /// The secret in a file, which is read now. This call blocks.
@@ -42,7 +42,7 @@ impl SecretText {
     /// Why the file cannot be used.
     pub fn read_file(path: PathBuf) -> Result<Self, String> {
         let file = path.clone();
-        Watched::read(vec![path], move || read(&file)).map(Self::File)
+        FileBacked::read(vec![path], move || read(&file)).map(Self::File)
     }
 
     /// The secret as it is now; that of a file which can no longer be used is as it was.

@@ -4,7 +4,7 @@
 //! peer whose own certificate is among them is trusted too, whoever signed it and even if it is an authority's: its name and
 //! its dates are checked all the same.
 //!
-//! Everything here reads files when it is called. [`Watched`](crate::Watched) does so again when they change.
+//! Everything here reads files when it is called. [`FileBacked`](crate::FileBacked) does so again when they change.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-use crate::watched::read_file;
+use crate::file_backed::read_file;
 
 /// Longest file that is read, in bytes: all authorities that a system trusts take some hundred thousand.
 const LONGEST: u64 = 16 << 20;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pe_scrape::Watched;
+use pe_scrape::FileBacked;
 use pe_scrape::tls::{Trusted, certificates, is_of_signer, provider};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -16,7 +16,7 @@ use crate::{Failure, Reason};
 
 /// What the files say, read when it is first needed and again when they change.
 #[derive(Debug)]
-pub(super) struct Trust(Arc<Watched<Arc<Loaded>>>);
+pub(super) struct Trust(Arc<FileBacked<Arc<Loaded>>>);
 
 /// What the files said.
 pub(super) struct Loaded {
@@ -30,7 +30,7 @@ impl Trust {
     pub(super) fn new(settings: &TlsSettings, alpn: Vec<Vec<u8>>) -> Self {
         let settings = settings.clone();
         let files = settings.files().all();
-        Self(Watched::new(files, move || {
+        Self(FileBacked::new(files, move || {
             Loaded::read(&settings, alpn.clone()).map(Arc::new)
         }))
     }

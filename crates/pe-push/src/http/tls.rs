@@ -14,7 +14,7 @@ mod enabled {
     use std::io;
     use std::sync::Arc;
 
-    use pe_scrape::Watched;
+    use pe_scrape::FileBacked;
     use rustls::pki_types::ServerName;
     use rustls::{CertificateError, ClientConfig};
     use thiserror::Error;
@@ -27,7 +27,7 @@ mod enabled {
 
     /// What secures connections.
     pub(in super::super) struct Tls {
-        config: Arc<Watched<Arc<ClientConfig>>>,
+        config: Arc<FileBacked<Arc<ClientConfig>>>,
         server_name: Option<String>,
     }
 
@@ -71,7 +71,7 @@ mod enabled {
             settings: TlsSettings,
         ) -> Result<Self, PushError> {
             let files = settings.files();
-            let config = Watched::read(files.all(), move || {
+            let config = FileBacked::read(files.all(), move || {
                 files.config(Arc::new(files.trusted()?)).map(Arc::new)
             });
             let config = config.map_err(|reason| PushError::Certificates {

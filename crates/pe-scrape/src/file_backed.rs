@@ -23,14 +23,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// let file = directory.path().join("greeting");
 /// std::fs::write(&file, "hello")?;
 /// let read = file.clone();
-/// let greeting = pe_scrape::Watched::new(vec![file], move || {
+/// let greeting = pe_scrape::FileBacked::new(vec![file], move || {
 ///     std::fs::read_to_string(&read).map_err(|error| error.to_string())
 /// });
 /// assert_eq!(greeting.get().await.as_deref(), Ok("hello"));
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap();
 /// ```
-pub struct Watched<T> {
+pub struct FileBacked<T> {
     files: Vec<PathBuf>,
     make: Box<dyn Fn() -> Result<T, String> + Send + Sync>,
     state: Mutex<State<T>>,
@@ -50,7 +50,7 @@ struct State<T> {
 /// What tells one content of the files from the next; none for a file that cannot be looked at.
 type Stamps = Vec<Option<(u64, u64, i64, i64)>>;
 
-impl<T: Clone + Send + 'static> Watched<T> {
+impl<T: Clone + Send + 'static> FileBacked<T> {
     /// A value that is made by `make` of `files` when it is first asked for.
     #[must_use]
     pub fn new(
@@ -148,9 +148,9 @@ impl<T: Clone + Send + 'static> Watched<T> {
     }
 }
 
-impl<T> fmt::Debug for Watched<T> {
+impl<T> fmt::Debug for FileBacked<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched")
+        f.debug_struct("FileBacked")
             .field("files", &self.files)
             .finish_non_exhaustive()
     }
@@ -190,11 +190,11 @@ mod tests {
     async fn the_first_ones_wait_for_one_reading() {
         let made = Arc::new(AtomicUsize::new(0));
         let count = made.clone();
-        let watched = Watched::new(Vec::new(), move || {
+        let backed = FileBacked::new(Vec::new(), move || {
             std::thread::yield_now();
             Ok(count.fetch_add(1, Ordering::SeqCst))
         });
-        let all = futures_util::future::join_all((0..64).map(|_| watched.get())).await;
+        let all = futures_util::future::join_all((0..64).map(|_| backed.get())).await;
         assert_eq!(all, vec![Ok(0); 64]);
         assert_eq!(made.load(Ordering::SeqCst), 1);
     }
@@ -211,15 +211,15 @@ mod tests {
             }
         };
         let files = vec![file.clone()];
-        assert!(Watched::read(files.clone(), number()).is_err());
-        let later = Watched::new(files.clone(), number());
+        assert!(FileBacked::read(files.clone(), number()).is_err());
+        let later = FileBacked::new(files.clone(), number());
         later.look();
         assert!(later.state().value.is_err());
         fs::write(&file, "7").unwrap();
-        let now = Watched::read(files, number()).unwrap();
-        for watched in [&later, &now] {
-            watched.look();
-            assert_eq!(watched.state().value, Ok(7));
+        let now = FileBacked::read(files, number()).unwrap();
+        for backed in [&later, &now] {
+            backed.look();
+            assert_eq!(backed.state().value, Ok(7));
         }
         fs::write(&file, "no number").unwrap();
         now.look();
