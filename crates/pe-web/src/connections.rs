@@ -1,11 +1,13 @@
 //! The open connections: how many there may be, and which one ends when another needs its place.
 //!
-//! A connection is *busy* from the header of a request until its response has been handed to the connection, else idle. A
-//! new connection always gets a place: where none is free, the one that has been idle for longest is closed. Busy ones keep
-//! theirs, and since fewer requests than places are answered at one time (health checks apart), an idle one is always found.
-//! Nothing here does I/O; a connection that is to end is told through its [`Notify`].
+//! A connection is *silent* until its first byte is there. It costs a descriptor and little else then, so that there may be
+//! thousands: a client that opens a connection and is held up for some milliseconds keeps it, even while others open all they
+//! can. Once it has spoken it needs one of fewer places, which have buffers: it is *busy* from the header of a request until its
+//! response has been handed to the connection, else idle. Where no place is free, the connection that has been idle for longest
+//! is closed. Busy ones keep theirs, and since fewer requests than places are answered at one time (health checks apart), an
+//! idle one is always found. Nothing here does I/O; a connection that is to end is told through its [`Notify`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,13 +16,16 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::WebMetrics;
-use crate::metrics::DISPLACED;
+use crate::metrics::{ALL_BUSY, DISPLACED};
 
-/// Connections at one time, where the process may have as many descriptors open.
-const MOST_PLACES: usize = 256;
+/// Connections at one time, and those of them that have sent something, where the process may have as many descriptors open.
+const MOST: Places = Places {
+    open: 4096,
+    spoken: 256,
+};
 
 /// Connections at one time at least.
-const FEWEST_PLACES: usize = 8;
+const FEWEST: usize = 8;
 
 /// The share of the process's descriptors that connections may take: the rest is for what it measures and sends.
 const SHARE: u64 = 4;
@@ -34,10 +39,19 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a response may take, from the header of its request to the last byte handed over.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Places {
+    /// In all.
+    pub(crate) open: usize,
+    /// Those that have sent something.
+    pub(crate) spoken: usize,
+}
+
 /// The open connections. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub(crate) struct Connections {
-    places: usize,
+    places: Places,
     table: Arc<Mutex<Table>>,
     metrics: Arc<WebMetrics>,
 }
@@ -46,6 +60,9 @@ pub(crate) struct Connections {
 struct Table {
     next: u64,
     open: HashMap<u64, Entry>,
+    /// Those that may be closed for others, the one that has been idle for longest first.
+    silent: BTreeSet<(Instant, u64)>,
+    idle: BTreeSet<(Instant, u64)>,
 }
 
 #[derive(Debug)]
@@ -59,8 +76,10 @@ struct Entry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// No request has come yet.
-    New,
+    /// Nothing has come yet.
+    Silent,
+    /// No whole request has come yet.
+    Begun,
     /// Waits for a request.
     Idle,
     /// A response is being sent, which has to end in time.
@@ -84,21 +103,27 @@ pub(crate) struct Responding {
     id: u64,
 }
 
-/// How many connections there may be in this process.
-pub(crate) fn places() -> usize {
-    let limit = getrlimit(Resource::Nofile).current;
-    let share = limit.map_or(MOST_PLACES as u64, |limit| limit / SHARE);
-    share.clamp(FEWEST_PLACES as u64, MOST_PLACES as u64) as usize
-}
+impl Places {
+    /// As many as this process may have.
+    pub(crate) fn of_process() -> Self {
+        let limit = getrlimit(Resource::Nofile).current;
+        let share = limit.map_or(MOST.open as u64, |limit| limit / SHARE);
+        let open = share.clamp(FEWEST as u64, MOST.open as u64) as usize;
+        Self {
+            open,
+            spoken: open.min(MOST.spoken),
+        }
+    }
 
-/// How many requests are answered at one time where there are so many places, health checks apart. The rest of the places is
-/// for those, and for connections that have not asked for anything yet.
-pub(crate) fn requests(places: usize) -> usize {
-    places * 3 / 4
+    /// How many requests are answered at one time, health checks apart. The rest of the places is for those, and for
+    /// connections that have not asked for anything yet.
+    pub(crate) fn requests(self) -> usize {
+        self.spoken * 3 / 4
+    }
 }
 
 impl Connections {
-    pub(crate) fn new(places: usize, metrics: Arc<WebMetrics>) -> Self {
+    pub(crate) fn new(places: Places, metrics: Arc<WebMetrics>) -> Self {
         Self {
             places,
             table: Arc::default(),
@@ -109,22 +134,21 @@ impl Connections {
     /// A place for a new connection. Where all are taken, the connection that has been idle for longest is told to close.
     pub(crate) fn open(&self, now: Instant) -> Option<Place> {
         let mut table = self.lock();
-        if table.open.len() >= self.places {
-            if !table.close_idlest() {
-                return None;
-            }
-            self.metrics.connections.refused.of(DISPLACED).add(1);
+        if table.open.len() >= self.places.open && !self.displace(&mut table, Table::idlest) {
+            self.metrics.connections.refused.of(ALL_BUSY).add(1);
+            return None;
         }
         let id = table.next;
         table.next += 1;
         let close = Arc::new(Notify::new());
         let entry = Entry {
             since: now,
-            phase: Phase::New,
+            phase: Phase::Silent,
             busy: 0,
             close: close.clone(),
         };
         table.open.insert(id, entry);
+        table.silent.insert((now, id));
         self.note_open(&table);
         Some(Place {
             connections: self.clone(),
@@ -136,18 +160,14 @@ impl Connections {
     /// Tells the connection that has been idle for longest to close, for one whose descriptor is needed. Returns whether there
     /// was one.
     pub(crate) fn make_room(&self) -> bool {
-        let made = self.lock().close_idlest();
-        if made {
-            self.metrics.connections.refused.of(DISPLACED).add(1);
-        }
-        made
+        self.displace(&mut self.lock(), Table::idlest)
     }
 
     /// Tells all connections to close whose time is over.
     pub(crate) fn close_overdue(&self, now: Instant) {
         for entry in self.lock().open.values() {
             let timeout = match entry.phase {
-                Phase::New => HEADER_TIMEOUT,
+                Phase::Silent | Phase::Begun => HEADER_TIMEOUT,
                 Phase::Idle => IDLE_TIMEOUT,
                 Phase::Busy => RESPONSE_TIMEOUT,
                 Phase::Endless => continue,
@@ -156,6 +176,18 @@ impl Connections {
                 entry.close.notify_one();
             }
         }
+    }
+
+    /// Tells the connection to close that `choose` finds, and frees its place at once; it ends a moment later.
+    fn displace(&self, table: &mut Table, choose: fn(&Table) -> Option<u64>) -> bool {
+        let Some(id) = choose(table) else {
+            return false;
+        };
+        if let Some(entry) = table.remove(id) {
+            entry.close.notify_one();
+        }
+        self.metrics.connections.refused.of(DISPLACED).add(1);
+        true
     }
 
     fn note_open(&self, table: &Table) {
@@ -168,38 +200,71 @@ impl Connections {
 }
 
 impl Table {
-    /// Frees the place at once; the connection itself ends a moment later.
-    fn close_idlest(&mut self) -> bool {
-        let idle = self
-            .open
-            .iter()
-            .filter(|(_, entry)| matches!(entry.phase, Phase::New | Phase::Idle));
-        let Some(id) = idle.min_by_key(|(id, entry)| (entry.since, **id)) else {
-            return false;
+    /// The connection that has been idle for longest.
+    fn idlest(&self) -> Option<u64> {
+        let first = self.silent.first().into_iter().chain(self.idle.first());
+        first.min().map(|(_, id)| *id)
+    }
+
+    /// The same among those that have spoken.
+    fn idlest_spoken(&self) -> Option<u64> {
+        self.idle.first().map(|(_, id)| *id)
+    }
+
+    fn set_phase(&mut self, id: u64, phase: Phase, since: Instant) {
+        let Some(entry) = self.open.get_mut(&id) else {
+            return;
         };
-        let id = *id.0;
-        if let Some(entry) = self.open.remove(&id) {
-            entry.close.notify_one();
-        }
-        true
+        let old = (entry.since, id);
+        (entry.phase, entry.since) = (phase, since);
+        self.silent.remove(&old);
+        self.idle.remove(&old);
+        match phase {
+            Phase::Silent => self.silent.insert((since, id)),
+            Phase::Begun | Phase::Idle => self.idle.insert((since, id)),
+            Phase::Busy | Phase::Endless => false,
+        };
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.open.remove(&id)?;
+        self.silent.remove(&(entry.since, id));
+        self.idle.remove(&(entry.since, id));
+        Some(entry)
     }
 }
 
 impl Place {
+    /// Notes that the first byte has come, before anything is set up to read it. Where there is no place for one more that
+    /// has spoken, the one of them that has been idle for longest is told to close. Returns whether the connection may go on.
+    pub(crate) fn spoke(&self) -> bool {
+        let Connections {
+            places, metrics, ..
+        } = &self.connections;
+        let mut table = self.connections.lock();
+        let Some(entry) = table.open.get(&self.id) else {
+            return false;
+        };
+        let since = entry.since;
+        let spoken = table.open.len() - table.silent.len();
+        if spoken >= places.spoken && !self.connections.displace(&mut table, Table::idlest_spoken) {
+            metrics.connections.refused.of(ALL_BUSY).add(1);
+            return false;
+        }
+        table.set_phase(self.id, Phase::Begun, since);
+        true
+    }
+
     /// Notes that a request has come.
     pub(crate) fn request(&self, now: Instant) -> Responding {
-        self.enter(now, Phase::Busy);
+        let mut table = self.connections.lock();
+        if let Some(entry) = table.open.get_mut(&self.id) {
+            entry.busy += 1;
+        }
+        table.set_phase(self.id, Phase::Busy, now);
         Responding {
             connections: self.connections.clone(),
             id: self.id,
-        }
-    }
-
-    fn enter(&self, now: Instant, phase: Phase) {
-        if let Some(entry) = self.connections.lock().open.get_mut(&self.id) {
-            entry.busy += 1;
-            entry.phase = phase;
-            entry.since = now;
         }
     }
 
@@ -212,7 +277,8 @@ impl Place {
 impl Responding {
     /// The response has no end, so that no timeout applies to it as a whole.
     pub(crate) fn endless(&self) {
-        if let Some(entry) = self.connections.lock().open.get_mut(&self.id) {
+        let mut table = self.connections.lock();
+        if let Some(entry) = table.open.get_mut(&self.id) {
             entry.phase = Phase::Endless;
         }
     }
@@ -224,8 +290,7 @@ impl Drop for Responding {
         if let Some(entry) = table.open.get_mut(&self.id) {
             entry.busy -= 1;
             if entry.busy == 0 {
-                entry.phase = Phase::Idle;
-                entry.since = Instant::now();
+                table.set_phase(self.id, Phase::Idle, Instant::now());
             }
         }
     }
@@ -234,7 +299,7 @@ impl Drop for Responding {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut table = self.connections.lock();
-        table.open.remove(&self.id);
+        table.remove(self.id);
         self.connections.note_open(&table);
     }
 }
@@ -245,8 +310,14 @@ mod tests {
 
     const PLACES: usize = 16;
 
+    /// Connections that have spoken may take all places.
+    const SHARED: Places = Places {
+        open: PLACES,
+        spoken: PLACES,
+    };
+
     fn connections() -> Connections {
-        Connections::new(PLACES, Arc::default())
+        Connections::new(SHARED, Arc::default())
     }
 
     async fn is_told(place: &Place) -> bool {
@@ -270,6 +341,37 @@ mod tests {
         assert!(connections.make_room());
         assert!(is_told(&places[2]).await && !is_told(&places[0]).await);
         assert!(!is_told(&newest).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_connections_are_more_and_keep_theirs_beside_many_that_begin() {
+        let places = Places {
+            open: 4 * PLACES,
+            spoken: PLACES,
+        };
+        let connections = Connections::new(places, Arc::default());
+        let silent = connections.open(Instant::now()).unwrap();
+        let mut begun = Vec::new();
+        for _ in 0..3 * PLACES {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            let place = connections.open(Instant::now()).unwrap();
+            assert!(place.spoke());
+            begun.push(place);
+        }
+        let mut closed = 0;
+        for place in &begun {
+            closed += usize::from(is_told(place).await);
+        }
+        assert_eq!(closed, 2 * PLACES);
+        assert!(!begun[0].spoke(), "its place is gone");
+        assert!(!is_told(&silent).await && silent.spoke());
+        // Were all of them busy, it would have to end.
+        let _busy: Vec<_> = begun
+            .iter()
+            .map(|place| place.request(Instant::now()))
+            .collect();
+        let _request = silent.request(Instant::now());
+        assert!(!connections.open(Instant::now()).unwrap().spoke());
     }
 
     #[tokio::test(start_paused = true)]

@@ -148,6 +148,10 @@ struct Pieces {
 impl Pieces {
     fn send(&mut self, piece: Piece) -> io::Result<()> {
         self.turn = None;
+        // A timeout that is over does not keep what can be sent at once from being sent.
+        if Instant::now() >= self.deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         let sending = timeout_at(self.deadline, self.sender.send(piece));
         match self.runtime.block_on(sending) {
             Ok(Ok(())) => Ok(()),

@@ -14,15 +14,16 @@ use hyper_util::rt::TokioIo;
 use pe_engine::EngineHandle;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, error, info, warn};
 
 use crate::app::App;
-use crate::connections::{Connections, Place, places, requests};
+use crate::connections::{Connections, Place, Places};
 use crate::listen::listen;
-use crate::metrics::{ACCEPT_FAILED, ALL_BUSY};
+use crate::metrics::ACCEPT_FAILED;
 use crate::secure::Secure;
 use crate::stream::TimedStream;
 use crate::{WebError, WebSettings};
@@ -37,8 +38,8 @@ const ROOM_PAUSE: Duration = Duration::from_millis(1);
 /// Connections can be accepted again when that has worked for so long. While descriptors are short, it works now and then.
 const ACCEPT_QUIET: Duration = Duration::from_secs(10);
 
-/// The share of the places that may be accepted before they get to read: small, so that none of them needs another's, and that
-/// those which were told to close give their descriptors back.
+/// How many connections may be accepted of which it is not known yet whether anything has come, and how many may be left to end
+/// that were told to close: small, so that what has come is read before the place is needed by others.
 const UNREAD: usize = 16;
 
 /// How often connections are looked at whose time may be over.
@@ -125,8 +126,8 @@ impl Server {
             secure,
         } = self;
         let metrics = settings.metrics.clone();
-        let places = places();
-        let app = App::new(engine, settings, addresses, secure.clone()).requests(requests(places));
+        let places = Places::of_process();
+        let app = App::new(engine, settings, addresses, secure.clone()).requests(places.requests());
         let connections = Connections::new(places, metrics.clone());
         let mut tasks = JoinSet::new();
         let mut trouble = AcceptTrouble::default();
@@ -134,7 +135,8 @@ impl Server {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shutdown = std::pin::pin!(shutdown);
         let mut follow_files = std::pin::pin!(secure.follow_files());
-        let (mut first, mut unread) = (0, 0);
+        let unread = Arc::new(Semaphore::new(UNREAD));
+        let mut first = 0;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -150,12 +152,12 @@ impl Server {
                     continue;
                 }
                 () = &mut follow_files => continue,
-                accepted = accept(&listeners, first) => accepted,
+                accepted = accept(&listeners, first, &unread), if tasks.len() < places.open + UNREAD => accepted,
             };
             // Each listener is the first to be asked in its turn.
             first = first.wrapping_add(1);
             trouble.note(accepted.as_ref().err());
-            let Ok(stream) = accepted else {
+            let Ok((stream, unread)) = accepted else {
                 metrics.connections.refused.of(ACCEPT_FAILED).add(1);
                 let pause = match connections.make_room() {
                     true => ROOM_PAUSE,
@@ -166,24 +168,24 @@ impl Server {
             };
             metrics.connections.accepted.add(1);
             let Some(place) = connections.open(Instant::now()) else {
-                metrics.connections.refused.of(ALL_BUSY).add(1);
                 debug!("a connection was refused: all others are busy");
                 continue;
             };
             let (app, tls) = (app.clone(), secure.current().tls().cloned());
-            tasks.spawn(serve_connection(app, Arc::new(place), stream, tls));
-            // Where thousands come at once, each reads what it was sent before another can need its place.
-            unread += 1;
-            if unread >= places / UNREAD {
-                unread = 0;
-                tokio::task::yield_now().await;
-            }
+            tasks.spawn(serve_connection(app, Arc::new(place), stream, tls, unread));
         }
     }
 }
 
-/// The next connection of any listener, asking the one at `first` (modulo their number) before the others.
-async fn accept(listeners: &[TcpListener], first: usize) -> io::Result<TcpStream> {
+/// The next connection of any listener, asking the one at `first` (modulo their number) before the others, once it may be
+/// unread.
+async fn accept(
+    listeners: &[TcpListener],
+    first: usize,
+    unread: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let unread = unread.clone().acquire_owned().await;
+    let unread = unread.map_err(io::Error::other)?;
     poll_fn(|cx| {
         for offset in 0..listeners.len() {
             let listener = &listeners[(first.wrapping_add(offset)) % listeners.len()];
@@ -194,6 +196,7 @@ async fn accept(listeners: &[TcpListener], first: usize) -> io::Result<TcpStream
         Poll::Pending
     })
     .await
+    .map(|stream| (stream, unread))
 }
 
 /// Serves a connection until it ends or has to give its place away.
@@ -202,22 +205,47 @@ async fn serve_connection(
     place: Arc<Place>,
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
+    unread: OwnedSemaphorePermit,
 ) {
     let closed = place.clone();
     let serve = async {
-        // Responses are written in large pieces, so that waiting for more gains nothing.
-        let _ = stream.set_nodelay(true);
-        match tls {
-            Some(tls) => match tls.accept(stream).await {
-                Ok(stream) => serve_http(app, place, stream).await,
-                Err(error) => debug!(%error, "a TLS handshake failed"),
-            },
-            None => serve_http(app, place, stream).await,
+        let mut byte = [0];
+        let first = tokio::select! {
+            biased;
+            first = stream.peek(&mut byte) => Some(first),
+            // The runtime has asked the kernel for what has come when this goes on.
+            () = yield_now() => None,
+        };
+        drop(unread);
+        let first = match first {
+            Some(first) => first,
+            None => stream.peek(&mut byte).await,
+        };
+        if !first.is_ok_and(|bytes| bytes > 0) {
+            return;
         }
+        if !place.spoke() {
+            debug!("a connection was refused: all others are busy");
+            return;
+        }
+        // What only talking connections need is not part of those that say nothing.
+        Box::pin(serve_stream(app, place, stream, tls)).await;
     };
     tokio::select! {
         () = serve => {}
         () = closed.closed() => debug!("a connection was closed: its time is over, or its place was needed"),
+    }
+}
+
+async fn serve_stream(app: App, place: Arc<Place>, stream: TcpStream, tls: Option<TlsAcceptor>) {
+    // Responses are written in large pieces, so that waiting for more gains nothing.
+    let _ = stream.set_nodelay(true);
+    match tls {
+        Some(tls) => match tls.accept(stream).await {
+            Ok(stream) => serve_http(app, place, stream).await,
+            Err(error) => debug!(%error, "a TLS handshake failed"),
+        },
+        None => serve_http(app, place, stream).await,
     }
 }
 

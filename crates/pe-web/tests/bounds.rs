@@ -88,10 +88,44 @@ async fn silent_and_half_open_connections_keep_nobody_out() {
             .await
             .contains("ping_up{")
     );
-    // The first were closed for the last.
+    // Of those that began a request, the first were closed for the last.
     let mut byte = [0];
-    let closed = tokio::time::timeout(Duration::from_secs(10), held[1].read(&mut byte)).await;
+    let closed = tokio::time::timeout(Duration::from_secs(10), held[0].read(&mut byte)).await;
     assert!(matches!(closed.unwrap(), Ok(0) | Err(_)));
+}
+
+/// All of them wait when the server gets to accept the first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn requests_behind_a_burst_of_half_open_ones_are_all_read() {
+    let address = serve("", |_| {}).await;
+    // On the only thread of the runtime, so that nothing is accepted in the meantime.
+    let burst = tokio::spawn(async move { burst(address) }).await.unwrap();
+    let mut unread = 0;
+    for mut stream in burst.into_iter().skip(400) {
+        let mut start = [0; 12];
+        let read = tokio::time::timeout(Duration::from_secs(30), stream.read_exact(&mut start));
+        let is_answered = read.await.unwrap().is_ok() && start == *b"HTTP/1.1 200";
+        unread += usize::from(!is_answered);
+    }
+    assert_eq!(unread, 0);
+}
+
+/// 400 connections that begin a request, and 300 with a whole one.
+fn burst(address: SocketAddr) -> Vec<TcpStream> {
+    (0..700)
+        .map(|index| {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            let request = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
+            let sent = if index < 400 {
+                request.len() - 2
+            } else {
+                request.len()
+            };
+            std::io::Write::write_all(&mut stream, &request[..sent]).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            TcpStream::from_std(stream).unwrap()
+        })
+        .collect()
 }
 
 #[tokio::test]
