@@ -68,6 +68,8 @@
 //! Requests go through the proxy that `HTTPS_PROXY` or `HTTP_PROXY` names, except to `NO_PROXY` and loopback addresses. Redirects are
 //! not followed.
 
+#[cfg(feature = "remote-write")]
+mod boot;
 mod delivery;
 mod error;
 mod host;

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pe_push::queue::{
-    BlockId, Directory, DropReason, MemoryDisk, Order, QueueHandle, QueueLimits, QueueReader,
+    BlockId, Directory, DropReason, MemoryDisk, Order, Queue, QueueHandle, QueueLimits, QueueReader,
 };
 use pe_push::{SampleBlock, SampleMetric, SampleTime};
 use pe_scrape::{LabelSet, Unit};
@@ -270,4 +270,44 @@ async fn old_blocks_are_dropped_by_age() {
     settled(&queue).await;
     assert_eq!(queue.counters().dropped(DropReason::Age), (1, 4));
     assert!(reader.try_next().await.is_none());
+}
+
+#[test]
+fn blocks_of_this_boot_are_as_old_as_its_clock_says() {
+    const DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
+    let disk = MemoryDisk::new();
+    let open = || {
+        Queue::open(Box::new(disk.clone()), QueueLimits::default())
+            .unwrap()
+            .0
+    };
+    let mut queue = open();
+    queue.attach("central", Order::Strict).unwrap();
+    // Measured an hour after the start of a machine that has no clock of its own.
+    for second in 3_600..3_610 {
+        let block = block_at(i64::from(second) * 1_000, second, 4);
+        queue.append(&block).unwrap();
+    }
+    // The clock is set.
+    let now = |boot_ns, boot_id| SampleTime {
+        wall_ms: start(),
+        boot_ns,
+        boot_id,
+        is_final: false,
+    };
+    queue.expire(now(DAY, 1));
+    assert_eq!(queue.counters().dropped(DropReason::Age), (0, 0));
+    queue.sync().unwrap();
+    drop(queue);
+    let mut queue = open();
+    queue.expire(now(29 * DAY, 1));
+    assert_eq!(queue.counters().dropped(DropReason::Age), (0, 0));
+    assert!(queue.next("central").unwrap().is_some());
+    queue.expire(now(31 * DAY, 1));
+    assert_eq!(queue.counters().dropped(DropReason::Age), (10, 40));
+
+    // Of another boot nothing better than the wall clock is known.
+    queue.append(&block_at(3_600_000, 3_600, 4)).unwrap();
+    queue.expire(now(DAY, 2));
+    assert_eq!(queue.counters().dropped(DropReason::Age), (11, 44));
 }

@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pe_scrape::Backlog;
 
@@ -28,7 +29,7 @@ use super::settled::Settled;
 use super::shape::{Shape, ShapeWriter};
 use super::types::Drops;
 use super::{BlockId, DropReason, Order, QueueCounters, QueueError, QueueLimits, time_of};
-use crate::SampleBlock;
+use crate::{SampleBlock, SampleTime};
 
 /// Segments whose records are known at one time, beside the one that is written.
 const OPEN_SEGMENTS: usize = 4;
@@ -459,24 +460,36 @@ impl Queue {
         Ok(true)
     }
 
-    /// Drops segments whose newest block is older than the limit, at this time by the wall clock.
-    pub fn expire(&mut self, now_ms: i64) {
-        let age = i64::try_from(self.limits.age.as_millis()).unwrap_or(i64::MAX);
-        let bound = now_ms.saturating_sub(age);
-        if self
-            .writing
-            .as_ref()
-            .is_some_and(|writing| writing.segment.newest_ms < bound)
-        {
+    /// Drops segments whose newest block is older than the limit at this time. Blocks of the present boot are as old as its clock
+    /// says: the wall clock may have been set since, by decades where a machine has no clock of its own.
+    pub fn expire(&mut self, now: SampleTime) {
+        let writing = self.writing.as_ref().map(|writing| writing.segment);
+        if writing.is_some_and(|segment| self.is_too_old(&segment, now)) {
             self.finish_segment();
         }
-        while self
-            .segments
-            .first_key_value()
-            .is_some_and(|(_, oldest)| oldest.newest_ms < bound)
-        {
+        while let Some((_, oldest)) = self.segments.first_key_value() {
+            let oldest = *oldest;
+            if !self.is_too_old(&oldest, now) {
+                break;
+            }
             self.drop_oldest(DropReason::Age);
         }
+    }
+
+    fn is_too_old(&mut self, segment: &Segment, now: SampleTime) -> bool {
+        let age = self.limits.age;
+        let limit = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        if segment.newest_ms >= now.wall_ms.saturating_sub(limit) {
+            return false;
+        }
+        let newest = self.entries(segment.first).ok();
+        let newest = newest.and_then(|entries| entries.last().copied());
+        let newest = newest.and_then(|entry| self.read(segment.first, &entry).ok().flatten());
+        newest.is_none_or(|block| {
+            let is_of_this_boot = block.time.boot_id == now.boot_id && now.boot_id != 0;
+            let since = Duration::from_nanos(now.boot_ns.saturating_sub(block.time.boot_ns));
+            !is_of_this_boot || since > age
+        })
     }
 
     /// What happened since it was opened.

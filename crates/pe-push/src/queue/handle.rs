@@ -20,7 +20,8 @@ use super::types::Drops;
 use super::{
     BlockId, Disk, DropReason, Order, Queue, QueueCounters, QueueError, QueueLimits, Recovery,
 };
-use crate::SampleBlock;
+use crate::boot::{boot_id, since_boot};
+use crate::{SampleBlock, SampleTime};
 
 /// How long after a change it is made certain to survive a power cut.
 const SYNC_DELAY: Duration = Duration::from_secs(1);
@@ -565,11 +566,14 @@ impl Worker {
             return;
         }
         self.expired = Some(Instant::now());
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        self.queue
-            .expire(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        let wall = wall.unwrap_or_default().as_millis();
+        self.queue.expire(SampleTime {
+            wall_ms: i64::try_from(wall).unwrap_or(i64::MAX),
+            boot_ns: since_boot(),
+            boot_id: boot_id(),
+            is_final: false,
+        });
     }
 
     /// Logs that the disk fails, and that it does no more.

@@ -529,6 +529,8 @@ impl fmt::Debug for RemoteWriteSink {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
     use crate::remote_write::testing::{block, metric};
 
@@ -540,7 +542,10 @@ mod tests {
         let shared = sink.shared.clone();
         shared.begin_reading();
         let row: &[(&str, &str)] = &[("device", "x")];
-        let block = block(&[metric("rtt", &[])], &[row], &[&[1.0]], 10);
+        // Of now: the queue looks for what is too old when it begins.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = now.as_millis() as i64;
+        let block = block(&[metric("rtt", &[])], &[row], &[&[1.0]], now);
         let blocks = vec![SampleBlock::clone(&block); 20];
         let appending = {
             let shared = shared.clone();

@@ -1,12 +1,9 @@
 //! The clocks of this machine: a thin driver for `clock`.
 
-use std::fs;
-use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use rustix::time::{ClockId, clock_gettime};
-
 use super::blocks::Now;
+use crate::boot::{boot_id, since_boot};
 
 /// The clocks are read anew where more than this passed between two of them: else a thread that was interrupted there would see a step.
 const APART: Duration = Duration::from_millis(1);
@@ -40,23 +37,6 @@ fn read() -> (Duration, Now) {
         boot_id: boot_id(),
     };
     (Duration::from_nanos(after.saturating_sub(before)), now)
-}
-
-/// Nanoseconds.
-fn since_boot() -> u64 {
-    let boot = clock_gettime(ClockId::Boottime);
-    let (seconds, nanos) = (boot.tv_sec.unsigned_abs(), boot.tv_nsec.unsigned_abs());
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
-}
-
-/// Which boot this is; 0 where that is not told.
-fn boot_id() -> u128 {
-    static BOOT_ID: OnceLock<u128> = OnceLock::new();
-    *BOOT_ID.get_or_init(|| {
-        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-        u128::from_str_radix(&digits, 16).unwrap_or(0)
-    })
 }
 
 #[cfg(test)]
