@@ -69,7 +69,7 @@
 //! not followed.
 
 #[cfg(feature = "remote-write")]
-mod boot;
+mod clocks;
 mod delivery;
 mod error;
 mod host;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use pe_scrape::{Backlog, panic_message, with_causes};
 use tokio::sync::{Notify, oneshot};
@@ -20,8 +20,8 @@ use super::types::Drops;
 use super::{
     BlockId, Disk, DropReason, Order, Queue, QueueCounters, QueueError, QueueLimits, Recovery,
 };
-use crate::boot::{boot_id, since_boot};
-use crate::{SampleBlock, SampleTime};
+use crate::SampleBlock;
+use crate::clocks::now;
 
 /// How long after a change it is made certain to survive a power cut.
 const SYNC_DELAY: Duration = Duration::from_secs(1);
@@ -566,14 +566,7 @@ impl Worker {
             return;
         }
         self.expired = Some(Instant::now());
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-        let wall = wall.unwrap_or_default().as_millis();
-        self.queue.expire(SampleTime {
-            wall_ms: i64::try_from(wall).unwrap_or(i64::MAX),
-            boot_ns: since_boot(),
-            boot_id: boot_id(),
-            is_final: false,
-        });
+        self.queue.expire(now().time());
     }
 
     /// Logs that the disk fails, and that it does no more.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use pe_scrape::{
     ABSENT, AGENT_JOB, Cell, Columns, CycleReport, Frame, LabelSet, Labels, MetricDescriptor,
@@ -16,7 +16,8 @@ use pe_scrape::{
 };
 
 use super::selection::{Flat, Selection, Taken, metrics_of, without_others};
-use crate::{NativeColumn, SampleBlock, SampleMetric, SampleTime};
+use crate::clocks::Now;
+use crate::{NativeColumn, SampleBlock, SampleMetric};
 
 /// The one NaN that stands for a measured NaN; others have a meaning on the wire.
 ///
@@ -26,42 +27,6 @@ const NORMAL_NAN: f64 = f64::from_bits(0x7ff8_0000_0000_0001);
 /// Reports in a row without a frame after which its labels are forgotten. A scraper that is slower than its interval is missing
 /// from some.
 const FORGOTTEN_AFTER: u64 = 64;
-
-/// The time now, on the clocks that a block keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Now {
-    pub(crate) wall: SystemTime,
-    /// Nanoseconds since boot.
-    pub(crate) boot_ns: u64,
-    pub(crate) boot_id: u128,
-}
-
-impl Now {
-    /// The times of something that was measured `ago`, and that the wall clock then called `wall`.
-    fn time_of(&self, wall: SystemTime, ago: Duration) -> SampleTime {
-        let ago = u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX);
-        SampleTime {
-            wall_ms: wall_ms(wall),
-            boot_ns: self.boot_ns.saturating_sub(ago),
-            boot_id: self.boot_id,
-            is_final: false,
-        }
-    }
-
-    /// This very moment.
-    pub(crate) fn time(&self) -> SampleTime {
-        self.time_of(self.wall, Duration::ZERO)
-    }
-}
-
-/// Milliseconds since 1970, rounded down.
-pub(crate) fn wall_ms(time: SystemTime) -> i64 {
-    let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => ms(after),
-        Err(before) => -ms(before.duration()),
-    }
-}
 
 /// What the frames of one shape have in common. Two shapes are the same when their pointers are.
 #[derive(Debug)]
@@ -564,6 +529,8 @@ fn sound(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use pe_scrape::{FrameBuilder, HistogramSpec, Table};
+
+    use std::time::UNIX_EPOCH;
 
     use super::*;
     use crate::remote_write::testing::{labels, now, report};

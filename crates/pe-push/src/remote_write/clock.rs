@@ -11,8 +11,8 @@
 
 use std::time::Duration;
 
-use super::blocks::{Now, wall_ms};
 use crate::SampleTime;
+use crate::clocks::{Now, wall_ms};
 
 /// Difference to the receiver's clock above which ours is doubted. Answers have whole seconds and take their time.
 const FAR_OFF: Duration = Duration::from_secs(30);

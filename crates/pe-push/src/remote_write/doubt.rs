@@ -9,9 +9,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::blocks::Now;
 use super::work::{ShapeId, labels_of, shape};
 use crate::SampleBlock;
+use crate::clocks::Now;
 
 /// Most blocks that go alone after a start: more than a window and what is acknowledged between two synchronisations of the queue.
 /// A receiver that refuses all of a long backlog is asked that often.

@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use pe_scrape::{AGENT_JOB, CycleReport, Labels};
 
-use super::blocks::{BlockMaker, Now};
+use super::blocks::BlockMaker;
 use super::selection::Selection;
 use super::stale::StaleTracker;
 use crate::SampleBlock;
+use crate::clocks::Now;
 
 /// A sink that is new takes nothing that was measured before it, and is new for so long.
 const NEW_FOR: Duration = Duration::from_secs(5);

@@ -21,7 +21,6 @@ mod settings;
 mod sink;
 mod stale;
 mod store;
-mod system;
 #[cfg(test)]
 mod testing;
 mod verdict;

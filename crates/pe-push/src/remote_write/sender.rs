@@ -15,7 +15,6 @@ use pe_scrape::{Backoff, LabelSet, with_causes};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::blocks::{Now, wall_ms};
 use super::clock::{ClockTruth, Correction, Steady, correct, has_stepped};
 use super::doubt::{Doubts, Start};
 use super::metrics::Lost;
@@ -24,13 +23,13 @@ use super::peer::Reply;
 use super::reading::Place;
 use super::settings::SMALLEST_REQUEST;
 use super::sink::Shared;
-use super::system::now;
 use super::verdict::{Verdict, receiver_time};
 use super::wire::{Batch, Encoder, Excluded, Form, Part, Protocol, series_hash};
 use super::work::{
     Cut, Half, Overlaps, ShapeId, SplitBudget, Window, Work, WorkKind, cut, cut_doubted, labels_of,
     shape, single_blocks,
 };
+use crate::clocks::{Now, now, wall_ms};
 use crate::delivery::{Change, Outage};
 use crate::queue::Order;
 use crate::{PushError, SampleBlock, SampleMetric};

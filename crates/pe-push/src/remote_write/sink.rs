@@ -27,10 +27,10 @@ use super::reading::{Place, Reading};
 use super::selection::{Reduce, Selection};
 use super::sender::Sender;
 use super::store::{Store, Stores};
-use super::system::now;
 use super::verdict::Verdict;
 use super::wire::{Encoder, Protocol};
 use crate::SampleBlock;
+use crate::clocks::now;
 use crate::queue::{Order, QueueHandle, QueueLimits};
 
 /// Says whether the system's clock is synchronised; `None` where it does not say.
@@ -529,8 +529,6 @@ impl fmt::Debug for RemoteWriteSink {
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
-
     use super::*;
     use crate::remote_write::testing::{block, metric};
 
@@ -543,9 +541,8 @@ mod tests {
         shared.begin_reading();
         let row: &[(&str, &str)] = &[("device", "x")];
         // Of now: the queue looks for what is too old when it begins.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let now = now.as_millis() as i64;
-        let block = block(&[metric("rtt", &[])], &[row], &[&[1.0]], now);
+        let wall_ms = now().time().wall_ms;
+        let block = block(&[metric("rtt", &[])], &[row], &[&[1.0]], wall_ms);
         let blocks = vec![SampleBlock::clone(&block); 20];
         let appending = {
             let shared = shared.clone();

@@ -18,7 +18,8 @@ use std::sync::Arc;
 
 use pe_scrape::{ABSENT, CycleReport, LabelSet, is_absent};
 
-use super::blocks::{Now, ReportBlocks, Shape, Shaped, wall_ms};
+use super::blocks::{ReportBlocks, Shape, Shaped};
+use crate::clocks::{Now, wall_ms};
 use crate::{SampleBlock, SampleTime};
 
 /// The value that ends a series.

@@ -5,8 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use pe_scrape::{CycleReport, Frame, LabelSet, Labels, Unit, is_absent};
 
-use super::blocks::Now;
 use super::stale::is_stale;
+use crate::clocks::Now;
 use crate::{SampleBlock, SampleMetric, SampleTime};
 
 /// A moment so many milliseconds after 1970, some days after the machine was started.
