@@ -277,8 +277,7 @@ impl Place {
 impl Responding {
     /// The response has no end, so that no timeout applies to it as a whole.
     pub(crate) fn endless(&self) {
-        let mut table = self.connections.lock();
-        if let Some(entry) = table.open.get_mut(&self.id) {
+        if let Some(entry) = self.connections.lock().open.get_mut(&self.id) {
             entry.phase = Phase::Endless;
         }
     }

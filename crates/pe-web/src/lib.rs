@@ -38,8 +38,9 @@
 //! about 1 KB a device, 80 MB in all.
 //!
 //! Memory and time are bounded whatever clients do: 256 connections that have sent something, of which an idle one gives its
-//! place to a new one, and 4096 in all, or a quarter of the descriptors that the process may have; 192 requests and 8 expositions at one time, further ones get 503; timeouts for headers, reading, idle connections and whole
-//! responses, of the metrics 30 seconds. Health checks are answered beside all that.
+//! place to a new one, and 4096 in all, or a quarter of the descriptors that the process may have; 192 requests and 8
+//! expositions at one time, further ones get 503; timeouts for headers, reading, idle connections and whole responses, of the
+//! metrics 30 seconds. Health checks are answered beside all that.
 
 mod app;
 mod connections;
