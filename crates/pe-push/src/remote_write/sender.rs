@@ -422,13 +422,14 @@ impl Sender {
             let are_as_sent = self.shared.settle(times).await;
             let pause = (started.elapsed() * 9).min(SETTLING_PAUSE);
             self.settles_after = Instant::now() + pause;
+            // Also where they are read again: those that nobody had settled are final then, and count nowhere else.
+            let metrics = &self.shared.metrics;
+            metrics.corrected(delivery.corrected, delivery.of_earlier_boot);
             if !are_as_sent {
                 // Another sink settled other times meanwhile.
                 return false;
             }
         }
-        let metrics = &self.shared.metrics;
-        metrics.corrected(delivery.corrected, delivery.of_earlier_boot);
         if self.shared.settings.order == Order::Strict {
             let parts = delivery.pending.iter().flat_map(|work| &work.parts);
             for block in parts.filter_map(|part| part.blocks.last()) {
