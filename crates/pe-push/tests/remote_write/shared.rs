@@ -176,7 +176,7 @@ async fn a_sink_that_the_configuration_has_no_more_holds_nothing_after_a_restart
     });
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_corrected_time_is_the_same_for_all_receivers() {
     let state = tempfile::tempdir().unwrap();
     let (away, there) = (down(), WriteReceiver::start());
@@ -186,11 +186,17 @@ async fn a_corrected_time_is_the_same_for_all_receivers() {
     // By a clock that has been set back by an hour since.
     let mut fleet = Fleet::until_now(3, 4);
     fleet.start_ms += 3_600_000;
-    for cycle in 0..4 {
-        let mut report = Arc::into_inner(fleet.report(cycle, &[])).unwrap();
-        report.started = UNIX_EPOCH + Duration::from_millis(fleet.time_ms(cycle).unsigned_abs());
-        publish(&[&one, &other], &Arc::new(report));
-    }
+    let sinks = [one.clone(), other.clone()];
+    // On the thread of the sinks, so that none reads the clocks meanwhile: what is measured after that has the time of a right clock.
+    let published = tokio::spawn(async move {
+        for cycle in 0..4 {
+            let mut report = Arc::into_inner(fleet.report(cycle, &[])).unwrap();
+            let started = Duration::from_millis(fleet.time_ms(cycle).unsigned_abs());
+            report.started = UNIX_EPOCH + started;
+            publish(&[&sinks[0], &sinks[1]], &Arc::new(report));
+        }
+    });
+    published.await.unwrap();
     other.flush().await.unwrap();
     one.flush().await.unwrap_err();
     away.answer(|_| WriteAnswer::Taken);
