@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use crate::dns::NameServer;
 use crate::entry::{Answer, Bounds, Denial, Entry, View};
 use crate::route::{has_route, preferred};
-use crate::system::{Source, System, SystemFiles};
+use crate::system::{Source, System, SystemFiles, variable};
 
 /// Lookups under way at one time.
 const CONCURRENT: usize = 64;
@@ -44,6 +44,12 @@ pub struct ResolverSettings {
     pub timeout: Option<Duration>,
     /// The system's files.
     pub files: SystemFiles,
+    /// Domains to search, separated by blanks, in place of those of resolv.conf(5). By default the environment's
+    /// `LOCALDOMAIN`.
+    pub local_domain: Option<String>,
+    /// Options of resolv.conf(5), separated by blanks, that go over those of the file. By default the environment's
+    /// `RES_OPTIONS`.
+    pub options: Option<String>,
 }
 
 impl Default for ResolverSettings {
@@ -55,6 +61,8 @@ impl Default for ResolverSettings {
             retry: Duration::from_secs(5),
             timeout: None,
             files: SystemFiles::default(),
+            local_domain: variable("LOCALDOMAIN"),
+            options: variable("RES_OPTIONS"),
         }
     }
 }

@@ -24,6 +24,10 @@ impl Files {
 
     /// A resolver that reads them, and asks often.
     fn resolver(&self) -> CachingResolver {
+        CachingResolver::new(self.settings())
+    }
+
+    fn settings(&self) -> ResolverSettings {
         let mut settings = ResolverSettings::default();
         settings.min_ttl = Duration::from_millis(200);
         settings.max_ttl = Duration::from_millis(300);
@@ -31,7 +35,7 @@ impl Files {
         settings.files.resolv_conf = self.0.path().join("resolv.conf");
         settings.files.hosts = self.0.path().join("hosts");
         settings.files.nsswitch = self.0.path().join("nsswitch.conf");
-        CachingResolver::new(settings)
+        settings
     }
 }
 
@@ -219,6 +223,39 @@ fn odd_names_search_domains_and_further_servers_are_asked() {
         until_found(&resolver, "DEV_7.Lab.Test.", "127.0.0.7").await;
         until_found(&resolver, "_sip._udp.test", "127.0.0.8").await;
         until_found(&resolver, "9-9.test", "127.0.0.9").await;
+    });
+}
+
+#[test]
+fn variables_of_the_environment_go_over_the_file() {
+    require!(Namespaces, Program("dnsmasq"));
+    inside(async |namespace| {
+        let hosts = "127.0.0.7 dev.lab.test\n127.0.0.8 a.b.lab.test\n127.0.0.9 dev.file.test\n";
+        let _server = NameServer::start_on(namespace, "lo", hosts);
+        let files = Files::new();
+        files.write(
+            "resolv.conf",
+            "nameserver 127.0.0.1\nsearch file.test\noptions no-tld-query ndots:1\n",
+        );
+        until_found(&files.resolver(), "dev", "127.0.0.9").await;
+
+        let mut settings = files.settings();
+        settings.local_domain = Some("nowhere.test  lab.test".into());
+        settings.options = Some("ndots:3\nnameserver 127.0.0.2".into());
+        let resolver = CachingResolver::new(settings);
+        until_found(&resolver, "dev", "127.0.0.7").await;
+        until_found(&resolver, "a.b", "127.0.0.8").await;
+        until_found(&resolver, "dev.lab.test", "127.0.0.7").await;
+
+        // An empty list searches nowhere, and the options stand where the file is gone.
+        files.write("resolv.conf", "");
+        let mut settings = files.settings();
+        settings.local_domain = Some(String::new());
+        settings.options = Some("no-aaaa".into());
+        let resolver = CachingResolver::new(settings);
+        until_found(&resolver, "dev.lab.test", "127.0.0.7").await;
+        let nowhere = until(&resolver, "dev", Result::is_err).await;
+        assert_eq!(nowhere.unwrap_err().host, "dev");
     });
 }
 

@@ -95,19 +95,29 @@ fn own_servers(settings: &ResolverSettings) -> DnsSettings {
     }
 }
 
-/// What resolv.conf says. Without a name server in it, one on this machine is asked, as the system does.
+/// What resolv.conf says, and over it the variables that its manual names. Without a name server in it, one on this machine is
+/// asked, as the system does.
 fn resolv_conf(settings: &ResolverSettings, text: io::Result<Vec<u8>>) -> DnsSettings {
     let path = settings.files.resolv_conf.display();
-    let (text, problem) = match text {
+    let (mut text, problem) = match text {
         Ok(text) => (text, format!("{path} names no name server")),
         Err(error) => (Vec::new(), format!("{path} cannot be read ({error})")),
     };
+    if let Some(options) = &settings.options {
+        text.extend(format!("\noptions {}\n", first_line(options)).bytes());
+    }
     let (config, _) = Config::parse_with_errors(&text);
     let mut dns = DnsSettings::from(&config);
+    if let Some(domains) = &settings.local_domain {
+        let domains = first_line(domains).split_whitespace();
+        dns.search = domains.map(str::to_owned).collect();
+    }
     if let Some(timeout) = settings.timeout {
         dns.timeout = timeout;
     }
-    if dns.search.is_empty() && config.get_last_search_or_domain().next().is_none() {
+    let is_said =
+        settings.local_domain.is_some() || config.get_last_search_or_domain().next().is_some();
+    if dns.search.is_empty() && !is_said {
         dns.search.extend(own_domain());
     }
     if dns.servers.is_empty() {
@@ -115,6 +125,15 @@ fn resolv_conf(settings: &ResolverSettings, text: io::Result<Vec<u8>>) -> DnsSet
         dns.problem = Some(problem);
     }
     dns
+}
+
+/// A variable of the environment.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 /// The domain of this machine, where its host name has one.
