@@ -56,9 +56,8 @@
 //! | lists and objects within each other | at most 64 levels in YAML, some hundred in JSON |
 
 mod load;
-mod watched;
 
-// Text, trees, and problems at their places.
+// The disk, text, trees, and problems at their places.
 mod file;
 // Defaults < files < environment variables < flags.
 mod layers;
@@ -68,13 +67,15 @@ mod group;
 mod push;
 
 // What files may say, for editors and readers.
+mod reference;
 mod schema;
 
+pub use file::{Fingerprint, Watched};
 pub use group::TargetFiles;
 #[doc(hidden)]
 pub use group::try_targets;
 pub use layers::{Environment, Overrides};
 pub use load::{LoadError, Loaded, Sources, load};
 pub use push::sink_kinds;
-pub use schema::{fill_reference, group_schema, push_schema, reference, schemas, targets_schema};
-pub use watched::{Fingerprint, Watched};
+pub use reference::{fill_reference, reference};
+pub use schema::{group_schema, push_schema, schemas, targets_schema};

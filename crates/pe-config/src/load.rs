@@ -11,11 +11,10 @@ use pe_scrape::{
     SinkRegistry,
 };
 
-use crate::file::{DiagnosticsBuilder, Document, Scope, Syntax, explain, read_document};
+use crate::file::{DiagnosticsBuilder, Document, Scope, Syntax, Watched, explain, read_document};
 use crate::group::{self, Intake, ParsedGroup, TargetFiles};
 use crate::layers::{Environment, Layers, Overrides, Section};
 use crate::push::{self, ParsedSink};
-use crate::watched::Watched;
 
 /// Where a configuration comes from.
 #[non_exhaustive]

@@ -8,7 +8,8 @@ use jsonc_parser::ast;
 use jsonc_parser::errors::ParseErrorKind;
 use jsonc_parser::{CollectOptions, ParseOptions};
 
-use pe_scrape::{Diagnostic, Severity};
+use pe_scrape::settings::{Kind, Table};
+use pe_scrape::{Diagnostic, Severity, Value};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
@@ -149,6 +150,30 @@ impl Document {
     fn at(&self, offset: usize, message: impl Into<String>, hint: Option<String>) -> Diagnostic {
         let position = self.position(offset);
         Diagnostic::at(Severity::Error, &self.path, position, message, hint)
+    }
+}
+
+/// Puts the directory of `document` before the relative paths among the settings `own`, whose keys are those of `table`.
+pub(crate) fn resolve_paths(
+    own: &mut serde_json::Map<String, Value>,
+    table: &Table,
+    document: &Document,
+) {
+    for key in table.keys {
+        match (key.kind, own.get_mut(key.name)) {
+            (Kind::Path, Some(Value::String(path))) if !path.trim().is_empty() => {
+                *path = document.beside(path).to_string_lossy().into_owned();
+            }
+            (Kind::Object(table), Some(Value::Object(own))) => resolve_paths(own, table, document),
+            (Kind::Either(kinds), Some(Value::Object(own))) => {
+                let tables = kinds.iter().filter_map(|kind| match kind {
+                    Kind::Object(table) => Some(table),
+                    _ => None,
+                });
+                tables.for_each(|table| resolve_paths(own, table, document));
+            }
+            _ => {}
+        }
     }
 }
 

@@ -3,9 +3,8 @@
 //! A [`Document`] knows the line and column of each of its bytes; a [`Syntax`] tree is what settings are decoded from,
 //! without a copy of it. A [`Scope`] reports problems of one document. Nothing here knows what the files mean.
 
+mod disk;
 mod document;
-mod keys;
-mod read;
 mod syntax;
 mod yaml;
 
@@ -14,13 +13,19 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 
 use jsonc_parser::ast;
-use pe_scrape::settings::Problem;
+use pe_scrape::settings::{Bounds, Key, Node, Problem, Problems, Setting, View, suggestion};
 use pe_scrape::{Diagnostic, Diagnostics, Severity, printable};
 
-pub(crate) use document::Document;
-pub(crate) use keys::{GROUP_FILE, SCHEMA, TARGET_GROUP, open, resolve_paths};
-pub(crate) use read::{MOST_BYTES, MOST_SECRET_BYTES, explain, regular_file};
+pub use disk::{Fingerprint, Watched};
+pub(crate) use disk::{MOST_BYTES, MOST_SECRET_BYTES, explain, regular_file};
+pub(crate) use document::{Document, resolve_paths};
 pub(crate) use syntax::Syntax;
+
+/// A key of every file but targets files.
+pub(crate) const SCHEMA: Key = Key::of::<Option<String>>(
+    "$schema",
+    &["Where the schema of this file is, for editors; not used otherwise."],
+);
 
 /// Collects what is found in all files. Text of files that would act on a terminal is escaped.
 #[derive(Default)]
@@ -128,6 +133,41 @@ impl<'d> Scope<'_, 'd> {
         Some(root)
     }
 
+    /// Whether `node`, called `name` in messages, is an object. Reports one that is none, keys that are not among `keys`, and
+    /// keys that are missing.
+    pub(crate) fn is_object(self, node: Syntax<'_>, name: &str, keys: &[Key]) -> bool {
+        if node.view() != View::Object {
+            let found = node.view().describe();
+            self.error(
+                node.start(),
+                format!("{name}: found {found}, expected an object"),
+                None,
+            );
+            return false;
+        }
+        for (key, _) in node.fields() {
+            if !keys.iter().any(|known| known.name == key) {
+                let offset = node.key_start(key).unwrap_or(node.start());
+                let message = format!("unknown key `{key}` in {name}");
+                self.error(offset, message, nearest_key(key, keys));
+            }
+        }
+        for key in keys {
+            if key.required && node.get(key.name).is_none() {
+                let message = format!("missing key `{}` in {name}", key.name);
+                self.error(node.start(), message, None);
+            }
+        }
+        if let Some(value) = node.get(SCHEMA.name) {
+            let mut problems = Problems::default();
+            problems.within(SCHEMA.name, |problems| {
+                String::decode(value, &Bounds::NONE, problems)
+            });
+            self.problems(node, problems.into_vec());
+        }
+        true
+    }
+
     /// Reports an error at a byte offset.
     pub(crate) fn error(
         &self,
@@ -178,4 +218,10 @@ impl<'d> Scope<'_, 'd> {
         self.found
             .push(Diagnostic::at(severity, file, position, message, hint));
     }
+}
+
+/// A hint for a key that is not among `keys`.
+fn nearest_key(key: &str, keys: &[Key]) -> Option<String> {
+    let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
+    suggestion(key, names.iter().copied())
 }

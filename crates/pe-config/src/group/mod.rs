@@ -7,22 +7,34 @@ mod jobs;
 mod labels;
 mod scrapers;
 mod targets_file;
-mod trial;
 
 use std::time::Duration;
 
-use pe_scrape::settings::{Bounds, Node, Problem, Problems, Setting, Step, View};
-use pe_scrape::{Checks, Group, GroupSettings, ScraperRegistry, ScraperSettings, Severity, Value};
+use pe_scrape::settings::{Bounds, Key, Node, Problem, Problems, Setting, Step, View};
+use pe_scrape::{
+    Checks, DeviceEntry, Group, GroupSettings, ScraperRegistry, ScraperSettings, Severity, Value,
+};
 
-pub use targets_file::TargetFiles;
-pub use trial::try_targets;
+pub(crate) use targets_file::TARGET_GROUP;
+pub use targets_file::{TargetFiles, try_targets};
 
-use crate::file::{GROUP_FILE, Scope, Syntax, open};
+use crate::file::{SCHEMA, Scope, Syntax, Watched};
 use crate::layers::{Layers, Merged};
 use crate::push;
-use crate::watched::Watched;
 use jobs::{JobDefaults, JobReader};
 use scrapers::ScraperLists;
+
+/// Keys of a group file.
+pub(crate) const GROUP_FILE: &[Key] = &[
+    SCHEMA,
+    Key::of::<GroupSettings>("conf", &["Settings of the group."]),
+    required(Key::of::<Vec<DeviceEntry>>("jobs", &["The devices."])),
+];
+
+const fn required(mut key: Key) -> Key {
+    key.required = true;
+    key
+}
 
 /// What group files are read with.
 pub(crate) struct Context<'c> {
@@ -73,7 +85,7 @@ pub(crate) fn read(
         scope.error(at, message, hint.to_owned());
         return parsed;
     }
-    if !open(scope, root, "the file", GROUP_FILE) {
+    if !scope.is_object(root, "the file", GROUP_FILE) {
         return parsed;
     }
     let conf = root.get("conf");

@@ -9,15 +9,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use glob::{MatchOptions, Pattern};
-use pe_scrape::settings::{Node, View};
+use pe_scrape::settings::{Key, Node, View};
 use pe_scrape::{
-    Diagnostic, RESERVED_LABELS, Severity, TargetSpec, parse_target, refuse_label_name,
+    Diagnostic, RESERVED_LABELS, Severity, TargetSpec, is_label_name, parse_target,
+    refuse_label_name,
 };
 
-use crate::file::{
-    DiagnosticsBuilder, Document, MOST_BYTES, Scope, Syntax, TARGET_GROUP, explain, open,
-    regular_file,
-};
+use crate::file::{DiagnosticsBuilder, Document, MOST_BYTES, Scope, Syntax, explain, regular_file};
+
+/// Keys of an entry of a targets file.
+pub(crate) const TARGET_GROUP: &[Key] = &[
+    Key::of::<Vec<TargetSpec>>("targets", &["Addresses or host names; a port is dropped."]),
+    Key::of::<BTreeMap<String, String>>(
+        "labels",
+        &[
+            "Labels for these devices. `device` names them; labels that start with `__` are not used.",
+        ],
+    ),
+];
 
 /// The label of a target that names the device.
 const DEVICE_LABEL: &str = "device";
@@ -215,7 +224,7 @@ fn read_group<'v>(
     node: Syntax<'v>,
     unused: &mut BTreeMap<&'v str, usize>,
 ) -> Option<TargetGroup<'v>> {
-    if !open(scope, node, "the target group", TARGET_GROUP) {
+    if !scope.is_object(node, "the target group", TARGET_GROUP) {
         return None;
     }
     let mut group = TargetGroup {
@@ -320,4 +329,49 @@ fn list<'v>(
         scope.error(node.start(), message, None);
     }
     node.items()
+}
+
+/// What fuzzers and the tests of their seeds do: reads a targets file, the whole way from its bytes to devices. The first byte says whether it is YAML; the rest is the file.
+///
+/// # Panics
+/// When something is not as it always must be.
+#[doc(hidden)]
+pub fn try_targets(data: &[u8]) {
+    let (kind, bytes) = data.split_first().unwrap_or((&0, &[]));
+    let path = match kind % 2 {
+        0 => "targets.json",
+        _ => "targets.yml",
+    };
+    let found = DiagnosticsBuilder::default();
+    match Document::new(Path::new(path), bytes.to_vec()) {
+        Ok(document) => try_document(&document, &found),
+        Err(problem) => found.push(problem),
+    }
+    for problem in found.into_vec() {
+        assert!(problem.line > 0 && problem.col > 0, "{problem}");
+        let hint = problem.hint.as_deref().unwrap_or_default();
+        let shown = format!("{}{hint}", problem.message);
+        assert!(!shown.contains(char::is_control), "{shown:?}");
+    }
+}
+
+fn try_document(document: &Document, found: &DiagnosticsBuilder) {
+    let scope = Scope { found, document };
+    let root = match is_yaml(document.path()) {
+        true => scope.parse_yaml(),
+        false => scope.parse(),
+    };
+    let Some(root) = root else {
+        return;
+    };
+    for group in read_groups(scope, Syntax::new(&root)) {
+        assert_eq!(group.labels.len(), group.labels_at.len());
+        assert!(group.labels.iter().all(|(name, _)| is_label_name(name)));
+        let places = group.targets.iter().map(|(_, at)| at);
+        assert!(
+            places
+                .chain(&group.labels_at)
+                .all(|at| *at <= document.text().len())
+        );
+    }
 }

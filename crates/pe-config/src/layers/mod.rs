@@ -6,8 +6,7 @@
 //! the defaults, is filled in by whoever decodes the result, from the same tables. Lists and objects of free keys come
 //! from files only.
 
-mod environment;
-mod overrides;
+mod given;
 
 use figment::providers::Serialized;
 use figment::value::{Dict, Map, Value as Layered};
@@ -15,8 +14,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use pe_scrape::settings::{Key, Kind, Problem, Step};
 use pe_scrape::{GroupSettings, SinkRegistry, Value};
 
-pub use environment::Environment;
-pub use overrides::Overrides;
+pub use given::{Environment, Overrides};
 
 use crate::file::DiagnosticsBuilder;
 use crate::push;

@@ -17,7 +17,7 @@ pub(crate) use external_labels::{EXTERNAL_LABELS, ExternalLabels};
 pub(crate) use gateway::{HOST, NAMES, keys};
 pub(crate) use sinks::{NAME, SINKS};
 
-use crate::file::{DiagnosticsBuilder, SCHEMA, Scope, Syntax, open, read_document};
+use crate::file::{DiagnosticsBuilder, SCHEMA, Scope, Syntax, read_document};
 use crate::group;
 use crate::layers::{Environment, Layers, Merged};
 
@@ -83,7 +83,7 @@ pub(crate) fn read<'v, 'c>(
         if keys(context.registry).is_empty() {
             known.extend(gateway::names().map(|name| Key::of::<Option<String>>(name, &[])));
         }
-        if !open(scope, root, FILE, &known) {
+        if !scope.is_object(root, FILE, &known) {
             return parsed;
         }
         if let Some(node) = root.get(EXTERNAL_LABELS.name) {

@@ -3,7 +3,8 @@
 use pe_scrape::settings::{Bounds, Key, Kind, Table};
 use pe_scrape::{DeviceEntry, GroupSettings, ScraperRegistry, SinkRegistry, Value};
 
-use crate::file::{SCHEMA, TARGET_GROUP};
+use crate::file::SCHEMA;
+use crate::group::TARGET_GROUP;
 use crate::layers::Section;
 use crate::push;
 

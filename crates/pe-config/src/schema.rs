@@ -3,15 +3,12 @@
 //! A schema accepts what the loader accepts, and refuses what the loader refuses as far as that shows in one value. The
 //! settings of registered scrapers and sinks are part of it.
 
-mod reference;
-
 use pe_scrape::settings::{Bounds, Key, Kind, Table};
 use pe_scrape::{DeviceEntry, RESERVED_LABELS, ScraperRegistry, SinkRegistry, Value};
 use serde_json::{Map, json};
 
-pub use reference::{fill_reference, reference};
-
-use crate::file::{GROUP_FILE, SCHEMA, TARGET_GROUP};
+use crate::file::SCHEMA;
+use crate::group::{GROUP_FILE, TARGET_GROUP};
 use crate::push;
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
