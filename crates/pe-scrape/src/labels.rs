@@ -243,7 +243,8 @@ impl LabelSet {
         N: Into<Arc<str>>,
         V: Into<Arc<str>>,
     {
-        let mut all: Vec<Label> = Vec::new();
+        let labels = labels.into_iter();
+        let mut all: Vec<Label> = Vec::with_capacity(labels.size_hint().0);
         for (name, value) in labels {
             let label = Label {
                 name: name.into(),
@@ -258,6 +259,11 @@ impl LabelSet {
             all.push(label);
         }
         Ok(Self(all.into()))
+    }
+
+    /// Builds a set of labels whose names are valid and distinct.
+    pub(crate) fn known<const N: usize>(labels: [(Arc<str>, Arc<str>); N]) -> Self {
+        Self(Arc::new(labels.map(|(name, value)| Label { name, value })))
     }
 
     /// The set with further labels behind its own.

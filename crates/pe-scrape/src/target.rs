@@ -44,9 +44,14 @@ impl Target {
         extra: impl IntoIterator<Item = (Arc<str>, Arc<str>)>,
     ) -> Result<Self, LabelError> {
         let own = [(DEVICE.clone(), device.into()), (IP.clone(), ip.into())];
+        let extra = extra.into_iter();
+        let labels = match extra.size_hint() {
+            (_, Some(0)) => LabelSet::known(own),
+            _ => LabelSet::new(own.into_iter().chain(extra))?,
+        };
         Ok(Self {
             address,
-            labels: LabelSet::new(own.into_iter().chain(extra))?,
+            labels,
             exclude: None,
         })
     }

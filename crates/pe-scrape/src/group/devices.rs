@@ -1,9 +1,10 @@
 //! From an address, host name, subnet or range to devices.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use hashbrown::HashTable;
 
 use super::exclusions::Exclusions;
 use super::{Device, ScraperConfig, TargetSpec};
@@ -30,13 +31,19 @@ pub struct Template {
 impl Template {
     /// The name of the device at `ip`.
     fn name(&self, ip: &Arc<str>) -> Arc<str> {
-        if &*self.name == IP_PLACEHOLDER {
-            ip.clone()
-        } else if self.name.contains(IP_PLACEHOLDER) {
-            self.name.replace(IP_PLACEHOLDER, ip).into()
-        } else {
-            self.name.clone()
+        let Some((before, mut behind)) = self.name.split_once(IP_PLACEHOLDER) else {
+            return self.name.clone();
+        };
+        if before.is_empty() && behind.is_empty() {
+            return ip.clone();
         }
+        let mut name = [before, &**ip].concat();
+        while let Some((before, rest)) = behind.split_once(IP_PLACEHOLDER) {
+            name.extend([before, &**ip]);
+            behind = rest;
+        }
+        name.push_str(behind);
+        name.into()
     }
 }
 
@@ -66,8 +73,19 @@ pub struct DeviceList<P> {
     max_targets: u64,
     exclude: Arc<Exclusions>,
     devices: Vec<Device>,
-    /// Where each device was written first.
-    seen: HashMap<(Arc<str>, Address), P>,
+    /// Where each of them was written.
+    places: Vec<P>,
+    /// By name and address, which stand in `devices` only: a table of keys of its own would cost more than these.
+    known: HashTable<Known>,
+    hashes: RandomState,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// Of name and address.
+    hash: u64,
+    /// Position in `devices`.
+    at: usize,
 }
 
 impl<P: Copy> DeviceList<P> {
@@ -78,7 +96,9 @@ impl<P: Copy> DeviceList<P> {
             max_targets,
             exclude: Arc::new(exclude),
             devices: Vec::new(),
-            seen: HashMap::new(),
+            places: Vec::new(),
+            known: HashTable::new(),
+            hashes: RandomState::new(),
         }
     }
 
@@ -121,7 +141,8 @@ impl<P: Copy> DeviceList<P> {
                 }
                 let count = usize::try_from(interval.steps()).unwrap_or(0) + 1;
                 self.devices.reserve(count);
-                self.seen.reserve(count);
+                self.places.reserve(count);
+                self.known.reserve(count, |known| known.hash);
                 let mut excluded = true;
                 for ip in interval.addresses() {
                     if self.exclude.has_address(ip) || template.exclude.has_address(ip) {
@@ -171,21 +192,23 @@ impl<P: Copy> DeviceList<P> {
         result: &mut Expansion<P>,
     ) {
         let name = template.name(ip);
-        match self.seen.entry((name.clone(), address.clone())) {
-            Entry::Vacant(entry) => entry.insert(place),
-            Entry::Occupied(first) => {
-                if let Expansion::Repeated { count, .. } = result {
-                    *count += 1;
-                } else {
-                    *result = Expansion::Repeated {
-                        count: 1,
-                        device: format!("`{name}` at {ip}"),
-                        first: *first.get(),
-                    };
-                }
-                return;
+        let hash = self.hashes.hash_one((&*name, &address));
+        let first = self.known.find(hash, |known| {
+            let target = &self.devices[known.at].target;
+            *target.address() == address && target.device() == &*name
+        });
+        if let Some(first) = first {
+            if let Expansion::Repeated { count, .. } = result {
+                *count += 1;
+            } else {
+                *result = Expansion::Repeated {
+                    count: 1,
+                    device: format!("`{name}` at {ip}"),
+                    first: self.places[first.at],
+                };
             }
-        };
+            return;
+        }
         // Labels were checked when they were read; a name that cannot be one was reported then.
         let is_name = matches!(address, Address::Name { .. });
         let target = Target::configured(name, ip.clone(), address, &template.labels, family);
@@ -194,6 +217,12 @@ impl<P: Copy> DeviceList<P> {
                 // A literal address was checked above; a name may come to mean any address.
                 target.exclude([&self.exclude, &template.exclude].map(Arc::clone));
             }
+            let known = Known {
+                hash,
+                at: self.devices.len(),
+            };
+            self.known.insert_unique(hash, known, |known| known.hash);
+            self.places.push(place);
             self.devices.push(Device {
                 target,
                 scrapers: template.scrapers.clone(),

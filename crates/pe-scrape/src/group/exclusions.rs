@@ -23,6 +23,9 @@ impl Exclusions {
 
     /// Whether the address `ip` is left out. An IPv4-mapped address is the IPv4 one.
     pub(crate) fn has_address(&self, ip: IpAddr) -> bool {
+        if self.intervals.is_empty() {
+            return false;
+        }
         let ip = ip.to_canonical();
         let address = Interval::single(ip);
         let after = self

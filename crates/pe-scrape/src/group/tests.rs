@@ -54,6 +54,33 @@ fn a_group_in_code_gets_what_a_file_would_give_it() {
 }
 
 #[test]
+fn the_address_stands_wherever_a_name_has_a_place_for_it() {
+    let name = |pattern: &str| {
+        let group = Group::builder("plant", SECOND * 10).device(pattern, "10.0.0.1-10.0.0.2");
+        let devices = group.build().unwrap().devices;
+        devices[0].target.device().to_owned()
+    };
+    assert_eq!(name("{ip}"), "10.0.0.1");
+    assert_eq!(name("rack-{ip}"), "rack-10.0.0.1");
+    assert_eq!(name("{ip}{ip} {ip}/x"), "10.0.0.110.0.0.1 10.0.0.1/x");
+    assert_eq!(name("{i{ip}p}"), "{i10.0.0.1p}");
+    assert_eq!(name("all"), "all");
+}
+
+#[test]
+fn a_device_in_many_entries_is_measured_once() {
+    let many = |builder: GroupBuilder| (0..500).fold(builder, |b, _| b.device("a", "10.0.0.1"));
+    let group = many(Group::builder("plant", SECOND * 10)).device("b", "10.0.0.1");
+    let group = many(group.device("a", "10.0.0.2")).build();
+    let told = messages(group);
+    assert!(
+        told.iter()
+            .all(|message| message.contains("`a` at 10.0.0.1")),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn what_files_refuse_is_refused_in_code() {
     let builder = || Group::builder("plant", SECOND * 10).device("a", "10.0.0.1");
     for (group, expected) in [
