@@ -167,7 +167,7 @@ mod tests {
     use crate::proto::inflight::ProbeId;
 
     fn request(number: u32) -> Queued {
-        Queued::new(ProbeId(number), Nanos::MAX, 0)
+        Queued::new(ProbeId(number), number, Nanos::MAX, 0)
     }
 
     /// Tries all that are due, letting those leave for which `leaves` says so. Returns what was given up.

@@ -47,6 +47,8 @@ pub(crate) struct Transmitter {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Queued {
     pub(super) id: ProbeId,
+    /// Which of the probes that use the slot.
+    generation: u32,
     /// When it must have timed out.
     latest: Nanos,
     /// When it was due.
@@ -61,9 +63,10 @@ pub(super) struct Queued {
 }
 
 impl Queued {
-    pub(super) fn new(id: ProbeId, latest: Nanos, since: Nanos) -> Self {
+    pub(super) fn new(id: ProbeId, generation: u32, latest: Nanos, since: Nanos) -> Self {
         Self {
             id,
+            generation,
             latest,
             since,
             scope: 0,
@@ -152,8 +155,10 @@ impl Transmitter {
         let most = self.batch.capacity() - self.queued.len();
         self.refused.take(now, most, |queued| taken.push(queued));
         for queued in taken {
-            // Its deadline may have come first.
-            if let Some(flight) = table.waiting(queued.id) {
+            // Its deadline may have come first, and another probe may wait in its slot.
+            if let Some(flight) = table.waiting(queued.id)
+                && flight.generation == queued.generation
+            {
                 self.write(channel, template, queued, flight);
             }
         }
@@ -174,7 +179,7 @@ impl Transmitter {
             scope: due.scope,
             lane: channel.lane(due.flow, due.lost),
             lost: due.lost,
-            ..Queued::new(id, due.latest, now)
+            ..Queued::new(id, generation, due.latest, now)
         };
         let flight = Flight {
             destination: due.destination,

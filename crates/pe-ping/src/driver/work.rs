@@ -52,7 +52,7 @@ enum Work {
 }
 
 struct WorkItem {
-    /// When this slot was taken. An earlier probe belongs to its previous owner.
+    /// When this slot was taken. What comes late for an earlier probe belongs to its previous owner.
     since: Nanos,
     work: Work,
 }
@@ -82,7 +82,18 @@ struct Running {
 
 impl Running {
     fn unsent(&self) -> bool {
-        self.round < self.sweep.count && !self.sweep.targets.is_empty()
+        self.done.is_some() && self.round < self.sweep.count && !self.sweep.targets.is_empty()
+    }
+
+    /// Sends nothing more, and keeps its place until the probes that it has sent, or that wait to be sent, have ended: they must
+    /// not be told to whoever comes next.
+    fn abandon(&mut self) {
+        let rounds = u64::from(self.sweep.count.saturating_sub(self.round));
+        let unsent = rounds * self.sweep.targets.len() as u64 - u64::from(self.target);
+        self.remaining -= unsent;
+        (self.round, self.target) = (self.sweep.count, 0);
+        (self.observer, self.done) = (None, None);
+        self.stats = Vec::new();
     }
 
     /// When the next probe is due by the plan, whatever the rate allows.
@@ -152,7 +163,6 @@ impl Running {
             // Its owner learns of it, and nobody else.
             self.observer = None;
             self.done = None;
-            self.round = self.sweep.count;
         }
     }
 }
@@ -355,8 +365,13 @@ impl WorkList {
                 continue;
             };
             let ended = running.forget_at.is_some();
-            let broken = !ended && (running.is_abandoned() || running.done.is_none());
-            if broken || running.forget_at.is_some_and(|forget_at| forget_at <= now) {
+            if !ended && (running.is_abandoned() || running.done.is_none()) {
+                running.abandon();
+                if running.remaining == 0 {
+                    running.forget_at = Some(now);
+                }
+            }
+            if running.forget_at.is_some_and(|forget_at| forget_at <= now) {
                 self.remove(slot);
                 self.sweeps.swap_remove(at);
                 continue;
@@ -403,9 +418,6 @@ impl WorkList {
         let Some(Some(item)) = self.slots.get_mut(owner.item as usize) else {
             return;
         };
-        if ended.is_some_and(|ended| ended.sent < item.since) {
-            return;
-        }
         match &mut item.work {
             Work::Ping(_) => {
                 self.waiting -= 1;
@@ -470,5 +482,102 @@ impl WorkList {
             0
         };
         running.forget_at = Some(now.saturating_add(linger));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::departure::{Departure, Doubt};
+    use crate::proto::inflight::{InFlight, ProbeId};
+
+    const SECOND: Nanos = 1_000_000_000;
+
+    /// Adds a sweep of so many targets.
+    fn sweep(
+        work: &mut WorkList,
+        targets: u8,
+        observer: Option<Observer>,
+        now: Nanos,
+    ) -> oneshot::Receiver<SweepResult> {
+        let (done, result) = oneshot::channel();
+        let targets = (1..=targets).map(|n| [127, 0, 0, n]);
+        let command = SweepCommand {
+            sweep: targets.collect(),
+            timeout: SECOND,
+            start: now,
+            deadline: Nanos::MAX,
+            observer,
+            done,
+        };
+        work.add_sweep(command, now, 0);
+        result
+    }
+
+    /// Puts the next probe into the table.
+    fn add(work: &mut WorkList, table: &mut InFlight, now: Nanos) -> ProbeId {
+        let due = work.next_of_sweeps(now).unwrap();
+        let added = table.add(due.destination, due.owner, 0, now, due.deadline);
+        added.unwrap().0
+    }
+
+    fn leave(table: &mut InFlight, id: ProbeId, early: Nanos) {
+        let doubt = Doubt::default();
+        table.set_sent(id, Departure { early, doubt });
+    }
+
+    /// Ends all that is in the table.
+    fn expire(work: &mut WorkList, table: &mut InFlight, now: Nanos) {
+        while let Some(ended) = table.expire(now) {
+            work.end(ended.owner, Some(&ended), Err(ProbeError::Timeout), now);
+        }
+    }
+
+    /// A sweep that is given up at 10 while one of its probes has left and another waits, then one in its place.
+    fn another_takes_its_place(
+        give_up: impl FnOnce(&mut WorkList, &mut InFlight, ProbeId, oneshot::Receiver<SweepResult>),
+        observer: Option<Observer>,
+    ) {
+        let mut work = WorkList::default();
+        let mut table = InFlight::new(0, 1000, SECOND);
+        let result = sweep(&mut work, 4, observer, 0);
+        let left = add(&mut work, &mut table, 1);
+        leave(&mut table, left, 2);
+        let waits = add(&mut work, &mut table, 3);
+        give_up(&mut work, &mut table, left, result);
+        work.tidy(10);
+        assert!(work.next_of_sweeps(11).is_none(), "it sends on");
+
+        let mut other = sweep(&mut work, 2, None, 20);
+        // What the kernel had no room for leaves now.
+        leave(&mut table, waits, 30);
+        for _ in 0..2 {
+            let id = add(&mut work, &mut table, SECOND);
+            leave(&mut table, id, SECOND);
+        }
+        expire(&mut work, &mut table, SECOND + SECOND / 2);
+        work.tidy(SECOND + SECOND / 2);
+        assert!(other.try_recv().is_err(), "another's probe has ended it");
+        expire(&mut work, &mut table, 3 * SECOND);
+        let result = other.try_recv().unwrap();
+        let lost: Vec<u32> = result.iter().map(|(_, stats)| stats.sent()).collect();
+        assert_eq!(lost, [1, 1]);
+        work.tidy(3 * SECOND);
+        assert!(work.sweeps.is_empty(), "a sweep is kept for ever");
+        assert_eq!(work.free.len(), work.slots.len());
+    }
+
+    #[test]
+    fn what_an_abandoned_sweep_could_not_send_is_not_told_to_the_next() {
+        another_takes_its_place(|_, _, _, result| drop(result), None);
+    }
+
+    #[test]
+    fn what_a_panicking_observer_has_sent_is_not_told_to_the_next_sweep() {
+        let panics = |work: &mut WorkList, table: &mut InFlight, left, _| {
+            let ended = table.fail(left, 5).unwrap();
+            work.end(ended.owner, Some(&ended), Err(ProbeError::NoBuffers), 5);
+        };
+        another_takes_its_place(panics, Some(Box::new(|_| panic!("an observer of a test"))));
     }
 }
