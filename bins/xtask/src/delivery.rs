@@ -31,8 +31,13 @@ const WARM_UP: Duration = Duration::from_secs(11);
 const OUTAGE: Duration = Duration::from_secs(40);
 const RECOVERY: Duration = Duration::from_secs(40);
 
-/// A line of the report: what, ours, vmagent's, and the most that ours may be.
-struct Row(String, f64, Option<f64>, Option<f64>);
+/// A line of a report: what, ours, another's, and the most that ours may be.
+pub(crate) struct Row(
+    pub(crate) String,
+    pub(crate) f64,
+    pub(crate) Option<f64>,
+    pub(crate) Option<f64>,
+);
 
 impl Row {
     fn is_missed(&self) -> bool {
@@ -54,11 +59,16 @@ pub(crate) fn delivery(devices: Option<&str>) -> Result<(), String> {
     let here = Delivery(Bench::new("delivery")?);
     println!(
         "{devices} loopback devices each {INTERVAL:?}; {}",
-        machine(Some("victoria-metrics"))
+        machine(&["victoria-metrics"])
     );
     let rows = here.measure(devices)?;
-    println!("| what | ours | vmagent | goal |\n| --- | ---: | ---: | ---: |");
-    for row in &rows {
+    report("vmagent", &rows)
+}
+
+/// Prints a table beside `other`, and fails if a goal was missed.
+pub(crate) fn report(other: &str, rows: &[Row]) -> Result<(), String> {
+    println!("| what | ours | {other} | goal |\n| --- | ---: | ---: | ---: |");
+    for row in rows {
         let show = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.3}"));
         let missed = if row.is_missed() { " MISSED" } else { "" };
         let (other, goal) = (show(row.2), show(row.3));
@@ -322,7 +332,7 @@ fn group(here: &Path, devices: u32, count: u32) -> Result<String, String> {
     write_group(here, devices, INTERVAL, &metrics)
 }
 
-fn write_push(here: &Path, receiver: SocketAddr) -> Result<String, String> {
+pub(crate) fn write_push(here: &Path, receiver: SocketAddr) -> Result<String, String> {
     let url = format!("http://{receiver}/api/v1/write");
     let file = here.join("push.json");
     write(
@@ -332,7 +342,8 @@ fn write_push(here: &Path, receiver: SocketAddr) -> Result<String, String> {
     Ok(file.display().to_string())
 }
 
-fn receiver(here: &Path, address: SocketAddr, name: &str) -> Result<Process, String> {
+/// Starts victoria-metrics at an address, and waits until it answers.
+pub(crate) fn receiver(here: &Path, address: SocketAddr, name: &str) -> Result<Process, String> {
     let data = here.join(format!("victoria-{name}"));
     let receiver = Process::start(
         Path::new("victoria-metrics"),

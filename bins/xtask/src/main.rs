@@ -4,6 +4,7 @@ mod arrows;
 mod counts;
 mod delivery;
 mod deny;
+mod exposition;
 mod features;
 mod fuzz;
 mod licences;
@@ -32,6 +33,9 @@ Chores:
             What queueing and sending the samples of N devices, 10,000 unless told, cost beside vmagent, with goals, and of
             ten times as many from a backlog: some six minutes, on a quiet machine (needs victoria-metrics)
   deny      Run `cargo deny check`, advisories included (needs cargo-deny and a network)
+  exposition [N]
+            What passing on N pages of node_exporter, 500 unless told, costs beside vmagent and Prometheus as an agent, with
+            goals: some five minutes, on a quiet machine (needs prometheus-node-exporter, victoria-metrics and prometheus)
   fuzz TARGET [N]
             N random inputs, 1,000,000 unless told, for the parser of a fuzz target (needs a nightly compiler)
   load [N]  How N devices, 100,000 unless told, are measured and served while clients press on the web server, with
@@ -50,6 +54,8 @@ fn main() -> ExitCode {
         ["package"] => package::package(),
         ["delivery"] => delivery::delivery(None),
         ["delivery", devices] => delivery::delivery(Some(devices)),
+        ["exposition"] => exposition::exposition(None),
+        ["exposition", pages] => exposition::exposition(Some(pages)),
         ["deny"] => deny::deny(),
         ["fuzz", target] if steps::named(&[target]).is_none() => fuzz::search(target, None),
         ["fuzz", target, count] if steps::named(&[target]).is_none() => {

@@ -168,19 +168,21 @@ pub(crate) fn number(address: SocketAddr, series: &str) -> Result<f64, String> {
     }
 }
 
-/// What figures were measured on, with the version of `peer`, a Debian package.
-pub(crate) fn machine(peer: Option<&str>) -> String {
+/// What figures were measured on, with the versions of `peers`, Debian packages.
+pub(crate) fn machine(peers: &[&str]) -> String {
     let first = |program: &str, arguments: &[&str]| {
         let text = output(Path::new(program), arguments).unwrap_or_default();
         text.lines().next().unwrap_or_default().to_owned()
     };
-    let peer = peer.map(|peer| first("dpkg-query", &["-W", peer]) + "; ");
+    let peers = peers
+        .iter()
+        .map(|peer| first("dpkg-query", &["-W", peer]) + "; ");
     format!(
         "{} processors, {}; commit {}; {}load {}",
         std::thread::available_parallelism().map_or(0, usize::from),
         first("uname", &["-sr"]),
         first("git", &["describe", "--always", "--dirty"]),
-        peer.unwrap_or_default(),
+        peers.collect::<String>(),
         fs::read_to_string("/proc/loadavg")
             .unwrap_or_default()
             .trim(),

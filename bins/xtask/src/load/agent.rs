@@ -57,7 +57,7 @@ impl Agent {
         } = self;
         format!(
             "{devices} loopback devices each {interval:?}; {}",
-            machine(None)
+            machine(&[])
         )
     }
 

@@ -235,10 +235,20 @@ impl ShapeReader {
 
     /// Puts equal shapes of others in place of its own, so that what belongs to a shape can be told by its address.
     pub(crate) fn share<'a>(&mut self, others: impl Iterator<Item = &'a Shape>) {
+        // A device's shape is known by its row; there may be one for each device.
+        let mut by_row: HashMap<Option<LabelSet>, Vec<u64>> = HashMap::new();
+        for (number, shape) in &self.shapes {
+            let same = by_row.entry(shape.rows.first().cloned()).or_default();
+            same.push(*number);
+        }
         for other in others {
-            let own = self.shapes.values_mut();
-            for shape in own.filter(|shape| **shape == *other) {
-                *shape = other.clone();
+            let same = by_row.get(&other.rows.first().cloned());
+            for number in same.into_iter().flatten() {
+                if let Some(shape) = self.shapes.get_mut(number)
+                    && *shape == *other
+                {
+                    *shape = other.clone();
+                }
             }
         }
     }

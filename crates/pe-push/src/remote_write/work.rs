@@ -9,6 +9,7 @@
 //! is refused alone is the culprit.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ pub(crate) struct Window {
     cells: usize,
 }
 
-/// Which shapes have series in common. Comparing them takes a walk over their rows, so it is remembered.
+/// Which shapes have series in common. Where finding out takes a walk over many rows and metrics, it is remembered.
 #[derive(Debug, Default)]
 pub(crate) struct Overlaps {
     /// With the blocks, so that their addresses stay theirs.
@@ -36,6 +37,9 @@ pub(crate) struct Overlaps {
 
 /// Pairs of shapes that are remembered.
 const MOST_OVERLAPS: usize = 256;
+
+/// How dear the comparison of two shapes must be to be remembered: those of single devices, each with metrics of its own, are many.
+const DEAR: usize = 10_000;
 
 impl Window {
     pub(crate) fn cells(&self) -> usize {
@@ -96,7 +100,8 @@ impl Window {
 
 /// Whether two blocks are of one shape.
 fn is_alike(a: &SampleBlock, b: &SampleBlock) -> bool {
-    shape(a) == shape(b) || (a.metrics == b.metrics && a.rows == b.rows)
+    // Rows first: those of different devices differ at once, and their metrics may be the same.
+    shape(a) == shape(b) || (a.rows == b.rows && a.metrics == b.metrics)
 }
 
 /// What tells shapes apart whose labels are shared: their addresses.
@@ -119,11 +124,20 @@ pub(crate) fn labels_of(block: &SampleBlock) -> Arc<SampleBlock> {
 
 impl Overlaps {
     fn of(&mut self, a: &Arc<SampleBlock>, b: &Arc<SampleBlock>) -> bool {
+        let rows = cost(&a.rows, &b.rows);
+        let metrics = cost(&a.metrics, &b.metrics);
+        let overlap = || match rows < metrics {
+            true => have_rows_in_common(a, b) && have_metrics_in_common(a, b),
+            false => have_metrics_in_common(a, b) && have_rows_in_common(a, b),
+        };
+        if rows.min(metrics) < DEAR {
+            return overlap();
+        }
         let key = [shape(a), shape(b)];
         if let Some((overlap, _)) = self.known.get(&key) {
             return *overlap;
         }
-        let overlap = have_series_in_common(a, b);
+        let overlap = overlap();
         if self.known.len() >= MOST_OVERLAPS {
             self.known.clear();
         }
@@ -133,17 +147,29 @@ impl Overlaps {
     }
 }
 
-fn have_series_in_common(a: &SampleBlock, b: &SampleBlock) -> bool {
-    let metrics: HashSet<_> = a.metrics.iter().map(|it| (&it.name, &it.labels)).collect();
-    if !b
-        .metrics
-        .iter()
-        .any(|it| metrics.contains(&(&it.name, &it.labels)))
-    {
-        return false;
+/// What it takes to find out whether two lists have an entry in common.
+fn cost<T>(a: &[T], b: &[T]) -> usize {
+    a.len() + b.len()
+}
+
+fn have_metrics_in_common(a: &SampleBlock, b: &SampleBlock) -> bool {
+    have_in_common(&a.metrics, &b.metrics, |it| (&it.name, &it.labels))
+}
+
+fn have_rows_in_common(a: &SampleBlock, b: &SampleBlock) -> bool {
+    have_in_common(&a.rows, &b.rows, |row| row)
+}
+
+/// Whether an entry of `a` and one of `b` have the same key.
+fn have_in_common<'e, T, K: Eq + Hash>(a: &'e [T], b: &'e [T], key: impl Fn(&'e T) -> K) -> bool {
+    let (few, many) = if a.len() < b.len() { (a, b) } else { (b, a) };
+    if few.len() <= 1 {
+        return few
+            .iter()
+            .any(|one| many.iter().any(|other| key(one) == key(other)));
     }
-    let rows: HashSet<_> = a.rows.iter().collect();
-    b.rows.iter().any(|row| rows.contains(row))
+    let few: HashSet<K> = few.iter().map(&key).collect();
+    many.iter().any(|entry| few.contains(&key(entry)))
 }
 
 /// Some parts, and what is known of them.
@@ -419,5 +445,44 @@ mod tests {
         assert!(!budget.take(at(59)));
         assert!(budget.take(at(60)) && !budget.take(at(60)));
         assert!(budget.take(at(61)));
+    }
+
+    #[test]
+    fn series_in_common_are_found_whichever_of_rows_and_metrics_are_fewer() {
+        let block = |rows: &[String], names: &[&str]| {
+            let pairs: Vec<_> = rows.iter().map(|row| [("device", &**row)]).collect();
+            let rows: Vec<&[(&str, &str)]> = pairs.iter().map(|it| &it[..]).collect();
+            let metrics: Vec<_> = names.iter().map(|name| metric(name, &[])).collect();
+            block(&metrics, &rows, &[], 1)
+        };
+        let one = |row: &str, names: &[&str]| block(&[row.to_owned()], names);
+        let rows: Vec<String> = (0..20_000).map(|row| row.to_string()).collect();
+        let many = |names: &[&str]| block(&rows, names);
+        let mut overlaps = Overlaps::default();
+        for (a, b, expected) in [
+            (one("r1", &["a", "b"]), one("r2", &["a", "b"]), false),
+            (one("r1", &["a", "b"]), one("r1", &["c", "b"]), true),
+            (one("r1", &["a", "b"]), one("r1", &["c"]), false),
+            (many(&["x", "y"]), one("19999", &["a", "x"]), true),
+            (many(&["z", "y"]), one("19999", &["a", "x"]), false),
+            (many(&["x", "y"]), one("20000", &["a", "x"]), false),
+            (many(&["x"]), many(&["y", "x"]), true),
+            (many(&["x"]), many(&["y"]), false),
+        ] {
+            assert_eq!(
+                overlaps.of(&a, &b),
+                expected,
+                "{:?} {:?}",
+                a.metrics,
+                b.metrics
+            );
+            assert_eq!(
+                overlaps.of(&b, &a),
+                expected,
+                "{:?} {:?}",
+                b.metrics,
+                a.metrics
+            );
+        }
     }
 }
