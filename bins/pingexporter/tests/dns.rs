@@ -140,6 +140,43 @@ fn names_that_lead_to_what_must_not_be_measured_are_unknown() {
 }
 
 #[test]
+fn an_own_link_local_address_and_one_that_two_links_have_answer() {
+    require!(Namespaces, Ipv6);
+    in_namespace(|namespace| {
+        for (one, other) in [("a1", "b1"), ("a2", "b2")] {
+            namespace.add_veth(one, other);
+            namespace.add_address(one, "fe80::1/64");
+            namespace.add_address(other, "fe80::2/64");
+        }
+        for target in [
+            "fe80::1%a1",
+            "fe80::1%a2",
+            "fe80::2%a1",
+            "fe80::2%a2",
+            "fe80::2%b2",
+        ] {
+            let mut command = pe_testkit::command(PROGRAM);
+            let output = command
+                .args(["ping", "-c", "2", "-i", "100ms", target])
+                .output();
+            let output = output.unwrap();
+            assert!(output.status.success(), "{target}: {output:?}");
+        }
+        let jobs = [
+            device("first", "fe80::2%a1"),
+            device("second", "fe80::2%a2"),
+            device("own", "fe80::1%a2"),
+        ];
+        let files = Files::new().group("g.json", &group("p", &jobs));
+        let (agent, address) = files.serve(&[]);
+        for name in ["first", "second", "own"] {
+            wait::until_true(name, || series(address, "ping_up", name, "") == Some(1.0));
+        }
+        assert!(agent.stop().success());
+    });
+}
+
+#[test]
 fn a_zone_says_on_which_link_an_address_is() {
     require!(Namespaces, Ipv6);
     in_namespace(|namespace| {

@@ -23,6 +23,7 @@ use crate::proto::control::Control;
 use crate::proto::drops::Drops;
 use crate::proto::inflight::{Ended, Flight, InFlight, Match};
 use crate::proto::timebase::{ClockPair, TimeBase};
+use crate::proto::zone::{is_sent_to, off_link, on_link};
 use crate::sys::{ReceiveBatch, Received};
 use crate::{EventKind, ProbeError, Reply, SocketKind};
 
@@ -156,8 +157,8 @@ impl Core {
                 let Some(block) = channel.block(id) else {
                     return counters.foreign.add_unshared(1);
                 };
-                let secret = self.template.secret(source);
-                match self.template.recognise(payload, secret) {
+                let (from, recognised) = self.recognise(source, received.link, payload);
+                match recognised {
                     Recognition::Foreign => {
                         self.not_from(source, block, sequence, payload);
                     }
@@ -172,7 +173,7 @@ impl Core {
                             payload: payload.len(),
                             truncated,
                         };
-                        let matched = self.table.reply(block, sequence, source, generation, time);
+                        let matched = self.table.reply(block, sequence, from, generation, time);
                         self.matched(matched, &arrival);
                     }
                 }
@@ -180,6 +181,23 @@ impl Core {
             Ok((Message::Error { error, quote }, Some(from), _)) => {
                 self.icmp_error(channel, error, &quote, from, time);
             }
+        }
+    }
+
+    /// Judges the payload of a reply from `source`, which came over `link` if that is not 0. Returns the address that its request
+    /// was sent to, with the link in it if that was given.
+    #[inline]
+    fn recognise(&self, source: IpAddr, link: u32, payload: &[u8]) -> (IpAddr, Recognition) {
+        let judge = |from| {
+            (
+                from,
+                self.template.recognise(payload, self.template.secret(from)),
+            )
+        };
+        let from = on_link(source, link);
+        match judge(from) {
+            (_, Recognition::Foreign) if from != source => judge(source),
+            judged => judged,
         }
     }
 
@@ -229,6 +247,7 @@ impl Core {
         let is_new = self.repliers.get(&destination) != Some(&source);
         if is_new && self.repliers.len() < MOST_REPLIERS {
             self.repliers.insert(destination, source);
+            let destination = off_link(destination);
             warn!(%destination, replier = %source, "a request is answered from another address");
         }
     }
@@ -251,7 +270,8 @@ impl Core {
                     generation: flight.generation,
                     secret: self.template.secret(flight.destination),
                 };
-                flight.destination == quote.destination && self.template.fits_quote(quote, echo)
+                is_sent_to(flight.destination, quote.destination)
+                    && self.template.fits_quote(quote, echo)
             })?;
             drop(probes);
             self.table.fail(id, now)

@@ -26,6 +26,7 @@ use crate::channel::{Channel, MOST_DATAGRAM, Receiver};
 use crate::packet::EchoTemplate;
 use crate::proto::Nanos;
 use crate::proto::pacer::{GATHER_TIME, Limits};
+use crate::proto::zone::on_link;
 use crate::sys::{self, Layout, ReceiveBatch};
 use crate::{ProbeError, SocketKind};
 use shared::Submitted;
@@ -193,13 +194,14 @@ impl Driver {
             && core.table.has_room()
             && self.outgoing.iter().all(Transmitter::has_room)
         {
-            let Some(due) = core
+            let Some(mut due) = core
                 .work
                 .next_ping(now)
                 .or_else(|| core.work.next_of_sweeps(now))
             else {
                 break;
             };
+            due.destination = on_link(due.destination, due.scope);
             let family = Family::of(due.destination);
             let Some(at) = self
                 .channels

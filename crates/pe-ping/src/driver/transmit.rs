@@ -13,6 +13,7 @@ use crate::packet::{EchoKey, EchoTemplate};
 use crate::proto::Nanos;
 use crate::proto::departure::Departures;
 use crate::proto::inflight::{Flight, InFlight, ProbeId};
+use crate::proto::zone::{off_link, on_link};
 use crate::sys::{self, Layout, Outgoing, SendBatch};
 
 /// Packets that leave between two readings of the clock: the fewer, the more exact their departures, and the more they
@@ -215,6 +216,11 @@ impl Transmitter {
             Family::V4 => template.write_v4(bytes, echo),
             Family::V6 => template.write_v6(bytes, echo),
         }
+        let plain = off_link(destination);
+        let destination = match on_link(plain, queued.scope) == destination {
+            true => plain,
+            false => destination,
+        };
         let scope = match destination {
             IpAddr::V6(address) if address.is_unicast_link_local() => match queued.scope {
                 0 => self.scope,

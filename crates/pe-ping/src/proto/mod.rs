@@ -15,6 +15,7 @@ pub mod packet;
 pub(crate) mod rtnetlink;
 pub(crate) mod timebase;
 pub(crate) mod wheel;
+pub(crate) mod zone;
 
 /// Nanoseconds of the monotonic clock (`CLOCK_MONOTONIC`), the one base of all deadlines.
 pub(crate) type Nanos = u64;

@@ -70,6 +70,8 @@ pub(crate) struct Received<'a> {
     pub(crate) control: &'a [u8],
     /// Who sent it, where the socket says so.
     pub(crate) name: Option<IpAddr>,
+    /// The link over which it came, where `name` is a link-local address and the socket says so; else 0.
+    pub(crate) link: u32,
     /// The end of the packet did not fit the buffer.
     pub(crate) cut: bool,
 }
@@ -172,6 +174,7 @@ impl ReceiveBatch {
             bytes: &self.bytes[start..start + length],
             control: &self.controls[at].0[..control],
             name: self.name(at, header.msg_hdr.msg_namelen as usize),
+            link: self.names[at].sin6_scope_id,
             cut: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
         }
     }
