@@ -6,7 +6,7 @@ mod common;
 use std::net::{SocketAddr, UdpSocket};
 
 use common::{Files, PROGRAM, device, group, value};
-use pe_testkit::{NameServer, in_namespace, require, wait};
+use pe_testkit::{NameServer, Namespace, in_namespace, require, wait};
 use serde_json::json;
 
 /// A series of a device of the group `p`.
@@ -139,13 +139,31 @@ fn names_that_lead_to_what_must_not_be_measured_are_unknown() {
     assert!(agent.stop().success());
 }
 
+/// Two links whose near ends, `a1` and `a2`, have the same address.
+fn add_two_links(namespace: &Namespace) {
+    for (near, far) in [("a1", "b1"), ("a2", "b2")] {
+        namespace.add_veth(near, far);
+        namespace.add_address(near, "fe80::1/64");
+    }
+}
+
+/// Whether a target answers so many pings, each within `timeout`, and what the command prints.
+fn ping(count: &str, timeout: &str, target: &str) -> (bool, String) {
+    let mut command = pe_testkit::command(PROGRAM);
+    command.args(["ping", "-c", count, "-i", "100ms", "-W", timeout, target]);
+    let output = command.output().unwrap();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+    )
+}
+
 #[test]
 fn an_own_link_local_address_and_one_that_two_links_have_answer() {
     require!(Namespaces, Ipv6);
     in_namespace(|namespace| {
-        for (one, other) in [("a1", "b1"), ("a2", "b2")] {
-            namespace.add_veth(one, other);
-            namespace.add_address(one, "fe80::1/64");
+        add_two_links(namespace);
+        for other in ["b1", "b2"] {
             namespace.add_address(other, "fe80::2/64");
         }
         for target in [
@@ -155,12 +173,8 @@ fn an_own_link_local_address_and_one_that_two_links_have_answer() {
             "fe80::2%a2",
             "fe80::2%b2",
         ] {
-            let mut command = pe_testkit::command(PROGRAM);
-            let output = command
-                .args(["ping", "-c", "2", "-i", "100ms", target])
-                .output();
-            let output = output.unwrap();
-            assert!(output.status.success(), "{target}: {output:?}");
+            let (answered, text) = ping("2", "5s", target);
+            assert!(answered, "{text}");
         }
         let jobs = [
             device("first", "fe80::2%a1"),
@@ -180,10 +194,7 @@ fn an_own_link_local_address_and_one_that_two_links_have_answer() {
 fn a_zone_says_on_which_link_an_address_is() {
     require!(Namespaces, Ipv6);
     in_namespace(|namespace| {
-        for (one, other) in [("a1", "b1"), ("a2", "b2")] {
-            namespace.add_veth(one, other);
-            namespace.add_address(one, "fe80::1/64");
-        }
+        add_two_links(namespace);
         namespace.add_address("b1", "fe80::2/64");
         let jobs = [
             device("here", "fe80::2%a1"),
@@ -204,18 +215,9 @@ fn a_zone_says_on_which_link_an_address_is() {
         assert!(series(address, "ping_errors_total", "no-link", reason) >= Some(1.0));
         assert!(agent.stop().success());
 
-        let ping = |target: &str| {
-            let mut command = pe_testkit::command(PROGRAM);
-            command.args(["ping", "-c", "1", "-W", "200ms", target]);
-            let output = command.output().unwrap();
-            (
-                output.status.success(),
-                String::from_utf8_lossy(&output.stdout).into_owned(),
-            )
-        };
-        let (answered, text) = ping("fe80::2%a1");
+        let (answered, text) = ping("1", "200ms", "fe80::2%a1");
         assert!(answered && text.contains("bytes from fe80::2%a1"), "{text}");
-        let (answered, text) = ping("fe80::2%a2");
+        let (answered, text) = ping("1", "200ms", "fe80::2%a2");
         assert!(!answered, "{text}");
     });
 }

@@ -47,14 +47,7 @@ impl Row {
 
 /// Measures, prints a table, and fails if a goal was missed.
 pub(crate) fn delivery(devices: Option<&str>) -> Result<(), String> {
-    let devices = match devices {
-        None => DEVICES,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|count| (1..=50_000).contains(count))
-            .ok_or(format!("{text:?} is no number of devices"))?,
-    };
+    let devices = program::count(devices, DEVICES, 50_000, "devices")?;
     program::build()?;
     let here = Delivery(Bench::new("delivery")?);
     println!(

@@ -3,6 +3,7 @@
 //! One node_exporter answers at as many loopback addresses as there are devices. Each of the three fetches all of them every ten
 //! seconds and sends what they say to a receiver of its own, one after the other.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -35,14 +36,7 @@ struct Cost {
 
 /// Measures, prints a table, and fails if a goal was missed.
 pub(crate) fn exposition(pages: Option<&str>) -> Result<(), String> {
-    let pages = match pages {
-        None => PAGES,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|count| (1..=10_000).contains(count))
-            .ok_or(format!("{text:?} is no number of pages"))?,
-    };
+    let pages = program::count(pages, PAGES, 10_000, "pages")?;
     program::build()?;
     let bench = Bench::new("exposition")?;
     let here = Exposition::start(&bench, pages)?;
@@ -52,20 +46,13 @@ pub(crate) fn exposition(pages: Option<&str>) -> Result<(), String> {
         machine(&["victoria-metrics", "prometheus"])
     );
     let ours = here.cost("ours", |receiver| here.ours(receiver))?;
-    let mut rows = vec![
-        Row(
-            "samples a second that arrived".into(),
-            ours.samples,
-            None,
-            None,
-        ),
-        Row(
-            "CPU µs a page".into(),
-            ours.cpu * 1e4 / (f64::from(pages) / INTERVAL.as_secs_f64()),
-            None,
-            None,
-        ),
-    ];
+    let a_second = f64::from(pages) / INTERVAL.as_secs_f64();
+    let mut rows = vec![Row(
+        "CPU µs a page".into(),
+        ours.cpu * 1e4 / a_second,
+        None,
+        None,
+    )];
     let vmagent = here.cost("vmagent", |receiver| here.vmagent(receiver))?;
     let agent = here.cost("prometheus", |receiver| here.prometheus(receiver))?;
     for (name, theirs) in [("vmagent", vmagent), ("Prometheus as an agent", agent)] {
@@ -98,7 +85,8 @@ impl<'b> Exposition<'b> {
     /// Starts the node_exporter.
     fn start(bench: &'b Bench, pages: u32) -> Result<Self, String> {
         let node = free_address()?;
-        write(&bench.directory.join("about"), "what is measured\n")?;
+        fs::create_dir_all(&bench.directory)
+            .map_err(|error| format!("cannot make {}: {error}", bench.directory.display()))?;
         let node_exporter = Process::start(
             Path::new("prometheus-node-exporter"),
             &bench.directory.join("node.log"),

@@ -14,6 +14,21 @@ use crate::metadata;
 /// Ticks of the clock by which the kernel counts CPU time, a second: `sysconf(_SC_CLK_TCK)` is 100 on all Linux systems.
 const TICKS: f64 = 100.0;
 
+/// A number of `what` from 1 to `most`, as it was given, else `otherwise`.
+pub(crate) fn count(
+    given: Option<&str>,
+    otherwise: u32,
+    most: u32,
+    what: &str,
+) -> Result<u32, String> {
+    let Some(text) = given else {
+        return Ok(otherwise);
+    };
+    let plain = text.replace([',', '_'], "").parse().ok();
+    let count = plain.filter(|count| (1..=most).contains(count));
+    count.ok_or(format!("{text:?} is no number of {what}"))
+}
+
 /// Builds the program as the README does.
 pub(crate) fn build() -> Result<(), String> {
     let build = crate::steps::cargo("build")

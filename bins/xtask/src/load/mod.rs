@@ -57,15 +57,7 @@ impl Row {
 
 /// Measures, prints a table, and fails if a goal was missed.
 pub(crate) fn load(devices: Option<&str>) -> Result<(), String> {
-    let count = match devices {
-        None => DEVICES,
-        Some(text) => text
-            .replace([',', '_'], "")
-            .parse()
-            .ok()
-            .filter(|count| (1..=1_000_000).contains(count))
-            .ok_or(format!("{text:?} is no number of devices"))?,
-    };
+    let count = crate::program::count(devices, DEVICES, 1_000_000, "devices")?;
     if std::env::var_os(RAISED).is_none() {
         return with_descriptors(devices);
     }
