@@ -135,7 +135,7 @@ impl<'d> Scope<'_, 'd> {
 
     /// Whether `node`, called `name` in messages, is an object. Reports one that is none, keys that are not among `keys`, and
     /// keys that are missing.
-    pub(crate) fn is_object(self, node: Syntax<'_>, name: &str, keys: &[Key]) -> bool {
+    pub(crate) fn expect_object(self, node: Syntax<'_>, name: &str, keys: &[Key]) -> bool {
         if node.view() != View::Object {
             let found = node.view().describe();
             self.error(

@@ -85,7 +85,7 @@ pub(crate) fn read(
         scope.error(at, message, hint.to_owned());
         return parsed;
     }
-    if !scope.is_object(root, "the file", GROUP_FILE) {
+    if !scope.expect_object(root, "the file", GROUP_FILE) {
         return parsed;
     }
     let conf = root.get("conf");

@@ -224,7 +224,7 @@ fn read_group<'v>(
     node: Syntax<'v>,
     unused: &mut BTreeMap<&'v str, usize>,
 ) -> Option<TargetGroup<'v>> {
-    if !scope.is_object(node, "the target group", TARGET_GROUP) {
+    if !scope.expect_object(node, "the target group", TARGET_GROUP) {
         return None;
     }
     let mut group = TargetGroup {

@@ -83,7 +83,7 @@ pub(crate) fn read<'v, 'c>(
         if keys(context.registry).is_empty() {
             known.extend(gateway::names().map(|name| Key::of::<Option<String>>(name, &[])));
         }
-        if !scope.is_object(root, FILE, &known) {
+        if !scope.expect_object(root, FILE, &known) {
             return parsed;
         }
         if let Some(node) = root.get(EXTERNAL_LABELS.name) {

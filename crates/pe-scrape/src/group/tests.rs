@@ -68,7 +68,7 @@ fn the_address_stands_wherever_a_name_has_a_place_for_it() {
 }
 
 #[test]
-fn a_device_in_many_entries_is_measured_once() {
+fn a_device_in_many_entries_is_told_to_be_repeated() {
     let many = |builder: GroupBuilder| (0..500).fold(builder, |b, _| b.device("a", "10.0.0.1"));
     let group = many(Group::builder("plant", SECOND * 10)).device("b", "10.0.0.1");
     let group = many(group.device("a", "10.0.0.2")).build();
