@@ -13,7 +13,7 @@ use crate::packet::{EchoKey, EchoTemplate};
 use crate::proto::Nanos;
 use crate::proto::departure::Departures;
 use crate::proto::inflight::{Flight, InFlight, ProbeId};
-use crate::proto::zone::{off_link, on_link};
+use crate::proto::zone::off_this_link;
 use crate::sys::{self, Layout, Outgoing, SendBatch};
 
 /// Packets that leave between two readings of the clock: the fewer, the more exact their departures, and the more they
@@ -216,17 +216,12 @@ impl Transmitter {
             Family::V4 => template.write_v4(bytes, echo),
             Family::V6 => template.write_v6(bytes, echo),
         }
-        let plain = off_link(destination);
-        let destination = match on_link(plain, queued.scope) == destination {
-            true => plain,
-            false => destination,
-        };
-        let scope = match destination {
+        let (destination, scope) = match destination {
             IpAddr::V6(address) if address.is_unicast_link_local() => match queued.scope {
-                0 => self.scope,
-                scope => scope,
+                0 => (destination, self.scope),
+                scope => (off_this_link(destination, scope), scope),
             },
-            _ => 0,
+            _ => (destination, 0),
         };
         self.batch.address(at, Outgoing { destination, scope });
         self.queued.push(queued);

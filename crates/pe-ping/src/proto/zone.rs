@@ -37,6 +37,16 @@ pub(crate) fn off_link(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The same of an address that [`on_link`] was given with this link: it left the address as it was where those bytes are used.
+#[inline]
+pub(crate) fn off_this_link(address: IpAddr, link: u32) -> IpAddr {
+    let plain = off_link(address);
+    match on_link(plain, link) == address {
+        true => plain,
+        false => address,
+    }
+}
+
 /// Whether packets to `address`, which may have a link in it, go to `plain`.
 pub(crate) fn is_sent_to(address: IpAddr, plain: IpAddr) -> bool {
     address == plain || off_link(address) == plain
@@ -57,9 +67,11 @@ mod tests {
     fn only_link_local_addresses_have_a_link() {
         let local = on_link(address("fe80::2"), 7);
         assert_eq!(off_link(local), address("fe80::2"));
+        assert_eq!(off_this_link(local, 7), address("fe80::2"));
         assert!(is_sent_to(local, address("fe80::2")) && !is_sent_to(local, address("fe80::3")));
         for text in ["2001:db8::2", "127.0.0.1", "::1", "fe80:0:1::2"] {
             assert_eq!(on_link(address(text), 7), address(text));
+            assert_eq!(off_this_link(address(text), 7), address(text));
             assert!(is_sent_to(address(text), address(text)));
         }
         assert_eq!(on_link(address("fe80::2"), 0), address("fe80::2"));
