@@ -182,7 +182,8 @@ impl Agent {
     /// A name that is registered twice, or that is not made of letters, digits and `_`, ends it with exit code 1.
     ///
     /// Before `run` measures, the process gives up its rights: it starts itself again as a helper that opens sockets, and
-    /// keeps no capability. This must be called while the process has one thread.
+    /// keeps no capability. This must be called while the process has one thread, and called in the helper too: there, the
+    /// environment is empty and the one argument is `__open-sockets`.
     #[must_use]
     pub fn main(self) -> ExitCode {
         if privileges::is_helper() {

@@ -2,7 +2,8 @@
 //!
 //! The program's file may have CAP_NET_RAW (`setcap(8)`, as in the Debian package), and everybody may start it, with a socket of
 //! their own. So the first message to a helper shows that whoever asks has the right already: it holds a raw socket, which
-//! must be one of the helper's own network namespace. A helper that is shown none ends.
+//! must be one of the helper's own network namespace. A helper that is shown none ends; one that is shown it says that it is
+//! ready.
 
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -12,14 +13,16 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::signal::SigSet;
 use pe_ping::{SocketHelper, serve_sockets};
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, ipproto, recvmsg, sendmsg,
-    socket_with, socketpair,
+    socket_with, socketpair, sockopt,
 };
 use rustix::process::{Signal, set_parent_process_death_signal};
 
@@ -31,6 +34,9 @@ const ARGUMENT: &str = "__open-sockets";
 
 /// What a helper needs to open sockets, mark what they send, and enlarge their buffers.
 const NEEDED: [Capability; 2] = [Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN];
+
+/// How long a helper may take until it is ready. It takes milliseconds; a machine that boots may be slow.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running helper, which ends with this process.
 pub(crate) struct Helper {
@@ -58,6 +64,7 @@ impl Helper {
             .process_group(0)
             .spawn()?;
         show(&ours, &raw)?;
+        await_ready(&ours)?;
         Ok(Some(Self {
             opener: Arc::new(SocketHelper::new(ours)?),
             process,
@@ -90,7 +97,7 @@ pub(crate) fn run() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let may_ask = shown(&peer).is_ok_and(is_raw_here);
-    match may_ask && serve_sockets(peer).is_ok() {
+    match may_ask && say_ready(&peer).is_ok() && serve_sockets(peer).is_ok() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
@@ -142,6 +149,24 @@ fn shown(peer: impl AsFd) -> io::Result<OwnedFd> {
     sockets.next().ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
+fn say_ready(peer: impl AsFd) -> io::Result<()> {
+    let sent = rustix::net::send(peer, &[0], SendFlags::NOSIGNAL);
+    Ok(sent.map(drop)?)
+}
+
+/// Waits until the helper at the other end of `peer` says that it is ready.
+fn await_ready(peer: impl AsFd) -> io::Result<()> {
+    sockopt::set_socket_timeout(&peer, sockopt::Timeout::Recv, Some(PATIENCE))?;
+    match rustix::net::recv(peer, &mut [0; 1], RecvFlags::empty()) {
+        Ok((1, _)) => Ok(()),
+        // A program with a `main` of its own may have done something else with the argument.
+        Ok(_) | Err(Errno::CONNRESET) => Err(io::Error::other(format!(
+            "it has ended at once; this program, started again with {ARGUMENT} alone and an empty environment, has to get to `Agent::main`"
+        ))),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Whether it is a raw socket of this network namespace: `/proc/net/raw` lists those by their inodes (`proc_pid_net(5)`). One of a
 /// namespace that anybody may make shows no right here.
 fn is_raw_here(socket: OwnedFd) -> bool {
@@ -189,12 +214,13 @@ mod tests {
 
     use super::*;
 
+    fn pair() -> (OwnedFd, OwnedFd) {
+        let flags = SocketFlags::CLOEXEC;
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
+    }
+
     #[test]
     fn a_raw_socket_is_told_from_others() {
-        let pair = || {
-            let flags = SocketFlags::CLOEXEC;
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
-        };
         for other in [
             OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap()),
             TcpListener::bind("127.0.0.1:0").unwrap().into(),
@@ -211,5 +237,15 @@ mod tests {
         let (ours, theirs) = pair();
         show(&ours, &raw_socket().unwrap()).unwrap();
         assert!(is_raw_here(shown(theirs).unwrap()));
+    }
+
+    #[test]
+    fn a_program_that_does_something_else_is_told_from_a_helper() {
+        let (ours, theirs) = pair();
+        say_ready(&theirs).unwrap();
+        await_ready(&ours).unwrap();
+        drop(theirs);
+        let error = await_ready(ours).unwrap_err().to_string();
+        assert!(error.contains("Agent::main"), "{error}");
     }
 }
