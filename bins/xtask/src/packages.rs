@@ -12,6 +12,11 @@ use crate::metadata;
 const NEEDED: &[(&str, &str)] = &[
     ("prometheus-pushgateway", "prometheus-pushgateway"),
     ("prometheus-node-exporter", "prometheus-node-exporter"),
+    (
+        "prometheus-blackbox-exporter",
+        "prometheus-blackbox-exporter",
+    ),
+    ("victoria-metrics", "victoria-metrics"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
     ("nginx", "nginx-light"),
@@ -30,6 +35,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("dnsmasq", "dnsmasq-base"),
     ("unbound", "unbound"),
     ("setpriv", "util-linux"),
+    ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
     ("setcap", "libcap2-bin"),
     ("systemd-nspawn", "systemd-container"),
     ("skopeo", "skopeo"),
@@ -46,10 +53,13 @@ const FROM_NPM: &str = "bins/pingexporter/tests/axe";
 const NPM_PLACE: &str = "tmp/axe";
 
 /// A file that tests need and that is no program in `PATH`, and the Debian package that brings it.
-const NEEDED_FILES: &[(&str, &str)] = &[(
-    "/usr/lib/nagios/plugins/check_http",
-    "monitoring-plugins-basic",
-)];
+const NEEDED_FILES: &[(&str, &str)] = &[
+    (
+        "/usr/lib/nagios/plugins/check_http",
+        "monitoring-plugins-basic",
+    ),
+    ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
+];
 
 /// Installs what is missing, or says what to install.
 pub(crate) fn step(log: &mut Log) -> Result<(), String> {
@@ -190,4 +200,46 @@ fn is_there(program: &str) -> bool {
 fn is_root() -> bool {
     let output = Command::new("id").arg("-u").output();
     output.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// What stands in quotes behind `before`, in all Rust files below `directory`.
+    fn quoted(directory: &Path, before: &str, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                quoted(&path, before, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let behind = text.split(before).skip(1);
+                found.extend(behind.filter_map(|text| Some(text.split_once('"')?.0.to_owned())));
+            }
+        }
+    }
+
+    /// A machine that happens to have a program hides that it is missing here.
+    #[test]
+    fn what_tests_require_is_installed_for_them() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let (mut programs, mut files) = (BTreeSet::new(), BTreeSet::new());
+        for directory in ["crates", "bins/pingexporter", "examples"] {
+            quoted(&root.join(directory), "Program(\"", &mut programs);
+            quoted(&root.join(directory), "File(\"/", &mut files);
+        }
+        programs.remove("no-such-program-anywhere");
+        assert!(programs.contains("nginx") && files.contains("usr/lib/postgresql/15/bin/postgres"));
+        let is_missing =
+            |list: &[(&str, &str)], wanted: &str| !list.iter().any(|it| it.0 == wanted);
+        programs.retain(|program| is_missing(NEEDED, program));
+        files.retain(|file| is_missing(NEEDED_FILES, &format!("/{file}")));
+        assert!(
+            programs.is_empty() && files.is_empty(),
+            "{programs:?} {files:?}"
+        );
+    }
 }
