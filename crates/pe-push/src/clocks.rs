@@ -24,13 +24,18 @@ pub(crate) struct Now {
 }
 
 impl Now {
-    /// The times of something that was measured `ago`, and that the wall clock then called `wall`.
+    /// The times of something that was measured `ago`, and that the wall clock then called `wall`. What is older than this boot is of
+    /// one that nobody knows.
     pub(crate) fn time_of(&self, wall: SystemTime, ago: Duration) -> SampleTime {
         let ago = u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX);
+        let (boot_ns, boot_id) = match self.boot_ns.checked_sub(ago) {
+            Some(boot_ns) => (boot_ns, self.boot_id),
+            None => (0, 0),
+        };
         SampleTime {
             wall_ms: wall_ms(wall),
-            boot_ns: self.boot_ns.saturating_sub(ago),
-            boot_id: self.boot_id,
+            boot_ns,
+            boot_id,
             is_final: false,
         }
     }
@@ -104,5 +109,19 @@ mod tests {
         let (first, second) = (now(), now());
         assert!(first.boot_ns > 0 && second.boot_ns >= first.boot_ns);
         assert!(first.boot_id != 0 && first.boot_id == second.boot_id);
+    }
+
+    #[test]
+    fn what_is_older_than_this_boot_keeps_its_time() {
+        let now = now();
+        let uptime = Duration::from_nanos(now.boot_ns);
+        let since_boot = now.time_of(now.wall - uptime, uptime);
+        assert_eq!((since_boot.boot_ns, since_boot.boot_id), (0, now.boot_id));
+        let older = uptime + Duration::from_secs(1);
+        let before = now.time_of(now.wall - older, older);
+        assert_eq!(
+            (before.wall_ms, before.boot_id),
+            (wall_ms(now.wall - older), 0)
+        );
     }
 }

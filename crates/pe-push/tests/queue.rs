@@ -68,12 +68,6 @@ async fn next(reader: &mut QueueReader) -> (BlockId, Arc<SampleBlock>) {
         .expect("a block in time")
 }
 
-/// The thread tells its numbers after each round; a flush ends one.
-async fn settled(queue: &QueueHandle) {
-    queue.flush().await;
-    queue.flush().await;
-}
-
 #[tokio::test]
 async fn each_sink_reads_at_its_own_pace() {
     let queue = QueueHandle::in_memory(QueueLimits::in_memory());
@@ -85,7 +79,7 @@ async fn each_sink_reads_at_its_own_pace() {
     assert_eq!(*read, *block(1, 3));
     one.acknowledge([first]);
     assert_eq!(second(&next(&mut one).await.1), 2);
-    settled(&queue).await;
+    queue.flush().await;
     assert_eq!((one.backlog().samples, two.backlog().samples), (3, 6));
     let oldest = |reader: &QueueReader| reader.backlog().oldest.unwrap();
     assert_eq!(
@@ -244,7 +238,7 @@ async fn beyond_its_limit_the_oldest_is_dropped_and_counted() {
     for second in 0..400 {
         queue.append(block(second, 500));
     }
-    settled(&queue).await;
+    queue.flush().await;
     let dropped = queue.counters().dropped(DropReason::Limit);
     assert!(
         dropped.0 > 100 && dropped.1 == dropped.0 * 500,
@@ -262,12 +256,12 @@ async fn old_blocks_are_dropped_by_age() {
     let (first, _) = QueueHandle::open(Box::new(disk.clone()), QueueLimits::default()).unwrap();
     let _reader = first.reader("central", Order::Strict);
     // The thread looks at its start, and each minute.
-    settled(&first).await;
+    first.flush().await;
     first.append(block_at(1_000, 1, 4));
     first.flush().await;
     let (queue, _) = QueueHandle::open(Box::new(disk), QueueLimits::default()).unwrap();
     let mut reader = queue.reader("central", Order::Strict);
-    settled(&queue).await;
+    queue.flush().await;
     assert_eq!(queue.counters().dropped(DropReason::Age), (1, 4));
     assert!(reader.try_next().await.is_none());
 }

@@ -425,6 +425,7 @@ impl Worker {
             self.guard(Self::expire_when_due);
             self.guard(Self::note_drops);
             self.guard(Self::tell);
+            self.guard(Self::answer_flushes);
         }
         self.guard(Self::sync);
     }
@@ -550,11 +551,15 @@ impl Worker {
         self.changed = None;
         let synced = self.queue.sync();
         self.note(synced);
-        for flush in self.flushes.drain(..) {
-            let _ = flush.send(());
-        }
         for (settling, are_equal) in self.settlings.drain(..) {
             let _ = settling.send(are_equal);
+        }
+    }
+
+    /// Comes last in a round: whoever flushes finds what was told of it.
+    fn answer_flushes(&mut self) {
+        for flush in self.flushes.drain(..) {
+            let _ = flush.send(());
         }
     }
 

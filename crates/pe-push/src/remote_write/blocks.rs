@@ -210,12 +210,15 @@ impl BlockMaker {
 }
 
 /// How long ago a frame was measured. Where the clock may have been set since its cycle began, the cycle's duration, which does not
-/// depend on that, goes before a difference of times. It ends with the cycle, and so is short where reports are late.
+/// depend on that, goes before a difference of times. It ends with the cycle, and so is short where reports are late; for a frame of
+/// an earlier cycle it is short too, and counts only where the difference is longer than this machine has been up.
 fn age(report: &CycleReport, frame: &Frame, now: Now, may_be_set: bool) -> Duration {
-    if may_be_set && frame.time() == report.started {
+    let by_wall = now.wall.duration_since(frame.time()).unwrap_or_default();
+    let is_possible = by_wall <= Duration::from_nanos(now.boot_ns);
+    if may_be_set && (frame.time() == report.started || !is_possible) {
         return report.duration;
     }
-    now.wall.duration_since(frame.time()).unwrap_or_default()
+    by_wall
 }
 
 impl Shapes {
@@ -703,10 +706,16 @@ mod tests {
         assert_eq!(made.fresh[0].block.time, start.time());
         // Another group notices a step; the next report may be of a cycle that began before it.
         let mut stepped = now(2_000);
-        stepped.wall += Duration::from_secs(3600);
+        stepped.wall += Duration::from_secs(400_000);
         maker.make(&report("other", []), stepped);
         stepped.boot_ns += 1_000_000;
         stepped.wall += Duration::from_millis(1);
+        let made = maker.make(&cycle, stepped);
+        let ago = stepped.boot_ns - made.fresh[0].block.time.boot_ns;
+        assert_eq!(ago, 50_000_000);
+        // A frame of a cycle before cannot be as old as the clock has it.
+        let earlier = frame("router", 1.0).at(start.wall - Duration::from_millis(10));
+        cycle.devices = vec![Arc::new(earlier)];
         let made = maker.make(&cycle, stepped);
         let ago = stepped.boot_ns - made.fresh[0].block.time.boot_ns;
         assert_eq!(ago, 50_000_000);
