@@ -285,7 +285,7 @@ impl Source {
             },
             metrics: self.metrics.clone(),
             rows: self.rows.clone(),
-            columns,
+            columns: columns.into_iter().collect(),
             natives: Vec::new(),
         }
     }

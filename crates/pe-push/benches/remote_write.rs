@@ -123,7 +123,7 @@ fn block() -> Arc<SampleBlock> {
         metrics: metrics.into(),
         rows: rows.collect(),
         columns: (0..METRICS)
-            .map(|_| (0..DEVICES).map(|_| value()).collect())
+            .map(|_| (0..DEVICES).map(|_| value()).collect::<Vec<_>>())
             .collect(),
         natives: Vec::new(),
     })

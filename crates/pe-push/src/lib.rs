@@ -101,5 +101,5 @@ pub use remote_write::{
     ClockProbe, Protocol, RemoteWriteFactory, RemoteWriteSettings, RemoteWriteSink, SendOrder,
     queue_directories,
 };
-pub use samples::{SampleBlock, SampleMetric, SampleTime};
+pub use samples::{SampleBlock, SampleColumns, SampleMetric, SampleTime};
 pub use state::{StateDir, StateError};

@@ -4,9 +4,11 @@
 //! that a reload never relabels what waits. Histograms are flat: a column for each `_bucket` (with its label `le`), for `_sum`
 //! and for `_count`, as Prometheus stores classic histograms. A native histogram is one column and a record for each row.
 
+use std::ops::{Index, IndexMut};
+use std::slice::{ChunksExact, ChunksExactMut};
 use std::sync::Arc;
 
-use pe_scrape::{LabelSet, Unit};
+use pe_scrape::{ABSENT, LabelSet, Unit};
 
 use crate::native::NativeColumn;
 
@@ -21,9 +23,122 @@ pub struct SampleBlock {
     /// Shared by the blocks of one shape.
     pub rows: Arc<[LabelSet]>,
     /// One column a metric, each with one value a row; [`pe_scrape::ABSENT`] where there is no sample.
-    pub columns: Vec<Vec<f64>>,
+    pub columns: SampleColumns,
     /// What native histograms say beside their columns, which hold how many observations they have.
     pub natives: Vec<NativeColumn>,
+}
+
+/// Columns of equal length, one behind the other in one piece of memory. A device that passes on metrics of its own is one row
+/// of hundreds of columns.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SampleColumns {
+    values: Vec<f64>,
+    rows: usize,
+}
+
+impl SampleColumns {
+    /// No columns yet, with memory for `columns` of `rows` values each.
+    #[must_use]
+    pub fn with_capacity(rows: usize, columns: usize) -> Self {
+        Self {
+            values: Vec::with_capacity(rows * columns),
+            rows,
+        }
+    }
+
+    /// Columns of `rows` times `value`.
+    pub(crate) fn filled(rows: usize, columns: usize, value: f64) -> Self {
+        let values = vec![value; rows * columns];
+        Self { values, rows }
+    }
+
+    /// Appends a column.
+    ///
+    /// # Panics
+    /// When it has not as many values as the others.
+    pub fn push(&mut self, column: impl IntoIterator<Item = f64>) {
+        let before = self.values.len();
+        self.values.extend(column);
+        assert_eq!(self.values.len() - before, self.rows, "columns differ");
+    }
+
+    /// Appends so many columns without samples.
+    pub(crate) fn push_absent(&mut self, columns: usize) {
+        let more = self.rows * columns;
+        self.values.resize(self.values.len() + more, ABSENT);
+    }
+
+    /// How many columns there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.values.len() / self.rows.max(1)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The columns in order.
+    #[must_use]
+    pub fn iter(&self) -> ChunksExact<'_, f64> {
+        self.values.chunks_exact(self.rows.max(1))
+    }
+
+    /// The columns in order.
+    #[must_use]
+    pub fn iter_mut(&mut self) -> ChunksExactMut<'_, f64> {
+        self.values.chunks_exact_mut(self.rows.max(1))
+    }
+
+    /// All values, column by column.
+    pub(crate) fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// All values, to be appended to; what is appended must be whole columns in the end.
+    pub(crate) fn values_mut(&mut self) -> &mut Vec<f64> {
+        &mut self.values
+    }
+}
+
+impl Index<usize> for SampleColumns {
+    type Output = [f64];
+
+    fn index(&self, column: usize) -> &[f64] {
+        &self.values[column * self.rows..][..self.rows]
+    }
+}
+
+impl IndexMut<usize> for SampleColumns {
+    fn index_mut(&mut self, column: usize) -> &mut [f64] {
+        &mut self.values[column * self.rows..][..self.rows]
+    }
+}
+
+impl<'a> IntoIterator for &'a SampleColumns {
+    type Item = &'a [f64];
+    type IntoIter = ChunksExact<'a, f64>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<C: IntoIterator<Item = f64>> FromIterator<C> for SampleColumns {
+    /// # Panics
+    /// When the columns differ in length.
+    fn from_iter<I: IntoIterator<Item = C>>(columns: I) -> Self {
+        let mut columns = columns.into_iter();
+        let first: Vec<f64> = columns.next().into_iter().flatten().collect();
+        let mut all = Self {
+            rows: first.len(),
+            values: first,
+        };
+        columns.for_each(|column| all.push(column));
+        all
+    }
 }
 
 /// A column's metric: together with a row's labels, a series.

@@ -53,11 +53,9 @@ fn block_at(wall_ms: i64, second: u32, rows: usize) -> Arc<SampleBlock> {
         },
         metrics: Arc::new([metric]),
         rows: (0..rows).map(|row| labels(row).unwrap()).collect(),
-        columns: vec![
-            (0..rows)
-                .map(|row| (row * 7 % 1_000) as f64 / 1e9)
-                .collect(),
-        ],
+        columns: [(0..rows).map(|row| (row * 7 % 1_000) as f64 / 1e9)]
+            .into_iter()
+            .collect(),
         natives: Vec::new(),
     })
 }

@@ -155,7 +155,7 @@ impl Source {
             },
             metrics: self.metrics.clone(),
             rows: self.rows.clone(),
-            columns: vec![(0..ROWS).map(|_| self.rng.f64()).collect()],
+            columns: [(0..ROWS).map(|_| self.rng.f64())].into_iter().collect(),
             natives: Vec::new(),
         })
     }

@@ -110,7 +110,7 @@ pub(crate) fn read_block<'s>(
 
 /// How many samples are present.
 pub(crate) fn count_samples(block: &SampleBlock) -> u32 {
-    let cells = block.columns.iter().flatten();
+    let cells = block.columns.values().iter();
     let present = cells.filter(|value| !pe_scrape::is_absent(**value)).count();
     u32::try_from(present).unwrap_or(u32::MAX)
 }

@@ -29,6 +29,7 @@ use pco::{ChunkConfig, DeltaSpec, ModeSpec};
 use pe_scrape::{ABSENT, is_absent};
 
 use super::format::{Input, Malformed, put_signed, put_varint};
+use crate::SampleColumns;
 
 const ABSENT_COLUMN: u8 = 0;
 const CONSTANT: u8 = 1;
@@ -71,16 +72,15 @@ pub(crate) struct ColumnWriter {
 
 impl ColumnWriter {
     /// Appends all columns of a block, in order.
-    pub(crate) fn write(&mut self, out: &mut Vec<u8>, columns: &[Vec<f64>]) {
+    pub(crate) fn write(&mut self, out: &mut Vec<u8>, columns: &SampleColumns) {
         self.latest_runs.clear();
         self.candidates.clear();
-        for (number, column) in columns.iter().enumerate() {
+        for number in 0..columns.len() {
             self.write_column(out, number, columns);
-            debug_assert!(column.len() == columns[0].len());
         }
     }
 
-    fn write_column(&mut self, out: &mut Vec<u8>, number: usize, columns: &[Vec<f64>]) {
+    fn write_column(&mut self, out: &mut Vec<u8>, number: usize, columns: &SampleColumns) {
         let column = &columns[number];
         self.present.clear();
         let values = column.iter().copied();
@@ -181,7 +181,7 @@ impl ColumnWriter {
     /// An earlier column that this one equals in nearly all rows, with its scale; the other rows are in `exceptions`.
     fn find_like(
         &mut self,
-        columns: &[Vec<f64>],
+        columns: &SampleColumns,
         number: usize,
         scale: Option<usize>,
     ) -> Option<(usize, Option<usize>)> {
@@ -277,8 +277,9 @@ pub(crate) fn read_columns(
     input: &mut Input<'_>,
     count: usize,
     rows: usize,
-) -> Result<Vec<Vec<f64>>, Malformed> {
-    let mut columns: Vec<Vec<f64>> = Vec::with_capacity(count);
+) -> Result<SampleColumns, Malformed> {
+    let mut columns = SampleColumns::with_capacity(rows, count);
+    let values = columns.values_mut();
     let mut scales: Vec<Option<usize>> = Vec::with_capacity(count);
     let mut runs = Vec::new();
     for _ in 0..count {
@@ -290,21 +291,25 @@ pub(crate) fn read_columns(
             read_presence(input, rows, &mut runs)?
         };
         let mut scale = None;
-        let mut values = match encoding {
-            ABSENT_COLUMN => vec![ABSENT; rows],
-            CONSTANT => vec![f64::from_bits(u64::from_le_bytes(input.array()?)); present],
+        let start = values.len();
+        match encoding {
+            ABSENT_COLUMN => values.resize(start + rows, ABSENT),
+            CONSTANT => {
+                let value = f64::from_bits(u64::from_le_bytes(input.array()?));
+                values.resize(start + present, value);
+            }
             CONSTANT_INTEGER => {
                 let factor = SCALES[read_scale(input)?.ok_or(Malformed)?];
-                vec![from_integer(input.signed()?, factor); present]
+                values.resize(start + present, from_integer(input.signed()?, factor));
             }
             LIKE => {
-                let like = input.below(columns.len())?;
+                let like = input.below(scales.len())?;
                 let to = read_scale(input)?;
                 let change = Rescale::between(scales[like], to.or(scales[like]));
-                columns[like]
-                    .iter()
-                    .map(|value| change.apply(*value))
-                    .collect()
+                values.extend_from_within(like * rows..(like + 1) * rows);
+                for value in &mut values[start..] {
+                    *value = change.apply(*value);
+                }
             }
             PACKED | INTEGERS => {
                 let index = read_scale(input)?.ok_or(Malformed)?;
@@ -315,32 +320,28 @@ pub(crate) fn read_columns(
                     read_pco::<i64>(input, present)?
                 };
                 let factor = SCALES[index];
-                integers
-                    .into_iter()
-                    .map(|integer| from_integer(integer, factor))
-                    .collect()
+                let integers = integers.into_iter();
+                values.extend(integers.map(|integer| from_integer(integer, factor)));
             }
             RAW => {
                 let bytes = input.take(present.checked_mul(8).ok_or(Malformed)?)?;
-                let (values, _) = bytes.as_chunks();
-                values
-                    .iter()
-                    .map(|bits| f64::from_bits(u64::from_le_bytes(*bits)))
-                    .collect()
+                let (chunks, _) = bytes.as_chunks();
+                let bits = chunks.iter().map(|bytes| u64::from_le_bytes(*bytes));
+                values.extend(bits.map(f64::from_bits));
             }
-            FLOATS => read_pco::<f64>(input, present)?,
+            FLOATS => values.extend(read_pco::<f64>(input, present)?),
             _ => return Err(Malformed),
-        };
+        }
         if head & HAS_EXCEPTIONS != 0 {
-            read_exceptions(input, &mut values)?;
+            read_exceptions(input, &mut values[start..])?;
         }
         if head & HAS_PRESENCE != 0 && !matches!(encoding, ABSENT_COLUMN | LIKE) {
-            values = spread(&values, rows, &runs);
+            let present = values.split_off(start);
+            spread(&present, &runs, values);
         }
-        if values.len() != rows {
+        if values.len() != start + rows {
             return Err(Malformed);
         }
-        columns.push(values);
         scales.push(scale);
     }
     Ok(columns)
@@ -367,9 +368,8 @@ fn read_presence(
     Ok(rows - runs.iter().step_by(2).sum::<usize>())
 }
 
-/// Puts values where the runs say that rows are present.
-fn spread(values: &[f64], rows: usize, runs: &[usize]) -> Vec<f64> {
-    let mut column = Vec::with_capacity(rows);
+/// Appends a column with values where the runs say that rows are present.
+fn spread(values: &[f64], runs: &[usize], column: &mut Vec<f64>) {
     let mut values = values.iter().copied();
     for (number, run) in runs.iter().enumerate() {
         if number % 2 == 0 {
@@ -379,7 +379,6 @@ fn spread(values: &[f64], rows: usize, runs: &[usize]) -> Vec<f64> {
         }
     }
     column.extend(values);
-    column
 }
 
 fn read_exceptions(input: &mut Input<'_>, values: &mut [f64]) -> Result<(), Malformed> {
@@ -544,20 +543,21 @@ mod tests {
 
     use super::*;
 
-    fn bits(columns: &[Vec<f64>]) -> Vec<Vec<u64>> {
-        let columns = columns.iter();
-        columns
-            .map(|c| c.iter().map(|value| value.to_bits()).collect())
-            .collect()
+    fn bits(columns: &SampleColumns) -> Vec<u64> {
+        let values = columns.values().iter();
+        values.map(|value| value.to_bits()).collect()
     }
 
     /// Writes and reads; returns the bytes.
     fn round_trip(columns: &[Vec<f64>]) -> usize {
+        let rows = columns[0].len();
+        let columns: SampleColumns = columns.iter().cloned().collect();
         let mut out = Vec::new();
-        ColumnWriter::default().write(&mut out, columns);
+        ColumnWriter::default().write(&mut out, &columns);
         let mut input = Input(&out);
-        let read = read_columns(&mut input, columns.len(), columns[0].len()).unwrap();
-        assert_eq!(bits(&read), bits(columns));
+        let read = read_columns(&mut input, columns.len(), rows).unwrap();
+        assert_eq!(bits(&read), bits(&columns));
+        assert_eq!(read.len(), columns.len());
         assert!(input.0.is_empty());
         out.len()
     }

@@ -632,5 +632,5 @@ impl Worker {
 }
 
 fn cells(block: &SampleBlock) -> usize {
-    block.columns.len() * block.rows.len()
+    block.columns.values().len()
 }

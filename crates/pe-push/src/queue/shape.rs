@@ -41,8 +41,8 @@ pub(crate) struct Shape {
 pub(crate) struct ShapeWriter {
     metrics: HashMap<SampleMetric, u64>,
     label_sets: HashMap<LabelSet, u64>,
-    /// Every shape with the numbers of its metrics and rows.
-    shapes: Vec<(Shape, Vec<u64>, Vec<u64>)>,
+    /// Every shape with the numbers of its metrics and rows. Shapes that share their metrics share the numbers.
+    shapes: Vec<(Shape, Arc<[u64]>, Arc<[u64]>)>,
     /// Rows and columns of all shapes together.
     weight: usize,
 }
@@ -57,10 +57,18 @@ impl ShapeWriter {
             return (number as u64, None);
         }
         let mut record = RecordWriter::default();
-        let metrics = number_all(&mut self.metrics, &block.metrics);
+        let has_metrics =
+            |(shape, ..): &&(Shape, _, _)| Arc::ptr_eq(&shape.metrics, &block.metrics);
+        let metrics = match self.shapes.iter().find(has_metrics) {
+            Some((_, numbers, _)) => Numbered {
+                numbers: numbers.clone(),
+                first_new: self.metrics.len() as u64,
+                new: Vec::new(),
+            },
+            None => number_all(&mut self.metrics, &block.metrics),
+        };
         let rows = number_all(&mut self.label_sets, &block.rows);
-        let equals =
-            |(_, m, r): &(_, Vec<u64>, Vec<u64>)| *m == metrics.numbers && *r == rows.numbers;
+        let equals = |(_, m, r): &(Shape, _, _)| *m == metrics.numbers && *r == rows.numbers;
         if let Some(number) = self.shapes.iter().position(equals) {
             return (number as u64, None);
         }
@@ -107,7 +115,7 @@ impl ShapeWriter {
 }
 
 struct Numbered<T> {
-    numbers: Vec<u64>,
+    numbers: Arc<[u64]>,
     first_new: u64,
     new: Vec<T>,
 }
@@ -116,24 +124,23 @@ fn number_all<T: Clone + Eq + std::hash::Hash>(
     known: &mut HashMap<T, u64>,
     all: &[T],
 ) -> Numbered<T> {
-    let mut numbered = Numbered {
-        numbers: Vec::with_capacity(all.len()),
-        first_new: known.len() as u64,
-        new: Vec::new(),
+    let first_new = known.len() as u64;
+    let mut new = Vec::new();
+    let number_of = |entry: &T| match known.get(entry) {
+        Some(number) => *number,
+        None => {
+            let next = known.len() as u64;
+            known.insert(entry.clone(), next);
+            new.push(entry.clone());
+            next
+        }
     };
-    for entry in all {
-        let next = known.len() as u64;
-        let number = match known.get(entry) {
-            Some(number) => *number,
-            None => {
-                known.insert(entry.clone(), next);
-                numbered.new.push(entry.clone());
-                next
-            }
-        };
-        numbered.numbers.push(number);
+    let numbers = all.iter().map(number_of).collect();
+    Numbered {
+        numbers,
+        first_new,
+        new,
     }
-    numbered
 }
 
 #[derive(Default)]
@@ -189,6 +196,8 @@ fn put_runs(out: &mut Vec<u8>, numbers: &[u64]) {
 #[derive(Debug, Default)]
 pub(crate) struct ShapeReader {
     metrics: HashMap<u64, SampleMetric>,
+    /// The lists of metrics that shapes have, by the bytes that say which. Devices whose pages are alike have one together.
+    lists: HashMap<Box<[u8]>, Arc<[SampleMetric]>>,
     label_sets: HashMap<u64, LabelSet>,
     shapes: HashMap<u64, Shape>,
 }
@@ -221,8 +230,20 @@ impl ShapeReader {
             let labels = record.labels()?;
             self.label_sets.insert(first.wrapping_add(number), labels);
         }
+        let before = record.input.0;
+        record.skip_runs()?;
+        let which = &before[..before.len() - record.input.0.len()];
+        let metrics = match self.lists.get(which) {
+            Some(known) => known.clone(),
+            None => {
+                record.input = Input(before);
+                let list = record.runs(&self.metrics)?;
+                self.lists.insert(which.into(), list.clone());
+                list
+            }
+        };
         let shape = Shape {
-            metrics: record.runs(&self.metrics)?,
+            metrics,
             rows: record.runs(&self.label_sets)?,
         };
         self.shapes.insert(number, shape);
@@ -297,6 +318,14 @@ impl RecordReader<'_> {
         let text: Arc<str> = text.into();
         self.texts.push(text.clone());
         Ok(text)
+    }
+
+    fn skip_runs(&mut self) -> Result<(), Malformed> {
+        for _ in 0..self.input.count()? {
+            self.input.varint()?;
+            self.input.varint()?;
+        }
+        Ok(())
     }
 
     /// At most as many as there are entries, since none occurs twice in a shape.

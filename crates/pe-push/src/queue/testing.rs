@@ -2,7 +2,7 @@
 
 use pe_scrape::{LabelSet, Unit};
 
-use crate::{SampleBlock, SampleMetric, SampleTime};
+use crate::{SampleBlock, SampleColumns, SampleMetric, SampleTime};
 
 pub(crate) fn metric(name: &str) -> SampleMetric {
     SampleMetric {
@@ -37,7 +37,7 @@ pub(crate) fn block(time: u32, rows: usize, metrics: &[&str], value: f64) -> Sam
         },
         metrics: metrics.iter().map(|name| metric(name)).collect(),
         rows: (0..rows).map(labels).collect(),
-        columns: metrics.iter().map(|_| vec![value; rows]).collect(),
+        columns: SampleColumns::filled(rows, metrics.len(), value),
         natives: Vec::new(),
     }
 }

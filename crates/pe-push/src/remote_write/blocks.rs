@@ -17,7 +17,7 @@ use pe_scrape::{
 
 use super::selection::{Flat, Selection, Taken, metrics_of, without_others};
 use crate::clocks::Now;
-use crate::{NativeColumn, SampleBlock, SampleMetric};
+use crate::{NativeColumn, SampleBlock, SampleColumns, SampleMetric};
 
 /// The one NaN that stands for a measured NaN; others have a meaning on the wire.
 ///
@@ -34,7 +34,7 @@ pub(crate) struct Shape {
     pub(crate) metrics: Arc<[SampleMetric]>,
     pub(crate) rows: Arc<[LabelSet]>,
     /// Which of the flat columns are taken: some rows of them, or all.
-    taken: Vec<Taken>,
+    taken: Arc<[Taken]>,
     /// Of the frames: kept so that their addresses stay theirs.
     columns: Arc<Columns>,
     frame_rows: Arc<[LabelSet]>,
@@ -171,7 +171,7 @@ impl BlockMaker {
             .map(|frame| {
                 let shape = shapes.shape(frame, &own, &self.selection);
                 let time = now.time_of(frame.time(), age(report, frame, now, may_be_set));
-                let flat = flatten(frame, self.selection.with_natives);
+                let flat = flatten(frame, self.selection.with_natives, shape.taken.len());
                 let (columns, natives) = without_others(&shape.taken, flat);
                 let block = SampleBlock {
                     time,
@@ -294,7 +294,7 @@ impl Shape {
             return Self {
                 metrics: like.metrics.clone(),
                 rows,
-                taken: (0..like.metrics.len()).map(|_| Taken::All).collect(),
+                taken: like.taken.clone(),
                 columns: frame.columns().clone(),
                 frame_rows: frame.rows().clone(),
             };
@@ -303,7 +303,7 @@ impl Shape {
         if frame.is_passed_on() {
             rename_clashes(&mut metrics, own);
         }
-        let taken = selection.of(&metrics, &rows);
+        let taken: Arc<[Taken]> = selection.of(&metrics, &rows).into();
         Self {
             metrics: metrics_of(&taken, &metrics),
             rows,
@@ -318,7 +318,7 @@ impl Shape {
         Self {
             metrics: block.metrics.clone(),
             rows: block.rows.clone(),
-            taken: Vec::new(),
+            taken: Arc::new([]),
             columns: Columns::new(&[]).expect("no column contradicts another"),
             frame_rows: block.rows.clone(),
         }
@@ -446,23 +446,23 @@ fn metric(
 }
 
 /// The values of a frame, column by column.
-fn flatten(frame: &Frame, with_natives: bool) -> Flat {
+fn flatten(frame: &Frame, with_natives: bool, width: usize) -> Flat {
     let rows = frame.rows().len();
-    let (mut columns, mut natives) = (Vec::new(), Vec::new());
+    let mut columns = SampleColumns::with_capacity(rows, width);
+    let mut natives = Vec::new();
     let descriptors = frame.columns().descriptors().iter().enumerate();
     for (index, descriptor) in descriptors.filter(|(_, descriptor)| !descriptor.is_hidden()) {
         match descriptor.kind() {
             MetricKind::Gauge | MetricKind::Counter | MetricKind::Untyped => {
                 let cells = (0..rows).map(|row| frame.cell(row, index));
-                let values = cells.map(|cell| match cell {
+                columns.push(cells.map(|cell| match cell {
                     Some(Cell::Value(value)) => sound(value),
                     _ => ABSENT,
-                });
-                columns.push(values.collect());
+                }));
             }
             MetricKind::Summary(spec) => {
                 let first = columns.len();
-                columns.extend((0..spec.quantiles.len() + 2).map(|_| vec![ABSENT; rows]));
+                columns.push_absent(spec.quantiles.len() + 2);
                 let cells = (0..rows).map(|row| frame.cell(row, index));
                 for (row, cell) in cells.enumerate() {
                     let Some(Cell::Summary {
@@ -483,7 +483,7 @@ fn flatten(frame: &Frame, with_natives: bool) -> Flat {
             MetricKind::Histogram(spec) => {
                 let first = columns.len();
                 let buckets = spec.bounds.len() + 1;
-                columns.extend((0..buckets + 2).map(|_| vec![ABSENT; rows]));
+                columns.push_absent(buckets + 2);
                 let cells = (0..rows).map(|row| frame.cell(row, index));
                 for (row, cell) in cells.enumerate() {
                     let Some(Cell::Histogram { buckets, sum, .. }) = cell else {
@@ -511,7 +511,7 @@ fn flatten(frame: &Frame, with_natives: bool) -> Flat {
                             ABSENT
                         }
                     });
-                    columns.push(counts.collect());
+                    columns.push(counts);
                     natives.push(native);
                 }
             }
@@ -577,8 +577,8 @@ mod tests {
             ]
         );
         assert_eq!(
-            (block.time.wall_ms, &*block.columns),
-            (5_000, &[vec![2.5]][..])
+            (block.time.wall_ms, block.columns.values()),
+            (5_000, &[2.5][..])
         );
         assert_eq!(&*block.metrics[0].name, "dev_ping");
     }
@@ -669,8 +669,8 @@ mod tests {
         };
         let block = made(&["b"], &[]);
         assert_eq!(
-            (names(&block), block.columns),
-            (vec!["b".to_owned()], vec![vec![2.0, 4.0]])
+            (names(&block), block.columns.values()),
+            (vec!["b".to_owned()], &[2.0, 4.0][..])
         );
         let block = made(&[], &["a{device=x,job=plant}"]);
         assert_eq!(names(&block), ["a", "b"]);

@@ -7,7 +7,7 @@ use pe_scrape::{ABSENT, Filter, LabelSet, is_absent};
 
 use super::stale::is_stale;
 use super::work::{ShapeId, shape};
-use crate::{NativeColumn, SampleBlock, SampleMetric};
+use crate::{NativeColumn, SampleBlock, SampleColumns, SampleMetric};
 
 /// Most shapes of which is remembered what is taken.
 const MOST_SHAPES: usize = 10_000;
@@ -30,7 +30,7 @@ pub(crate) enum Taken {
 }
 
 /// Flat columns, and the records of those that are native histograms.
-pub(crate) type Flat = (Vec<Vec<f64>>, Vec<NativeColumn>);
+pub(crate) type Flat = (SampleColumns, Vec<NativeColumn>);
 
 impl Default for Selection {
     fn default() -> Self {
@@ -99,6 +99,9 @@ impl Selection {
 
 /// The flat columns without what is not taken.
 pub(crate) fn without_others(taken: &[Taken], (columns, mut natives): Flat) -> Flat {
+    if taken.iter().all(|taken| *taken == Taken::All) {
+        return (columns, natives);
+    }
     let is_left_out = |metric: usize| taken[metric] == Taken::None;
     natives.retain_mut(|native| {
         let before = (0..native.metric).filter(|metric| is_left_out(*metric));
@@ -106,24 +109,21 @@ pub(crate) fn without_others(taken: &[Taken], (columns, mut natives): Flat) -> F
         native.metric -= left_out;
         is_taken
     });
-    let columns = columns.into_iter().zip(taken);
-    let columns = columns
-        .filter_map(|(mut column, taken)| {
-            match taken {
-                Taken::None => return None,
-                Taken::All => {}
-                Taken::Rows(rows) => {
-                    for (value, is_taken) in column.iter_mut().zip(rows) {
-                        if !is_taken {
-                            *value = ABSENT;
-                        }
-                    }
-                }
-            }
-            Some(column)
-        })
-        .collect();
-    (columns, natives)
+    let rows = columns.iter().next().map_or(0, <[f64]>::len);
+    let mut left = SampleColumns::with_capacity(rows, columns.len());
+    for (column, taken) in columns.iter().zip(taken) {
+        let values = column.iter().copied();
+        match taken {
+            Taken::None => {}
+            Taken::All => left.push(values),
+            Taken::Rows(rows) => left.push(
+                values
+                    .zip(rows)
+                    .map(|(value, is_taken)| if *is_taken { value } else { ABSENT }),
+            ),
+        }
+    }
+    (left, natives)
 }
 
 /// The metrics of which something is taken.
@@ -197,14 +197,14 @@ impl Reduce {
         let (columns, natives) = (block.columns, block.natives);
         (block.columns, block.natives) = without_others(&reduced.taken, (columns, natives));
         block.metrics = reduced.metrics.clone();
-        let mut values = block.columns.iter().flatten();
+        let mut values = block.columns.values().iter();
         let has_values = values.any(|value| !is_absent(*value));
         has_values.then(|| Arc::new(block))
     }
 }
 
 fn has_markers_only(block: &SampleBlock) -> bool {
-    let mut values = block.columns.iter().flatten();
+    let mut values = block.columns.values().iter();
     values.all(|value| is_absent(*value) || is_stale(*value))
 }
 
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_sink_that_is_alone_gets_the_markers_of_what_it_takes_no_more() {
         let mut markers = SampleBlock::clone(&sample());
-        markers.columns = vec![vec![STALE, ABSENT]; 2];
+        markers.columns = [[STALE, ABSENT]; 2].into_iter().collect();
         let markers = Arc::new(markers);
         let mut reduce = Reduce::to(keeping(&["b"]));
         let reduced = |block: Option<Arc<SampleBlock>>| series(&[(*block.unwrap()).clone()]);

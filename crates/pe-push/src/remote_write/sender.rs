@@ -991,7 +991,7 @@ fn name_of(row: &LabelSet, metric: &SampleMetric) -> String {
 
 /// How many samples a block has.
 fn present(block: &SampleBlock) -> u64 {
-    let cells = block.columns.iter().flatten();
+    let cells = block.columns.values().iter();
     cells.filter(|value| !pe_scrape::is_absent(**value)).count() as u64
 }
 

@@ -20,7 +20,7 @@ use pe_scrape::{ABSENT, CycleReport, LabelSet, is_absent};
 
 use super::blocks::{ReportBlocks, Shape, Shaped};
 use crate::clocks::{Now, wall_ms};
-use crate::{SampleBlock, SampleTime};
+use crate::{SampleBlock, SampleColumns, SampleTime};
 
 /// The value that ends a series.
 pub(crate) const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
@@ -342,7 +342,7 @@ impl LivingShape {
                     time,
                     metrics: shape.metrics.clone(),
                     rows: shape.rows.clone(),
-                    columns: vec![vec![ABSENT; shape.rows.len()]; width],
+                    columns: SampleColumns::filled(shape.rows.len(), width, ABSENT),
                     natives: Vec::new(),
                 });
                 block.columns[column][row] = STALE;

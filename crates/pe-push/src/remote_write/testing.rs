@@ -78,7 +78,9 @@ pub(crate) fn block(
         },
         metrics: metrics.into(),
         rows: rows.iter().map(|row| label_set(row)).collect(),
-        columns: columns.iter().map(|column| column.to_vec()).collect(),
+        columns: (columns.iter())
+            .map(|column| column.iter().copied())
+            .collect(),
         natives: Vec::new(),
     })
 }

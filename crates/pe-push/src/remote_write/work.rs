@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::wire::Part;
-use crate::SampleBlock;
+use crate::{SampleBlock, SampleColumns};
 
 /// Requests that may be sent within [`SPLIT_PERIOD`] to find out which samples of a request are refused.
 const SPLITS: usize = 60;
@@ -117,7 +117,7 @@ pub(crate) fn labels_of(block: &SampleBlock) -> Arc<SampleBlock> {
         time: block.time,
         metrics: block.metrics.clone(),
         rows: block.rows.clone(),
-        columns: Vec::new(),
+        columns: SampleColumns::default(),
         natives: Vec::new(),
     })
 }

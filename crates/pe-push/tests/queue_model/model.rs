@@ -151,7 +151,7 @@ impl Model {
                 _ if self.rng.bool() => ABSENT,
                 _ => f64::from(self.rng.u8(..)),
             };
-            rows.iter().map(&mut value).collect()
+            rows.iter().map(&mut value).collect::<Vec<_>>()
         };
         let columns = metrics.iter().map(&mut column).collect();
         let time = SampleTime {
