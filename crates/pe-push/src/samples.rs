@@ -81,13 +81,11 @@ impl SampleColumns {
     }
 
     /// The columns in order.
-    #[must_use]
     pub fn iter(&self) -> ChunksExact<'_, f64> {
         self.values.chunks_exact(self.rows.max(1))
     }
 
     /// The columns in order.
-    #[must_use]
     pub fn iter_mut(&mut self) -> ChunksExactMut<'_, f64> {
         self.values.chunks_exact_mut(self.rows.max(1))
     }

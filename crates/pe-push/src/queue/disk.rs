@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -134,10 +135,9 @@ impl Disk for Directory {
     fn read(&mut self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let path = self.path.join(name);
         let file = opened(&mut self.reading, name, || File::open(path))?;
-        file.seek(SeekFrom::Start(offset))?;
         let mut length = 0;
         while length < buffer.len() {
-            match file.read(&mut buffer[length..]) {
+            match file.read_at(&mut buffer[length..], offset + length as u64) {
                 Ok(0) => break,
                 Ok(read) => length += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -29,8 +29,10 @@ const SYNC_DELAY: Duration = Duration::from_secs(1);
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(60);
 /// Cells of the blocks that wait for the thread (64 MB).
 const WAITING_CELLS: usize = 8 << 20;
+/// A reader is given blocks of so many cells at once: each answer wakes two threads, and the blocks of single devices are small.
+const CELLS_AT_ONCE: usize = 1 << 16;
 
-type Next = Option<(BlockId, Arc<SampleBlock>)>;
+type Next = Vec<(BlockId, Arc<SampleBlock>)>;
 
 /// A queue whose I/O is done by a thread of its own. Clones are the same queue; the thread ends, after a last synchronisation, when
 /// all of them and all readers are dropped.
@@ -46,6 +48,8 @@ pub struct QueueReader {
     sink: Arc<str>,
     /// A block that was asked for, and not waited for to the end.
     pending: Option<oneshot::Receiver<Next>>,
+    /// What came with the latest answer and was not asked for yet.
+    read: VecDeque<(BlockId, Arc<SampleBlock>)>,
 }
 
 /// Tells the thread to end when the last of those who use the queue is dropped.
@@ -178,6 +182,7 @@ impl QueueHandle {
             owner: self.owner.clone(),
             sink,
             pending: None,
+            read: VecDeque::new(),
         }
     }
 
@@ -286,6 +291,9 @@ impl QueueReader {
     /// # Cancel safety
     /// As [`next`](Self::next).
     pub async fn try_next(&mut self) -> Option<(BlockId, Arc<SampleBlock>)> {
+        if let Some(next) = self.read.pop_front() {
+            return Some(next);
+        }
         let next = match &mut self.pending {
             Some(next) => next,
             None => {
@@ -296,7 +304,8 @@ impl QueueReader {
         };
         let next = next.await;
         self.pending = None;
-        next.ok().flatten()
+        self.read = next.unwrap_or_default().into();
+        self.read.pop_front()
     }
 
     /// Says that these blocks need not be read again. Returns at once; it survives a power cut a second later, so that after
@@ -327,6 +336,7 @@ impl QueueReader {
     /// Starts again with what was read and is not acknowledged.
     pub fn rewind(&mut self) {
         self.pending = None;
+        self.read.clear();
         self.owner.0.ask(Request::Rewind(self.sink.clone()));
     }
 
@@ -507,15 +517,26 @@ impl Worker {
         if reply.is_closed() {
             return;
         }
-        let next = self.queue.next(sink);
-        let next = match next {
-            Ok(next) => next.map(|(id, block)| (id, Arc::new(block))),
-            Err(error) => {
-                self.note(Err(error));
-                None
-            }
+        // Where fresh blocks go first, one may come while older ones would be taken along.
+        let most = match self.sinks.get(sink) {
+            Some(Order::Strict) => CELLS_AT_ONCE,
+            _ => 1,
         };
-        if let Err(Some((id, _))) = reply.send(next) {
+        let (mut blocks, mut weight) = (Vec::new(), 0);
+        while weight < most {
+            match self.queue.next(sink) {
+                Ok(Some((id, block))) => {
+                    weight += 1 + cells(&block);
+                    blocks.push((id, Arc::new(block)));
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.note(Err(error));
+                    break;
+                }
+            }
+        }
+        for (id, _) in reply.send(blocks).err().into_iter().flatten() {
             self.queue.give_back(sink, id);
         }
     }

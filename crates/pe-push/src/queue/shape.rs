@@ -41,34 +41,38 @@ pub(crate) struct Shape {
 pub(crate) struct ShapeWriter {
     metrics: HashMap<SampleMetric, u64>,
     label_sets: HashMap<LabelSet, u64>,
-    /// Every shape with the numbers of its metrics and rows. Shapes that share their metrics share the numbers.
-    shapes: Vec<(Shape, Arc<[u64]>, Arc<[u64]>)>,
+    shapes: Vec<Written>,
     /// Rows and columns of all shapes together.
     weight: usize,
+}
+
+/// A shape, with the numbers of its metrics and of its rows. Shapes that share their metrics share the numbers.
+#[derive(Debug)]
+struct Written {
+    shape: Shape,
+    metrics: Arc<[u64]>,
+    rows: Arc<[u64]>,
 }
 
 impl ShapeWriter {
     /// The number of a block's shape. One that is new comes with the payload of its record.
     pub(crate) fn number(&mut self, block: &SampleBlock) -> (u64, Option<Vec<u8>>) {
-        let is_same = |shape: &Shape| {
-            Arc::ptr_eq(&shape.metrics, &block.metrics) && Arc::ptr_eq(&shape.rows, &block.rows)
-        };
-        if let Some(number) = self.shapes.iter().position(|(shape, ..)| is_same(shape)) {
+        let has_metrics = |it: &Written| Arc::ptr_eq(&it.shape.metrics, &block.metrics);
+        let is_same = |it: &Written| has_metrics(it) && Arc::ptr_eq(&it.shape.rows, &block.rows);
+        if let Some(number) = self.shapes.iter().position(is_same) {
             return (number as u64, None);
         }
         let mut record = RecordWriter::default();
-        let has_metrics =
-            |(shape, ..): &&(Shape, _, _)| Arc::ptr_eq(&shape.metrics, &block.metrics);
-        let metrics = match self.shapes.iter().find(has_metrics) {
-            Some((_, numbers, _)) => Numbered {
-                numbers: numbers.clone(),
+        let metrics = match self.shapes.iter().find(|it| has_metrics(it)) {
+            Some(known) => Numbered {
+                numbers: known.metrics.clone(),
                 first_new: self.metrics.len() as u64,
                 new: Vec::new(),
             },
             None => number_all(&mut self.metrics, &block.metrics),
         };
         let rows = number_all(&mut self.label_sets, &block.rows);
-        let equals = |(_, m, r): &(Shape, _, _)| *m == metrics.numbers && *r == rows.numbers;
+        let equals = |it: &Written| it.metrics == metrics.numbers && it.rows == rows.numbers;
         if let Some(number) = self.shapes.iter().position(equals) {
             return (number as u64, None);
         }
@@ -89,7 +93,11 @@ impl ShapeWriter {
             rows: block.rows.clone(),
         };
         self.weight += shape.metrics.len() + shape.rows.len();
-        self.shapes.push((shape, metrics.numbers, rows.numbers));
+        self.shapes.push(Written {
+            shape,
+            metrics: metrics.numbers,
+            rows: rows.numbers,
+        });
         let payload = snap::raw::Encoder::new().compress_vec(&record.out);
         // It fails on input of 4 GB only.
         (
@@ -104,13 +112,13 @@ impl ShapeWriter {
     }
 
     pub(crate) fn shapes(&self) -> impl Iterator<Item = &Shape> {
-        self.shapes.iter().map(|(shape, ..)| shape)
+        self.shapes.iter().map(|it| &it.shape)
     }
 
     /// The shape of that number.
     pub(crate) fn get(&self, number: u64) -> Option<&Shape> {
         let number = usize::try_from(number).ok()?;
-        self.shapes.get(number).map(|(shape, ..)| shape)
+        self.shapes.get(number).map(|it| &it.shape)
     }
 }
 
