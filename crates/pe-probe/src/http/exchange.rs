@@ -2,37 +2,30 @@
 //!
 //! The connection is driven by whoever waits for the answer, in the same task: it ends when the future is dropped.
 
-use std::future::{Future, poll_fn};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flate2::write::GzDecoder;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
 use hyper::header::{CONTENT_ENCODING, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
-use hyper::rt::Executor;
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::{Method, Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::PHASES;
+use super::connection::Connection;
 use super::place::Place;
 use super::proxy::Proxy;
 use super::settings::HttpVersion;
 use crate::probe::PhaseHandle;
 use crate::tls::{TlsClient, handshake_failure};
 use crate::{Asked, Failure, Phase, Reason, connect, timed};
-
-/// Bytes of the head of an answer.
-const MOST_HEAD: usize = 65_536;
 
 /// What is read of an answer.
 #[derive(Debug, Clone, Copy)]
@@ -70,8 +63,6 @@ pub(crate) struct Exchange<'a> {
     pub(crate) body: String,
     pub(crate) limits: Limits,
 }
-
-type Io = TokioIo<Heard<Box<dyn Stream>>>;
 
 /// A connection.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -314,79 +305,6 @@ fn failure(error: &hyper::Error, lacks_certificate: bool) -> Failure {
     };
     let words = pe_scrape::with_causes(error);
     Failure::new(reason, words)
-}
-
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// What keeps a connection going: polled together with whoever waits for something on it.
-#[derive(Default)]
-struct Connection {
-    tasks: FuturesUnordered<Task>,
-    new: NewTasks,
-}
-
-/// Tasks that HTTP/2 wants to run, to be taken up by the [`Connection`].
-#[derive(Clone, Default)]
-struct NewTasks(Arc<Mutex<Vec<Task>>>);
-
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for NewTasks {
-    fn execute(&self, future: F) {
-        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.push(Box::pin(future));
-    }
-}
-
-impl Connection {
-    /// Sends a request, and returns the head of its answer.
-    async fn ask(
-        &mut self,
-        io: Io,
-        request: Request<Full<Bytes>>,
-        is_two: bool,
-    ) -> hyper::Result<Response<Incoming>> {
-        if is_two {
-            let mut builder = http2::Builder::new(self.new.clone());
-            builder.max_header_list_size(MOST_HEAD as u32);
-            let handshake = builder.handshake(io);
-            let (mut sender, connection) = self.drive(handshake).await?;
-            self.tasks
-                .push(Box::pin(async move { drop(connection.await) }));
-            let response = sender.send_request(request);
-            return self.drive(response).await;
-        }
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(MOST_HEAD);
-        let (mut sender, connection) = builder.handshake(io).await?;
-        self.tasks
-            .push(Box::pin(async move { drop(connection.await) }));
-        let response = sender.send_request(request);
-        self.drive(response).await
-    }
-
-    /// Waits for `future` and keeps the connection going meanwhile.
-    async fn drive<F: Future>(&mut self, future: F) -> F::Output {
-        let mut future = std::pin::pin!(future);
-        poll_fn(|cx| {
-            loop {
-                if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                    return Poll::Ready(output);
-                }
-                let mut is_idle = true;
-                while let Poll::Ready(Some(())) = self.tasks.poll_next_unpin(cx) {
-                    is_idle = false;
-                }
-                let mut new = self.new.0.lock().unwrap_or_else(PoisonError::into_inner);
-                for task in new.drain(..) {
-                    self.tasks.push(task);
-                    is_idle = false;
-                }
-                if is_idle {
-                    return Poll::Pending;
-                }
-            }
-        })
-        .await
-    }
 }
 
 /// A connection that notes when the first byte comes.

@@ -5,6 +5,7 @@
 //! them.
 
 mod checks;
+mod connection;
 pub(crate) mod credentials;
 pub(crate) mod exchange;
 pub(crate) mod place;
