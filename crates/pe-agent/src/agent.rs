@@ -191,7 +191,7 @@ impl Agent {
         }
         // What this process was given open is not for the programs that it starts. An old kernel cannot tell.
         let _ = pe_ping::keep_descriptors_from_programs();
-        pe_ping::return_large_memory();
+        pe_ping::keep_less_memory();
         self.start(std::env::args_os().collect(), privileges::separate)
     }
 

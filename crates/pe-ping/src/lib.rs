@@ -125,10 +125,11 @@ pub fn clock_is_synchronized() -> Option<bool> {
     sys::is_synchronized()
 }
 
-/// Makes the allocator return memory of 1 MiB and more to the system when it is freed, for the whole process and for good.
+/// Makes the allocator return memory of 1 MiB and more to the system when it is freed, and lets all threads share two heaps, for
+/// the whole process and for good.
 ///
-/// For programs with many devices, at their start: results of 100,000 devices are some 26 MB a cycle, of which glibc keeps
-/// several times as much otherwise. Nothing happens with another C library.
-pub fn return_large_memory() {
-    sys::return_large_memory();
+/// For programs with many devices, at their start and before they have other threads: results of 100,000 devices are some 26 MB a
+/// cycle, of which glibc keeps several times as much otherwise. Nothing happens with another C library.
+pub fn keep_less_memory() {
+    sys::keep_less_memory();
 }

@@ -17,6 +17,6 @@ pub(crate) use batch::{Layout, Outgoing, ReceiveBatch, Received, SendBatch};
 pub(crate) use clock::{clock_pair, is_synchronized, monotonic};
 pub(crate) use descriptors::keep_descriptors;
 pub(crate) use links::Links;
-pub(crate) use memory::return_large_memory;
+pub(crate) use memory::keep_less_memory;
 pub(crate) use socket::{Absent, Socket, SocketOptions, interface_index, is_broadcast};
 pub(crate) use wake::{MOST_READABLE, Wake, wait};
