@@ -103,7 +103,8 @@ impl<'b> Exposition<'b> {
             }
         };
         let page = String::from_utf8_lossy(&page).into_owned();
-        let series = page.lines().filter(|line| !line.starts_with('#')).count();
+        let is_series = |line: &&str| !line.is_empty() && !line.starts_with('#');
+        let series = page.lines().filter(is_series).count();
         let targets = (0..pages).map(|page| {
             let address = Ipv4Addr::from(0x7f01_0001 + page);
             format!("{address}:{}", node.port())
@@ -126,11 +127,17 @@ impl<'b> Exposition<'b> {
         println!("… {name}");
         let address = free_address()?;
         let _receiver = receiver(&self.bench.directory, address, name)?;
-        let process = start(address)?;
+        let mut process = start(address)?;
         sleep(WARM_UP);
+        if let Some(status) = process.ended() {
+            return Err(format!("{name} has ended: {status}"));
+        }
         let taken = || number(address, "vm_rows_inserted_total{type=\"promremotewrite\"}");
         let (cpu, samples, began) = (process.cpu_seconds(), taken()?, Instant::now());
         sleep(MEASURED);
+        if let Some(status) = process.ended() {
+            return Err(format!("{name} has ended: {status}"));
+        }
         let seconds = began.elapsed().as_secs_f64();
         let cost = Cost {
             cpu: (process.cpu_seconds() - cpu) / seconds * 100.0,
@@ -138,7 +145,7 @@ impl<'b> Exposition<'b> {
             samples: (taken()? - samples) / seconds,
         };
         let expected = (self.targets.len() * self.series) as f64 / INTERVAL.as_secs_f64();
-        if cost.samples < 0.9 * expected {
+        if cost.samples < 0.98 * expected {
             let got = cost.samples;
             return Err(format!(
                 "{name}: {got:.0} samples a second of {expected:.0} arrived"

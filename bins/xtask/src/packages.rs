@@ -17,6 +17,7 @@ const NEEDED: &[(&str, &str)] = &[
         "prometheus-blackbox-exporter",
     ),
     ("victoria-metrics", "victoria-metrics"),
+    ("vmagent", "victoria-metrics"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
     ("nginx", "nginx-light"),
@@ -60,6 +61,12 @@ const NEEDED_FILES: &[(&str, &str)] = &[
     ),
     ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
 ];
+
+/// The Debian package that brings a program.
+pub(crate) fn package_of(program: &Path) -> Option<&'static str> {
+    let known = NEEDED.iter().find(|(name, _)| Path::new(name) == program);
+    known.map(|(_, package)| *package)
+}
 
 /// Installs what is missing, or says what to install.
 pub(crate) fn step(log: &mut Log) -> Result<(), String> {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::load::client::get;
 use crate::metadata;
+use crate::packages;
 
 /// Ticks of the clock by which the kernel counts CPU time, a second: `sysconf(_SC_CLK_TCK)` is 100 on all Linux systems.
 const TICKS: f64 = 100.0;
@@ -101,9 +102,12 @@ impl Process {
             .stdout(Stdio::null())
             .stderr(file)
             .spawn();
-        child
-            .map(Self)
-            .map_err(|error| format!("cannot start {}: {error}", program.display()))
+        child.map(Self).map_err(|error| {
+            let package = packages::package_of(program);
+            let package = package.map(|it| format!("; on Debian it is in the package {it}"));
+            let package = package.unwrap_or_default();
+            format!("cannot start {}: {error}{package}", program.display())
+        })
     }
 
     pub(crate) fn id(&self) -> u32 {
