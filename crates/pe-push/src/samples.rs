@@ -47,7 +47,8 @@ impl SampleColumns {
     }
 
     /// Columns of `rows` times `value`.
-    pub(crate) fn filled(rows: usize, columns: usize, value: f64) -> Self {
+    #[must_use]
+    pub fn filled(rows: usize, columns: usize, value: f64) -> Self {
         let values = vec![value; rows * columns];
         Self { values, rows }
     }
@@ -63,7 +64,7 @@ impl SampleColumns {
     }
 
     /// Appends so many columns without samples.
-    pub(crate) fn push_absent(&mut self, columns: usize) {
+    pub fn push_absent(&mut self, columns: usize) {
         let more = self.rows * columns;
         self.values.resize(self.values.len() + more, ABSENT);
     }
@@ -91,11 +92,13 @@ impl SampleColumns {
     }
 
     /// All values, column by column.
-    pub(crate) fn values(&self) -> &[f64] {
+    #[must_use]
+    pub fn values(&self) -> &[f64] {
         &self.values
     }
 
     /// All values, to be appended to; what is appended must be whole columns in the end.
+    #[cfg(feature = "remote-write")]
     pub(crate) fn values_mut(&mut self) -> &mut Vec<f64> {
         &mut self.values
     }
