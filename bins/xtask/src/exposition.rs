@@ -129,15 +129,11 @@ impl<'b> Exposition<'b> {
         let _receiver = receiver(&self.bench.directory, address, name)?;
         let mut process = start(address)?;
         sleep(WARM_UP);
-        if let Some(status) = process.ended() {
-            return Err(format!("{name} has ended: {status}"));
-        }
+        process.expect_running(name)?;
         let taken = || number(address, "vm_rows_inserted_total{type=\"promremotewrite\"}");
         let (cpu, samples, began) = (process.cpu_seconds(), taken()?, Instant::now());
         sleep(MEASURED);
-        if let Some(status) = process.ended() {
-            return Err(format!("{name} has ended: {status}"));
-        }
+        process.expect_running(name)?;
         let seconds = began.elapsed().as_secs_f64();
         let cost = Cost {
             cpu: (process.cpu_seconds() - cpu) / seconds * 100.0,

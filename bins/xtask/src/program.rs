@@ -119,6 +119,12 @@ impl Process {
         self.0.try_wait().ok().flatten()
     }
 
+    /// That it has not ended.
+    pub(crate) fn expect_running(&mut self, name: &str) -> Result<(), String> {
+        self.ended()
+            .map_or(Ok(()), |status| Err(format!("{name} has ended: {status}")))
+    }
+
     /// User and system time.
     pub(crate) fn cpu_seconds(&self) -> f64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();

@@ -161,8 +161,9 @@ fn await_ready(peer: impl AsFd) -> io::Result<()> {
         Ok((1, _)) => Ok(()),
         // A program with a `main` of its own may have done something else with the argument.
         Ok(_) | Err(Errno::CONNRESET) => Err(io::Error::other(format!(
-            "it has ended at once; this program, started again with {ARGUMENT} alone and an empty environment, has to get to `Agent::main`"
+            "it has ended at once: it cannot read /proc/self/net/raw, or this program, started again with {ARGUMENT} alone and an empty environment, does not get to `Agent::main`"
         ))),
+        Err(Errno::AGAIN) => Err(io::Error::other("it was not ready within 30 s")),
         Err(error) => Err(error.into()),
     }
 }
