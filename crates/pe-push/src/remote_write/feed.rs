@@ -126,7 +126,8 @@ mod tests {
     fn cycle(value: f64) -> Arc<CycleReport> {
         let device = LabelSet::new([("device", "x")]).unwrap();
         let frame = FrameBuilder::new(&[MetricDescriptor::gauge("up", "Up")]).unwrap();
-        Arc::new(report("plant", [frame.row(device, &[value]).build()]))
+        let frame = frame.time(SystemTime::UNIX_EPOCH).row(device, &[value]);
+        Arc::new(report("plant", [frame.build()]))
     }
 
     #[test]
