@@ -381,6 +381,30 @@ fn json_logs_are_json() {
     assert!(agent.stop().success());
 }
 
+#[test]
+fn a_terminal_gets_colours_unless_they_are_not_wanted() {
+    require!(Program("script"));
+    let files = Files::new().group("g.json", &group("p", &[device("d", "127.0.0.1")]));
+    let run = format!("{PROGRAM} check --configs {}", files.configs().display());
+    let on_terminal = |no_color: &str| {
+        // The warning of a filter that is none is what it logs.
+        let mut command = pe_testkit::command("script");
+        command
+            .args(["--quiet", "--return", "--command", &run, "/dev/null"])
+            .env("PINGEXPORTER_LOG", "[")
+            .env("NO_COLOR", no_color);
+        let output = command.output().unwrap();
+        let shown = text(&output.stdout);
+        assert!(output.status.success(), "{shown}");
+        assert!(shown.contains("the configuration is in order"), "{shown}");
+        assert!(shown.contains("WARN"), "{shown}");
+        shown
+    };
+    assert!(on_terminal("").contains("\u{1b}[33m WARN\u{1b}[0m"));
+    let plain = on_terminal("1");
+    assert!(!plain.contains('\u{1b}'), "{plain}");
+}
+
 /// `setpriv` arguments for an unprivileged user.
 const NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
 

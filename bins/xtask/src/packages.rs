@@ -38,6 +38,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
+    ("script", "bsdutils"),
     ("setcap", "libcap2-bin"),
     ("systemd-nspawn", "systemd-container"),
     ("skopeo", "skopeo"),
