@@ -1,5 +1,8 @@
 //! The container image as an OCI archive, made without a container engine.
 //!
+//! What is in the archive has Docker's media types ("Image Manifest Version 2, Schema 2"), which all engines take as well: those of
+//! OCI have no health check, and podman leaves it out of images that use them.
+//!
 //! What runs in it, and how, is said by the last stage of the Containerfile, which those build who have an engine.
 
 use std::fs;
@@ -14,15 +17,25 @@ use crate::log::Log;
 const CONTAINERFILE: &str = "bins/pingexporter/packaging/Containerfile";
 const LOOPBACK: &str = "bins/pingexporter/packaging/etc/loopback.json";
 
+const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+pub(super) const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
 /// Where the last stage begins.
 const LAST_STAGE: &str = "FROM scratch";
 
-/// Makes `NAME.oci.tar` in `packages` of a static program, and says where it is. `architecture` is that of Go: `amd64`.
+/// A machine in the words of an image: `amd64`; `arm` and `v7`.
+pub(super) struct Platform {
+    pub(super) architecture: &'static str,
+    pub(super) variant: Option<&'static str>,
+}
+
+/// Makes `NAME.oci.tar` in `packages` of a static program, and says where it is.
 pub(super) fn make(
     log: &Log,
     root: &Path,
     program: &Path,
-    architecture: &str,
+    platform: &Platform,
     name: &str,
     packages: &Path,
 ) -> Result<PathBuf, String> {
@@ -49,20 +62,24 @@ pub(super) fn make(
     archive(log, &files, &layer, &members)?;
     let uncompressed = digest(&layer)?;
     log.run(Command::new("gzip").arg("--no-name").arg(&layer))?;
-    let layer = layout.add(&directory.join("layer.tar.gz"), "layer.v1.tar+gzip")?;
+    let layer = layout.add(&directory.join("layer.tar.gz"), LAYER)?;
 
-    let config = json!({
-        "architecture": architecture, "os": "linux", "config": config,
+    let mut config = json!({
+        "architecture": platform.architecture, "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{uncompressed}")]},
     });
-    let config = layout.add_json(&directory.join("config"), &config, "config.v1+json")?;
+    if let Some(variant) = platform.variant {
+        config["variant"] = json!(variant);
+    }
+    let config = layout.add_json(&directory.join("config"), &config, CONFIG)?;
     let manifest = json!({
-        "schemaVersion": 2, "mediaType": media_type("manifest.v1+json"),
+        "schemaVersion": 2, "mediaType": MANIFEST,
         "config": config, "layers": [layer],
     });
-    let mut manifest =
-        layout.add_json(&directory.join("manifest"), &manifest, "manifest.v1+json")?;
-    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "latest"});
+    let mut manifest = layout.add_json(&directory.join("manifest"), &manifest, MANIFEST)?;
+    // By this name engines know it once it is loaded.
+    let loaded = concat!("pingexporter:", env!("CARGO_PKG_VERSION"));
+    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": loaded});
     let index = json!({"schemaVersion": 2, "manifests": [manifest]});
     let whole = directory.join("layout");
     write(&whole.join("index.json"), &index)?;
@@ -90,7 +107,7 @@ impl Layout<'_> {
         self.log
             .run(Command::new("mv").arg(file).arg(self.blobs.join(&digest)))?;
         Ok(json!({
-            "mediaType": media_type(kind), "digest": format!("sha256:{digest}"), "size": size.len(),
+            "mediaType": kind, "digest": format!("sha256:{digest}"), "size": size.len(),
         }))
     }
 
@@ -98,10 +115,6 @@ impl Layout<'_> {
         write(file, value)?;
         self.add(file, kind)
     }
-}
-
-fn media_type(kind: &str) -> String {
-    format!("application/vnd.oci.image.{kind}")
 }
 
 fn write(file: &Path, value: &Value) -> Result<(), String> {

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use self::image::Platform;
 use crate::log::Log;
 use crate::metadata;
 use crate::steps::cargo;
@@ -27,9 +28,48 @@ const PAGES: [(&str, &[&str]); 4] = [
 /// Worst exposure that systemd may find in the unit, in tenths.
 const EXPOSURE: &str = "20";
 
-/// The machine of the static program, and the variable that says which C compiler is used for it.
-const STATIC: &str = "x86_64-unknown-linux-musl";
-const STATIC_CC: &str = "CC_x86_64_unknown_linux_musl";
+/// A machine that the static program is made for.
+struct Machine {
+    /// As in the name of the archive.
+    name: &'static str,
+    /// As in the image.
+    platform: Platform,
+    /// As rustup calls it.
+    target: &'static str,
+    /// The compiler of Debian that makes its code, and the package that brings it. What the crates have of C needs no header of a C
+    /// library, so it does not matter for which one it was built.
+    compiler: (&'static str, &'static str),
+}
+
+const MACHINES: [Machine; 3] = [
+    Machine {
+        name: "x86_64",
+        platform: Platform {
+            architecture: "amd64",
+            variant: None,
+        },
+        target: "x86_64-unknown-linux-musl",
+        compiler: ("x86_64-linux-gnu-gcc", "gcc"),
+    },
+    Machine {
+        name: "aarch64",
+        platform: Platform {
+            architecture: "arm64",
+            variant: None,
+        },
+        target: "aarch64-unknown-linux-musl",
+        compiler: ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    },
+    Machine {
+        name: "armv7",
+        platform: Platform {
+            architecture: "arm",
+            variant: Some("v7"),
+        },
+        target: "armv7-unknown-linux-musleabihf",
+        compiler: ("arm-linux-gnueabihf-gcc", "gcc-arm-linux-gnueabihf"),
+    },
+];
 
 /// What container.sh prints where systemd cannot be booted.
 const NO_BOOT: &str = "systemd does not boot here";
@@ -68,7 +108,19 @@ pub(crate) fn package() -> Result<(), String> {
     let packages = places.target.join("package");
     let _ = fs::remove_dir_all(&packages);
     make(&log, &places, "dist", "1", &packages)?;
-    static_program(&log, &places, version, &packages)?;
+    let mut missing = Vec::new();
+    for machine in &MACHINES {
+        match machine.missing() {
+            None => static_program(&log, &places, machine, version, &packages)?,
+            Some(what) => missing.push(format!("{}: {what}", machine.name)),
+        }
+    }
+    if missing.len() == MACHINES.len() {
+        return Err(format!(
+            "no static program can be built\n{}",
+            missing.join("\n")
+        ));
+    }
     let sums = Command::new("sh")
         .args(["-c", "sha256sum *.deb *.tar.gz *.oci.tar | tee SHA256SUMS"])
         .current_dir(&packages)
@@ -78,29 +130,65 @@ pub(crate) fn package() -> Result<(), String> {
         other => return Err(format!("cannot write checksums: {other:?}")),
     }
     println!("{}", packages.display());
+    for line in missing {
+        println!("no static program for {line}");
+    }
     Ok(())
+}
+
+impl Machine {
+    /// What has to be installed first.
+    fn missing(&self) -> Option<String> {
+        let asked = ["--print", "target-libdir", "--target", self.target];
+        let output = Command::new("rustc").args(asked).output();
+        let library = output.map(|it| String::from_utf8_lossy(&it.stdout).trim().to_owned());
+        if !library.is_ok_and(|library| Path::new(&library).is_dir()) {
+            return Some(format!("that needs `rustup target add {}`", self.target));
+        }
+        let (program, package) = self.compiler;
+        let is_there = std::env::var_os(self.variable("CC")).is_some() || runs(program);
+        (!is_there).then(|| format!("that needs {program} of the Debian package {package}"))
+    }
+
+    /// The variable by which the compiler (`CC`) is chosen for this machine.
+    fn variable(&self, name: &str) -> String {
+        format!("{name}_{}", self.target.replace('-', "_"))
+    }
+
+    /// A build of the program for it.
+    fn build(&self) -> Command {
+        let mut build = cargo("build");
+        build.args(SHIPPED).args(["--target", self.target]);
+        let linker = format!("{}_LINKER", self.variable("CARGO_TARGET").to_uppercase());
+        for variable in [self.variable("CC"), linker] {
+            if std::env::var_os(&variable).is_none() {
+                build.env(variable, self.compiler.0);
+            }
+        }
+        build
+    }
 }
 
 /// An archive of the program that needs no library of the system, and an image of it.
 fn static_program(
     log: &Log,
     places: &Places,
+    machine: &Machine,
     version: &str,
     packages: &Path,
 ) -> Result<(), String> {
-    let mut build = cargo("build");
-    build.args(SHIPPED).args(["--target", STATIC]);
-    // What the crates have of C needs no C library's headers of its own.
-    if std::env::var_os(STATIC_CC).is_none() && !runs("musl-gcc") {
-        build.env(STATIC_CC, "cc");
-    }
-    log.run(&mut build).map_err(|error| {
-        format!("{error}; the static program needs `rustup target add {STATIC}`")
-    })?;
-    let name = format!("pingexporter-{version}-x86_64-linux-static");
+    log.run(&mut machine.build())?;
+    let name = format!("pingexporter-{version}-{}-linux-static", machine.name);
     let directory = packages.join(&name);
-    let program = places.target.join(STATIC).join("dist/pingexporter");
-    image::make(log, &places.root, &program, "amd64", &name, packages)?;
+    let program = places.target.join(machine.target).join("dist/pingexporter");
+    image::make(
+        log,
+        &places.root,
+        &program,
+        &machine.platform,
+        &name,
+        packages,
+    )?;
     let copied = fs::create_dir_all(&directory).and_then(|()| {
         fs::copy(&program, directory.join("pingexporter"))?;
         for file in ["LICENSE", "README.md", "CHANGELOG.md"] {
@@ -148,12 +236,13 @@ pub(crate) fn step(log: &mut Log) -> Result<(), String> {
     let first = make(log, &places, "dev", "1", &packages)?;
     let second = make(log, &places, "dev", "2", &packages)?;
     let program = places.target.join("debug/pingexporter");
-    let image = image::make(log, &places.root, &program, "amd64", "test", &packages)?;
+    let platform = &MACHINES[0].platform;
+    let image = image::make(log, &places.root, &program, platform, "test", &packages)?;
     read_image(log, &image)?;
     try_in_container(log, &places, &first, &second)
 }
 
-/// Reads an image as a container engine does, checksums included.
+/// Reads an image as a container engine does, checksums included, and looks whether it keeps its health check.
 fn read_image(log: &mut Log, image: &Path) -> Result<(), String> {
     if !runs("skopeo") {
         log.notes
@@ -162,7 +251,13 @@ fn read_image(log: &mut Log, image: &Path) -> Result<(), String> {
     }
     let from = format!("oci-archive:{}", image.display());
     let to = format!("dir:{}", image.with_extension("read").display());
-    log.run(Command::new("skopeo").args(["--insecure-policy", "copy", &from, &to]))
+    log.run(Command::new("skopeo").args(["--insecure-policy", "copy", &from, &to]))?;
+    let read = image.with_extension("read").join("manifest.json");
+    let manifest = fs::read_to_string(&read).unwrap_or_default();
+    if !manifest.contains(image::MANIFEST) {
+        return Err(format!("{}: of another media type", read.display()));
+    }
+    Ok(())
 }
 
 fn runs(program: &str) -> bool {
@@ -197,7 +292,9 @@ fn make(
     packages: &Path,
 ) -> Result<PathBuf, String> {
     fs::create_dir_all(packages).map_err(|error| error.to_string())?;
-    let package = packages.join(format!("pingexporter-{revision}.deb"));
+    let version = env!("CARGO_PKG_VERSION");
+    let name = format!("pingexporter_{version}-{revision}_{}.deb", debian_machine());
+    let package = packages.join(name);
     let mut command = Command::new(cargo_deb(log, places)?);
     command
         .args(["--package", "pingexporter", "--no-build", "--locked"])
@@ -210,6 +307,13 @@ fn make(
     }
     log.run(&mut command)?;
     Ok(package)
+}
+
+/// This machine, as Debian's packages call it.
+fn debian_machine() -> &'static str {
+    let this = std::env::consts::ARCH;
+    let known = MACHINES.iter().find(|machine| machine.name == this);
+    known.map_or(this, |machine| machine.platform.architecture)
 }
 
 /// The program cargo-deb, installed below the target directory where it is not there.
