@@ -36,8 +36,8 @@ struct Machine {
     platform: Platform,
     /// As rustup calls it.
     target: &'static str,
-    /// The compiler of Debian that makes its code, and the package that brings it. What the crates have of C needs no header of a C
-    /// library, so it does not matter for which one it was built.
+    /// The compiler of Debian that makes its code on another machine, and the package that brings it. What the crates have of C needs
+    /// no header of a C library, so it does not matter for which one it was built.
     compiler: (&'static str, &'static str),
 }
 
@@ -137,6 +137,21 @@ pub(crate) fn package() -> Result<(), String> {
 }
 
 impl Machine {
+    /// The one that this program runs on, if it is known.
+    fn this() -> Option<&'static Self> {
+        let name = std::env::consts::ARCH;
+        MACHINES.iter().find(|machine| machine.name == name)
+    }
+
+    /// The C compiler for it, and its package.
+    fn compiler(&self) -> (&'static str, &'static str) {
+        if self.name == std::env::consts::ARCH {
+            ("cc", "gcc")
+        } else {
+            self.compiler
+        }
+    }
+
     /// What has to be installed first.
     fn missing(&self) -> Option<String> {
         let asked = ["--print", "target-libdir", "--target", self.target];
@@ -145,7 +160,7 @@ impl Machine {
         if !library.is_ok_and(|library| Path::new(&library).is_dir()) {
             return Some(format!("that needs `rustup target add {}`", self.target));
         }
-        let (program, package) = self.compiler;
+        let (program, package) = self.compiler();
         let is_there = std::env::var_os(self.variable("CC")).is_some() || runs(program);
         (!is_there).then(|| format!("that needs {program} of the Debian package {package}"))
     }
@@ -162,7 +177,7 @@ impl Machine {
         let linker = format!("{}_LINKER", self.variable("CARGO_TARGET").to_uppercase());
         for variable in [self.variable("CC"), linker] {
             if std::env::var_os(&variable).is_none() {
-                build.env(variable, self.compiler.0);
+                build.env(variable, self.compiler().0);
             }
         }
         build
@@ -236,7 +251,7 @@ pub(crate) fn step(log: &mut Log) -> Result<(), String> {
     let first = make(log, &places, "dev", "1", &packages)?;
     let second = make(log, &places, "dev", "2", &packages)?;
     let program = places.target.join("debug/pingexporter");
-    let platform = &MACHINES[0].platform;
+    let platform = &Machine::this().unwrap_or(&MACHINES[0]).platform;
     let image = image::make(log, &places.root, &program, platform, "test", &packages)?;
     read_image(log, &image)?;
     try_in_container(log, &places, &first, &second)
@@ -293,7 +308,9 @@ fn make(
 ) -> Result<PathBuf, String> {
     fs::create_dir_all(packages).map_err(|error| error.to_string())?;
     let version = env!("CARGO_PKG_VERSION");
-    let name = format!("pingexporter_{version}-{revision}_{}.deb", debian_machine());
+    // As Debian names packages, and this machine.
+    let machine = Machine::this().map_or(std::env::consts::ARCH, |this| this.platform.architecture);
+    let name = format!("pingexporter_{version}-{revision}_{machine}.deb");
     let package = packages.join(name);
     let mut command = Command::new(cargo_deb(log, places)?);
     command
@@ -307,13 +324,6 @@ fn make(
     }
     log.run(&mut command)?;
     Ok(package)
-}
-
-/// This machine, as Debian's packages call it.
-fn debian_machine() -> &'static str {
-    let this = std::env::consts::ARCH;
-    let known = MACHINES.iter().find(|machine| machine.name == this);
-    known.map_or(this, |machine| machine.platform.architecture)
 }
 
 /// The program cargo-deb, installed below the target directory where it is not there.
