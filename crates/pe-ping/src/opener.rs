@@ -5,9 +5,9 @@
 //! [`serve`] there, and gives a [`SocketHelper`] to its pingers.
 //!
 //! The two talk over a Unix socket of the kind `SOCK_SEQPACKET` (`unix(7)`): a request is one message of [`REQUEST`] bytes, the
-//! answer is one message of 4 bytes, the error number in this machine's byte order, 0 for none, with the socket beside it
-//! (`SCM_RIGHTS`). A helper does what requests can say and no more, so that whoever takes over the program gains an ICMP
-//! socket at most.
+//! answer is one message of [`ANSWER`] bytes, the request's number and the error number, 0 for none, with the socket beside it
+//! (`SCM_RIGHTS`). All numbers are in this machine's byte order. An answer that comes when its request was given up is known by its
+//! number. A helper does what requests can say and no more, so that whoever takes over the program gains an ICMP socket at most.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pe_scrape::Family;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg, sockopt,
@@ -24,11 +24,14 @@ use rustix::net::{
 
 use crate::sys::Socket;
 
-/// Bytes of a request: family, flags, two of padding, mark, receive buffer, send buffer.
-const REQUEST: usize = 16;
+/// Bytes of a request: family, flags, two of padding, mark, receive buffer, send buffer, number.
+const REQUEST: usize = 20;
 
-/// How long a helper may take for one answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of an answer: number and error.
+const ANSWER: usize = 8;
+
+/// How long a helper may take for one answer: so many times so long. A machine that stands still uses up one of them.
+const PATIENCE: (u32, Duration) = (5, Duration::from_secs(1));
 
 /// The socket that is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,7 +78,16 @@ impl OpenSocket for OwnRights {
 #[derive(Debug)]
 pub struct SocketHelper {
     /// Held for a request and its answer.
-    peer: Mutex<OwnedFd>,
+    peer: Mutex<Peer>,
+    /// How often the time for an answer may run out.
+    patience: u32,
+}
+
+#[derive(Debug)]
+struct Peer {
+    socket: OwnedFd,
+    /// The number of the latest request.
+    number: u32,
 }
 
 impl SocketHelper {
@@ -84,40 +96,73 @@ impl SocketHelper {
     /// # Errors
     /// When the time for an answer cannot be bounded.
     pub fn new(peer: OwnedFd) -> io::Result<Self> {
-        sockopt::set_socket_timeout(&peer, sockopt::Timeout::Recv, Some(PATIENCE))?;
-        sockopt::set_socket_timeout(&peer, sockopt::Timeout::Send, Some(PATIENCE))?;
+        Self::with_patience(peer, PATIENCE)
+    }
+
+    fn with_patience(socket: OwnedFd, (patience, time): (u32, Duration)) -> io::Result<Self> {
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(time))?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(time * patience))?;
+        let peer = Peer { socket, number: 0 };
         Ok(Self {
             peer: Mutex::new(peer),
+            patience,
         })
     }
 }
 
 impl OpenSocket for SocketHelper {
     fn open(&self, request: &SocketRequest) -> io::Result<OwnedFd> {
-        let peer = self.peer.lock().unwrap_or_else(PoisonError::into_inner);
-        rustix::net::send(&*peer, &encode(request), SendFlags::NOSIGNAL)?;
-        let mut answer = [0; 4];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = recvmsg(
-            &*peer,
-            &mut [IoSliceMut::new(&mut answer)],
+        let mut peer = self.peer.lock().unwrap_or_else(PoisonError::into_inner);
+        peer.number = peer.number.wrapping_add(1);
+        let bytes = encode(peer.number, request);
+        retry_on_intr(|| rustix::net::send(&peer.socket, &bytes, SendFlags::NOSIGNAL))?;
+        let mut waited = 0;
+        loop {
+            match receive(&peer.socket) {
+                Ok((number, answer)) if number == peer.number => return answer,
+                // To a request that was given up.
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => waited += 1,
+                Err(error) => return Err(error),
+            }
+            if waited == self.patience {
+                return Err(late());
+            }
+        }
+    }
+}
+
+/// The next answer, with the number of its request.
+fn receive(peer: impl AsFd) -> io::Result<(u32, io::Result<OwnedFd>)> {
+    let mut bytes = [0; ANSWER];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = retry_on_intr(|| {
+        recvmsg(
+            &peer,
+            &mut [IoSliceMut::new(&mut bytes)],
             &mut control,
             RecvFlags::CMSG_CLOEXEC,
-        )?;
-        if received.bytes != answer.len() {
-            return Err(gone());
-        }
-        match i32::from_ne_bytes(answer) {
-            0 => {}
-            error => return Err(io::Error::from_raw_os_error(error)),
-        }
-        let sockets = control.drain().filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
-            _ => None,
-        });
-        sockets.last().ok_or_else(gone)
+        )
+    })?;
+    if received.bytes != ANSWER {
+        return Err(gone());
     }
+    let sockets = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
+        _ => None,
+    });
+    let socket = sockets.last();
+    let answer = match number_at(&bytes, 4).cast_signed() {
+        0 => socket.ok_or_else(gone),
+        error => Err(io::Error::from_raw_os_error(error)),
+    };
+    Ok((number_at(&bytes, 0), answer))
+}
+
+fn late() -> io::Error {
+    let message = "the process that opens sockets has not answered in time";
+    io::Error::new(io::ErrorKind::TimedOut, message)
 }
 
 fn gone() -> io::Error {
@@ -139,11 +184,11 @@ pub fn serve(peer: impl AsFd) -> io::Result<()> {
             Err(Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
         };
-        let opened = match decode(&request[..length]) {
-            Some(request) => OwnRights.open(&request),
-            None => Err(Errno::INVAL.into()),
+        let (number, opened) = match decode(&request[..length]) {
+            Some((number, request)) => (number, OwnRights.open(&request)),
+            None => (0, Err(Errno::INVAL.into())),
         };
-        match answer(&peer, opened) {
+        match answer(&peer, number, opened) {
             Ok(()) => {}
             Err(Errno::PIPE | Errno::CONNRESET) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -151,7 +196,7 @@ pub fn serve(peer: impl AsFd) -> io::Result<()> {
     }
 }
 
-fn answer(peer: impl AsFd, opened: io::Result<OwnedFd>) -> Result<(), Errno> {
+fn answer(peer: impl AsFd, number: u32, opened: io::Result<OwnedFd>) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let sockets;
@@ -163,7 +208,9 @@ fn answer(peer: impl AsFd, opened: io::Result<OwnedFd>) -> Result<(), Errno> {
         }
         Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
     };
-    let bytes = error.to_ne_bytes();
+    let mut bytes = [0; ANSWER];
+    bytes[..4].copy_from_slice(&number.to_ne_bytes());
+    bytes[4..].copy_from_slice(&error.to_ne_bytes());
     sendmsg(
         peer,
         &[IoSlice::new(&bytes)],
@@ -173,22 +220,19 @@ fn answer(peer: impl AsFd, opened: io::Result<OwnedFd>) -> Result<(), Errno> {
     .map(drop)
 }
 
-fn encode(request: &SocketRequest) -> [u8; REQUEST] {
+fn encode(number: u32, request: &SocketRequest) -> [u8; REQUEST] {
     let mut bytes = [0; REQUEST];
     bytes[0] = if request.family.is_v6() { 6 } else { 4 };
     bytes[1] = request.mark.is_some().into();
     bytes[4..8].copy_from_slice(&request.mark.unwrap_or(0).to_ne_bytes());
     bytes[8..12].copy_from_slice(&request.receive_buffer.to_ne_bytes());
     bytes[12..16].copy_from_slice(&request.send_buffer.to_ne_bytes());
+    bytes[16..20].copy_from_slice(&number.to_ne_bytes());
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<SocketRequest> {
+fn decode(bytes: &[u8]) -> Option<(u32, SocketRequest)> {
     let bytes: &[u8; REQUEST] = bytes.try_into().ok()?;
-    let number = |at: usize| {
-        let bytes = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
-        u32::from_ne_bytes(bytes)
-    };
     let family = match bytes[0] {
         4 => Family::V4,
         6 => Family::V6,
@@ -197,16 +241,23 @@ fn decode(bytes: &[u8]) -> Option<SocketRequest> {
     if bytes[1] > 1 || bytes[2..4] != [0, 0] {
         return None;
     }
-    Some(SocketRequest {
+    let request = SocketRequest {
         family,
-        mark: (bytes[1] == 1).then(|| number(4)),
-        receive_buffer: number(8),
-        send_buffer: number(12),
-    })
+        mark: (bytes[1] == 1).then(|| number_at(bytes, 4)),
+        receive_buffer: number_at(bytes, 8),
+        send_buffer: number_at(bytes, 12),
+    };
+    Some((number_at(bytes, 16), request))
+}
+
+fn number_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use proptest::prelude::*;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
@@ -229,8 +280,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_message_is_a_request_or_none(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
-            if let Some(request) = decode(&bytes) {
-                prop_assert_eq!(decode(&encode(&request)), Some(request));
+            if let Some((number, request)) = decode(&bytes) {
+                prop_assert_eq!(decode(&encode(number, &request)), Some((number, request)));
             }
         }
     }
@@ -238,7 +289,8 @@ mod tests {
     #[test]
     fn requests_arrive_as_they_were_sent() {
         for mark in [None, Some(0), Some(u32::MAX)] {
-            assert_eq!(decode(&encode(&request(mark))), Some(request(mark)));
+            let sent = encode(7, &request(mark));
+            assert_eq!(decode(&sent), Some((7, request(mark))));
         }
     }
 
@@ -254,15 +306,39 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_comes_late_is_not_taken_for_one_to_the_next_request() {
+        let (ours, theirs) = pair();
+        let helper = SocketHelper::with_patience(ours, (2, Duration::from_millis(1))).unwrap();
+        let error = helper.open(&request(None)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+
+        let take = || {
+            let mut bytes = [0; REQUEST];
+            rustix::net::recv(&theirs, &mut bytes[..], RecvFlags::empty()).unwrap();
+            decode(&bytes).unwrap().0
+        };
+        let file = || tempfile::tempfile().unwrap();
+        let inode = |file: &std::fs::File| file.metadata().unwrap().ino();
+        let (late, right) = (file(), file());
+        let wanted = inode(&right);
+        answer(&theirs, take(), Ok(late.into())).unwrap();
+        // The next request will have the next number.
+        answer(&theirs, 2, Ok(right.into())).unwrap();
+        let opened = helper.open(&request(None)).unwrap();
+        assert_eq!(inode(&opened.into()), wanted);
+        assert_eq!(take(), 2);
+    }
+
+    #[test]
     fn nonsense_is_refused_and_the_helper_goes_on() {
         let (ours, theirs) = pair();
         let helper = std::thread::spawn(move || serve(theirs));
         for nonsense in [&[9_u8; REQUEST][..], &[4], &[4; 100]] {
             rustix::net::send(&ours, nonsense, SendFlags::empty()).unwrap();
-            let mut answer = [0; 8];
-            let (length, _) =
-                rustix::net::recv(&ours, &mut answer[..], RecvFlags::empty()).unwrap();
-            assert_eq!(answer[..length], libc::EINVAL.to_ne_bytes());
+            let (number, answer) = receive(&ours).unwrap();
+            assert_eq!(number, 0);
+            let error = answer.unwrap_err().raw_os_error();
+            assert_eq!(error, Some(libc::EINVAL));
         }
         drop(ours);
         helper.join().unwrap().unwrap();

@@ -129,6 +129,24 @@ impl OpenError {
         }
     }
 
+    /// Whether a family whose socket cannot be opened is done without, as one that this machine does not have: not where that is of the
+    /// moment.
+    fn leaves_family_out(&self) -> bool {
+        let (Self::Permission { source } | Self::Socket { source, .. }) = self else {
+            return false;
+        };
+        let is_short = matches!(
+            source.raw_os_error(),
+            Some(libc::ENFILE | libc::EMFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN)
+        );
+        // The helper's.
+        let is_unanswered = matches!(
+            source.kind(),
+            io::ErrorKind::TimedOut | io::ErrorKind::BrokenPipe
+        );
+        !is_short && !is_unanswered
+    }
+
     pub(crate) fn option(name: &'static str, source: io::Error) -> Self {
         Self::Option { name, source }
     }
@@ -332,6 +350,30 @@ impl PingerBuilder {
     /// [`OpenError`] when no socket can be opened, an option is refused, or a value makes no sense.
     pub fn build(self) -> Result<Pinger, OpenError> {
         self.check()?;
+        let shared = Shared::new().map_err(OpenError::Start)?;
+        let (driver, sockets) = self.open(&shared)?;
+        let handle = Handle {
+            shared: shared.clone(),
+            timeout: self.timeout,
+            sockets,
+            payload: self.payload,
+        };
+        let run = move || {
+            let open = || self.open(&shared).map(|(driver, _)| driver);
+            driver::supervise(&shared, driver, open);
+        };
+        std::thread::Builder::new()
+            .name("icmp".into())
+            .spawn(run)
+            .map_err(OpenError::Start)?;
+        Ok(Pinger {
+            handle: Arc::new(handle),
+        })
+    }
+
+    /// Opens the sockets. Identifiers and cookies are new each time, so that no reply to a former driver's request is taken for one of
+    /// this one's.
+    fn open(&self, shared: &Arc<Shared>) -> Result<(Driver, Vec<SocketInfo>), OpenError> {
         let ids = IdBlock::around(rand::random(), IDENTIFIERS);
         let cookies = CookieKey::new(rand::random());
         let template = EchoTemplate::new(cookies, self.payload);
@@ -358,10 +400,8 @@ impl PingerBuilder {
             }
             match Channel::open(family, &settings) {
                 Ok(channel) => channels.push(channel),
-                Err(OpenError::Option { name, source }) => {
-                    return Err(OpenError::Option { name, source });
-                }
-                Err(error) => refused = refused.or(Some(error)),
+                Err(error) if error.leaves_family_out() => refused = refused.or(Some(error)),
+                Err(error) => return Err(error),
             }
         }
         if channels.is_empty() {
@@ -376,7 +416,6 @@ impl PingerBuilder {
                 receive_buffer: channel.receive_buffer,
             })
             .collect();
-        let shared = Shared::new().map_err(OpenError::Start)?;
         let driver = Driver::new(
             shared.clone(),
             channels,
@@ -386,18 +425,7 @@ impl PingerBuilder {
                 pacer: self.rate.map(|rate| Pacer::new(rate, self.burst)),
             },
         );
-        std::thread::Builder::new()
-            .name("icmp".into())
-            .spawn(move || driver.run())
-            .map_err(OpenError::Start)?;
-        Ok(Pinger {
-            handle: Arc::new(Handle {
-                shared,
-                timeout: self.timeout,
-                sockets,
-                payload: self.payload,
-            }),
-        })
+        Ok((driver, sockets))
     }
 }
 
@@ -439,7 +467,7 @@ impl Pinger {
     /// Probes many targets together and returns what each one's probes add up to.
     ///
     /// # Errors
-    /// [`Closed`] when the engine's thread has ended, which it does only after a panic.
+    /// [`Closed`] when the engine's thread panicked. It is started again within a second or more, and later sweeps succeed.
     ///
     /// # Cancel safety
     /// Dropping the future ends the sweep: no further request of it leaves once the engine's thread has noticed, which it
@@ -490,6 +518,11 @@ impl Pinger {
         result.await.map_err(|_| Closed)
     }
 
+    /// How often the engine's thread was started again after a panic.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.handle.shared.restarts.get()
+    }
+
     /// What the engine has counted so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -509,9 +542,49 @@ impl Pinger {
     }
 }
 
-/// The engine's thread has ended.
+/// The engine's thread panicked while this was under way, or has not been started again since.
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
-#[error("the ping engine has ended")]
+#[error("the ICMP thread failed")]
 pub struct Closed;
 
 pe_scrape::debug_with_causes!(Closed);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_panics_is_started_again() {
+        pe_testkit::require!(Root);
+        let pinger = Pinger::new().unwrap();
+        let localhost = IpAddr::from([127, 0, 0, 1]);
+        pinger.ping(localhost).await.unwrap();
+        assert_eq!(pinger.restarts(), 0);
+
+        pinger.handle.shared.panics.store(true, Ordering::SeqCst);
+        let outcome = pinger.ping(localhost).await;
+        assert_eq!(outcome.unwrap_err(), ProbeError::Closed);
+        let again = async { while pinger.ping(localhost).await.is_err() {} };
+        let waited = tokio::time::timeout(pe_testkit::wait::PATIENCE, again).await;
+        waited.expect("it answers again");
+        assert_eq!(pinger.restarts(), 1);
+
+        let queue = Arc::downgrade(&pinger.handle.shared);
+        drop(pinger);
+        pe_testkit::wait::until_true("the thread's end", || queue.strong_count() == 0);
+    }
+
+    #[test]
+    fn a_family_is_done_without_only_where_the_machine_has_none() {
+        let left_out = |number| {
+            let error = io::Error::from_raw_os_error(number);
+            OpenError::socket(Family::V6, error).leaves_family_out()
+        };
+        assert!(left_out(libc::EAFNOSUPPORT) && left_out(libc::EPROTONOSUPPORT));
+        assert!(!left_out(libc::ENFILE) && !left_out(libc::ENOMEM) && !left_out(libc::EAGAIN));
+        let late = io::Error::from(io::ErrorKind::TimedOut);
+        assert!(!OpenError::socket(Family::V6, late).leaves_family_out());
+    }
+}

@@ -21,15 +21,22 @@ pub fn until_true(what: &str, mut condition: impl FnMut() -> bool) {
     until(what, || condition().then_some(()));
 }
 
+/// The most that one look at a condition takes of the patience: a machine that stands still in between is not the program's delay.
+const MOST_AT_ONCE: Duration = Duration::from_secs(2);
+
 /// Polls `condition` until it gives a value or `patience` is over.
 pub fn within<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
-    let start = Instant::now();
+    let mut waited = Duration::ZERO;
+    let mut latest = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(value) = condition() {
             return Some(value);
         }
-        if start.elapsed() > patience {
+        let now = Instant::now();
+        waited += (now - latest).min(MOST_AT_ONCE);
+        latest = now;
+        if waited > patience {
             return None;
         }
         std::thread::sleep(pause);

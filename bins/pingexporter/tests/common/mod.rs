@@ -147,11 +147,27 @@ impl Agent {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Waits until the log holds `text`.
+    /// Waits until the log holds `text`. Fails at once if the program has ended without it.
     pub fn await_log(&self, text: &str) {
         wait::until_true(&format!("{text:?} in the log"), || {
-            self.log().contains(text)
+            let has_ended = self.has_ended();
+            let is_there = self.log().contains(text);
+            assert!(
+                is_there || !has_ended,
+                "it ended without {text:?} in the log"
+            );
+            is_there
         });
+    }
+
+    /// Whether it is a zombie: its end is told to nobody before [`stop`](Self::stop).
+    fn has_ended(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        let state = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.trim_start().chars().next());
+        matches!(state, Some('Z') | None)
     }
 
     pub fn signal(&self, signal: &str) {

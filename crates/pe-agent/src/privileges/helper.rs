@@ -18,7 +18,7 @@ use std::time::Duration;
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::signal::SigSet;
 use pe_ping::{SocketHelper, serve_sockets};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, ipproto, recvmsg, sendmsg,
@@ -35,8 +35,9 @@ const ARGUMENT: &str = "__open-sockets";
 /// What a helper needs to open sockets, mark what they send, and enlarge their buffers.
 const NEEDED: [Capability; 2] = [Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN];
 
-/// How long a helper may take until it is ready. It takes milliseconds; a machine that boots may be slow.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a helper may take until it is ready: so many times so long. It takes milliseconds; a machine that boots may be slow, and one
+/// that stands still uses up one of them.
+const PATIENCE: (u32, Duration) = (30, Duration::from_secs(1));
 
 /// A running helper, which ends with this process.
 pub(crate) struct Helper {
@@ -141,7 +142,7 @@ fn shown(peer: impl AsFd) -> io::Result<OwnedFd> {
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let mut bytes = [IoSliceMut::new(&mut byte)];
-    recvmsg(peer, &mut bytes, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    retry_on_intr(|| recvmsg(&peer, &mut bytes, &mut control, RecvFlags::CMSG_CLOEXEC))?;
     let mut sockets = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
         _ => None,
@@ -156,16 +157,23 @@ fn say_ready(peer: impl AsFd) -> io::Result<()> {
 
 /// Waits until the helper at the other end of `peer` says that it is ready.
 fn await_ready(peer: impl AsFd) -> io::Result<()> {
-    sockopt::set_socket_timeout(&peer, sockopt::Timeout::Recv, Some(PATIENCE))?;
-    match rustix::net::recv(peer, &mut [0; 1], RecvFlags::empty()) {
-        Ok((1, _)) => Ok(()),
-        // A program with a `main` of its own may have done something else with the argument.
-        Ok(_) | Err(Errno::CONNRESET) => Err(io::Error::other(format!(
-            "it has ended at once: it cannot read /proc/self/net/raw, or this program, started again with {ARGUMENT} alone and an empty environment, does not get to `Agent::main`"
-        ))),
-        Err(Errno::AGAIN) => Err(io::Error::other("it was not ready within 30 s")),
-        Err(error) => Err(error.into()),
+    let (patience, time) = PATIENCE;
+    sockopt::set_socket_timeout(&peer, sockopt::Timeout::Recv, Some(time))?;
+    for _ in 0..patience {
+        // Interrupted where the process was stopped and goes on, also by what has no handler: signal(7).
+        match retry_on_intr(|| rustix::net::recv(&peer, &mut [0; 1], RecvFlags::empty())) {
+            Ok((1, _)) => return Ok(()),
+            // A program with a `main` of its own may have done something else with the argument.
+            Ok(_) | Err(Errno::CONNRESET) => {
+                return Err(io::Error::other(format!(
+                    "it has ended at once: it cannot read /proc/self/net/raw, or this program, started again with {ARGUMENT} alone and an empty environment, does not get to `Agent::main`"
+                )));
+            }
+            Err(Errno::AGAIN) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
+    Err(io::Error::other("it was not ready within 30 s"))
 }
 
 /// Whether it is a raw socket of this network namespace: `/proc/net/raw` lists those by their inodes (`proc_pid_net(5)`). One of a

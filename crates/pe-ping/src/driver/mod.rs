@@ -7,6 +7,7 @@ mod binding;
 mod core;
 mod refused;
 mod shared;
+mod supervise;
 mod transmit;
 mod work;
 
@@ -17,6 +18,7 @@ use pe_scrape::Family;
 
 pub(crate) use binding::Binding;
 pub(crate) use shared::{PingCommand, Shared};
+pub(crate) use supervise::supervise;
 pub(crate) use work::SweepCommand;
 
 use self::core::Core;
@@ -112,9 +114,15 @@ impl Driver {
     }
 
     /// Works until the last handle is gone.
-    pub(crate) fn run(mut self) {
-        let _closes_the_queue = self.shared.guard();
+    fn run(mut self) {
         while self.take_in() {
+            #[cfg(test)]
+            assert!(
+                !self
+                    .shared
+                    .panics
+                    .swap(false, std::sync::atomic::Ordering::SeqCst)
+            );
             self.read_all();
             self.give_up();
             self.fill();

@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -13,6 +14,9 @@ use crate::Outcome;
 use crate::counters::LiveCounters;
 use crate::proto::Nanos;
 use crate::sys::Wake;
+
+/// How long work may wait to be refused.
+const REFUSING: Duration = Duration::from_millis(20);
 
 /// A single ping to send.
 pub(crate) struct PingCommand {
@@ -39,6 +43,11 @@ pub(crate) struct Shared {
     resting: AtomicBool,
     pub(crate) wake: Wake,
     pub(crate) counters: LiveCounters,
+    /// How often the driver was replaced after a panic.
+    pub(crate) restarts: pe_scrape::Counter,
+    /// Whether the driver shall panic.
+    #[cfg(test)]
+    pub(crate) panics: AtomicBool,
 }
 
 impl Shared {
@@ -49,6 +58,9 @@ impl Shared {
             resting: AtomicBool::new(false),
             wake: Wake::new()?,
             counters: LiveCounters::default(),
+            restarts: pe_scrape::Counter::default(),
+            #[cfg(test)]
+            panics: AtomicBool::new(false),
         }))
     }
 
@@ -96,6 +108,25 @@ impl Shared {
         true
     }
 
+    /// Drops what is submitted for so long, so that nobody waits for a driver that is not there. Returns whether another one shall be:
+    /// there is still a handle.
+    pub(crate) fn refuse_for(&self, pause: Duration) -> bool {
+        let end = Instant::now() + pause;
+        let mut refused = Submitted::default();
+        loop {
+            if self.take(&mut refused) && refused.closed {
+                return false;
+            }
+            refused.pings.clear();
+            refused.sweeps.clear();
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            std::thread::sleep(left.min(REFUSING));
+        }
+    }
+
     /// Says that the driver is about to wait. Returns whether it may: nothing was submitted meanwhile.
     pub(crate) fn rest(&self) -> bool {
         self.resting.store(true, Ordering::SeqCst);
@@ -107,7 +138,7 @@ impl Shared {
         self.resting.store(false, Ordering::SeqCst);
     }
 
-    /// Closes the queue when dropped, so that after a panic of the thread nobody waits for it.
+    /// Closes the queue when dropped, so that nobody waits for a thread that has ended.
     pub(crate) fn guard(self: &Arc<Self>) -> impl Drop + use<> {
         struct Guard(Arc<Shared>);
         impl Drop for Guard {

@@ -107,7 +107,12 @@ impl ScraperFactory for PingScraperFactory {
     }
 
     fn metrics(&self) -> Vec<Frame> {
-        self.pingers.counters().frames()
+        let counted = self.pingers.counted();
+        let threads = ThreadMetrics::default();
+        threads.restarts.of("icmp").add(counted.restarts);
+        let mut frames = counted.counters.frames();
+        frames.extend(threads.frames());
+        frames
     }
 }
 
@@ -121,7 +126,31 @@ struct Pingers {
 struct PingersState {
     open: HashMap<SocketKey, Weak<SharedPinger>>,
     /// What pingers counted that are gone.
-    past: Counters,
+    past: Counted,
+}
+
+/// What pingers count.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    counters: Counters,
+    restarts: u64,
+}
+
+impl Counted {
+    fn and(self, pinger: &Pinger) -> Self {
+        Self {
+            counters: self.counters + pinger.counters(),
+            restarts: self.restarts + pinger.restarts(),
+        }
+    }
+}
+
+pe_scrape::metrics! {
+    /// Of the threads of all pingers.
+    struct ThreadMetrics {
+        /// Restarts.
+        restarts: counters["task"]("pingexporter_task_restarts_total", "Tasks that were started again after a panic"),
+    }
 }
 
 /// A pinger that scrapers share.
@@ -159,21 +188,20 @@ impl Pingers {
     }
 
     /// What all pingers have counted, those that are gone included.
-    fn counters(&self) -> Counters {
+    fn counted(&self) -> Counted {
         let state = self.state();
         // A pinger must not be dropped while the state is locked, as that locks it too.
         let open: Vec<_> = state.open.values().filter_map(Weak::upgrade).collect();
         let past = state.past;
         drop(state);
         open.iter()
-            .fold(past, |sum, shared| sum + shared.pinger.counters())
+            .fold(past, |sum, shared| sum.and(&shared.pinger))
     }
 }
 
 impl Drop for SharedPinger {
     fn drop(&mut self) {
-        let counters = self.pinger.counters();
         let mut state = self.all.state();
-        state.past = state.past + counters;
+        state.past = state.past.and(&self.pinger);
     }
 }
