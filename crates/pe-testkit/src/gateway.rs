@@ -67,6 +67,16 @@ impl Gateway {
         response.text()
     }
 
+    /// Waits until its metrics are so; a gateway answers a DELETE before it carries it out.
+    ///
+    /// # Panics
+    /// If they do not become so, with what they are.
+    pub fn until_metrics(&self, is_so: impl Fn(&str) -> bool) {
+        let seen = || is_so(&self.metrics()).then_some(());
+        crate::wait::within(Duration::from_secs(20), seen)
+            .unwrap_or_else(|| panic!("the Pushgateway has {}", self.metrics()));
+    }
+
     /// The groups as its API tells them (`GET /api/v1/metrics`, its `data` member).
     ///
     /// # Panics
