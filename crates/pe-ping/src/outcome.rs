@@ -103,8 +103,8 @@ pub enum ProbeError {
         /// The family that is missing.
         family: Family,
     },
-    /// The engine has ended.
-    #[error("the ping engine has ended")]
+    /// The engine's thread panicked, and has not been started again yet.
+    #[error("the ICMP thread failed")]
     Closed,
 }
 

@@ -142,7 +142,7 @@ impl OpenError {
         // The helper's.
         let is_unanswered = matches!(
             source.kind(),
-            io::ErrorKind::TimedOut | io::ErrorKind::BrokenPipe
+            io::ErrorKind::TimedOut | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
         );
         !is_short && !is_unanswered
     }
