@@ -129,8 +129,8 @@ impl OpenError {
         }
     }
 
-    /// Whether a family whose socket cannot be opened is done without, as one that this machine does not have: not where that is of the
-    /// moment.
+    /// Whether a family whose socket cannot be opened is done without, as one that this machine does not have: not where descriptors, memory or
+    /// the answer of a helper are missing just now.
     fn leaves_family_out(&self) -> bool {
         let (Self::Permission { source } | Self::Socket { source, .. }) = self else {
             return false;
@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_is_done_without_only_where_the_machine_has_none() {
+    fn no_family_is_done_without_for_a_shortage() {
         let left_out = |number| {
             let error = io::Error::from_raw_os_error(number);
             OpenError::socket(Family::V6, error).leaves_family_out()

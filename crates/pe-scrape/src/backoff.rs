@@ -32,6 +32,17 @@ impl Backoff {
         self.failures = self.failures.saturating_add(1);
     }
 
+    /// Notes that a task failed after it had run for so long, and says when to start it again: the whole time, since the parts of one
+    /// program share no peer. A run of more than [`LONGEST`](Self::LONGEST) begins with the shortest pause again.
+    #[must_use]
+    pub fn failed_after(&mut self, ran: Duration) -> Duration {
+        if ran > Self::LONGEST {
+            self.reset();
+        }
+        self.failed();
+        self.pause(1.0).unwrap_or_default()
+    }
+
     /// Forgets all failures.
     pub fn reset(&mut self) {
         self.failures = 0;

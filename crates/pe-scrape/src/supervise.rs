@@ -43,12 +43,7 @@ pub async fn supervise<F: Future<Output = Result<(), String>>>(
             Ok(Err(reason)) => reason,
             Err(panic) => panic_message(&*panic).to_owned(),
         };
-        if started.elapsed() > Backoff::LONGEST {
-            backoff.reset();
-        }
-        backoff.failed();
-        // Parts of one program need no jitter: they share no peer.
-        let pause = backoff.pause(1.0).unwrap_or_default();
+        let pause = backoff.failed_after(started.elapsed());
         let failure = TaskFailure {
             reason: &reason,
             pause,

@@ -1,4 +1,5 @@
-//! A driver that panics is replaced: one fault must not end all measurements.
+//! A driver that panics is replaced: one fault must not end all measurements. As [`pe_scrape::supervise`] does for tasks, for a
+//! thread that has no runtime.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -28,11 +29,7 @@ pub(crate) fn supervise(
             Ok(Err(error)) => with_causes(&error),
             Err(panic) => panic_message(&*panic).to_owned(),
         };
-        if started.elapsed() > Backoff::LONGEST {
-            backoff.reset();
-        }
-        backoff.failed();
-        let pause = backoff.pause(1.0).unwrap_or_default();
+        let pause = backoff.failed_after(started.elapsed());
         shared.restarts.add(1);
         // Telling of it may panic too.
         let _ = catch_unwind(|| {
